@@ -1,0 +1,7 @@
+//! The program as a whole, over real connections.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod faults;
+mod models;
+mod support;

@@ -1,0 +1,143 @@
+//! What the pool itself costs: enqueue, dispatch with finish, cancel; at 1, 100 and 1,000 instances with 0, 10,000 and
+//! 1,000,000 requests waiting. Run with `cargo bench -p longshore-pool`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use divan::Bencher;
+use longshore_pool::{Action, Event, Fixed, Health, Outcome, Pool, PoolConfig, RequestId, Time};
+
+fn main() {
+    divan::main();
+}
+
+/// Instances, requests waiting.
+const CASES: [(u32, u64); 9] = [
+    (1, 0),
+    (1, 10_000),
+    (1, 1_000_000),
+    (100, 0),
+    (100, 10_000),
+    (100, 1_000_000),
+    (1_000, 0),
+    (1_000, 10_000),
+    (1_000, 1_000_000),
+];
+
+/// A pool, what it is asked about, and a clock that ticks a microsecond an event.
+struct Load {
+    pool: Pool,
+    now: Time,
+    next: u64,
+    // The present request of each instance; the next one to finish.
+    flying: Vec<RequestId>,
+    turn: usize,
+}
+
+impl Load {
+    /// A pool whose instances are all ready and idle.
+    fn idle(instances: u32) -> Self {
+        let config = PoolConfig {
+            queue_limit: usize::MAX,
+            probe_interval: Duration::from_secs(1_000_000),
+            ..PoolConfig::default()
+        };
+        let mut pool = Pool::new(Arc::new(config), Box::new(Fixed(instances)), 1, Time::ZERO);
+        pool.handle_timeout(Time::ZERO);
+        let address = SocketAddr::from(([127, 0, 0, 1], 80));
+        while let Some(action) = pool.poll_action() {
+            if let Action::Start { instance } = action {
+                pool.handle_event(Event::InstanceStarted { instance, address }, Time::ZERO);
+                let health = Health::Ready;
+                pool.handle_event(Event::InstanceProbed { instance, health }, Time::ZERO);
+            }
+        }
+        Self { pool, now: Time::ZERO, next: 0, flying: Vec::new(), turn: 0 }
+    }
+
+    /// As [`Load::idle`], with every instance at work and so many requests waiting.
+    fn saturated((instances, waiting): (u32, u64)) -> Self {
+        let mut load = Self::idle(instances);
+        (0..u64::from(instances) + waiting).for_each(|_| load.arrive());
+        load
+    }
+
+    fn arrive(&mut self) {
+        self.now = self.now + Duration::from_micros(1);
+        let request = RequestId(self.next);
+        self.next += 1;
+        let deadline = self.now + Duration::from_secs(600);
+        self.pool.handle_event(Event::RequestArrived { request, deadline, replayable: true }, self.now);
+        self.perform();
+    }
+
+    /// One request is answered; the next in the queue, if any, takes its slot.
+    fn finish(&mut self) {
+        self.now = self.now + Duration::from_micros(1);
+        let turn = self.turn % self.flying.len();
+        let request = self.flying.swap_remove(turn);
+        self.turn += 7;
+        self.pool.handle_event(Event::RequestFinished { request, outcome: Outcome::Answered }, self.now);
+        self.perform();
+    }
+
+    fn cancel(&mut self, request: u64) {
+        self.now = self.now + Duration::from_micros(1);
+        self.pool.handle_event(Event::RequestCancelled { request: RequestId(request) }, self.now);
+        self.perform();
+    }
+
+    fn perform(&mut self) {
+        while let Some(action) = self.pool.poll_action() {
+            if let Action::Dispatch { request, .. } = action {
+                self.flying.push(request);
+            }
+        }
+    }
+}
+
+/// A request arrives at a saturated pool and waits.
+#[divan::bench(args = CASES, sample_count = 50, sample_size = 1_000)]
+fn enqueue(bencher: Bencher, case: (u32, u64)) {
+    let mut load = Load::saturated(case);
+    bencher.bench_local(|| load.arrive());
+}
+
+/// A request arrives at an idle pool, is dispatched at once and answered.
+#[divan::bench(args = [1, 100, 1_000], sample_count = 100, sample_size = 1_000)]
+fn arrive_dispatch_finish_idle(bencher: Bencher, instances: u32) {
+    let mut load = Load::idle(instances);
+    bencher.bench_local(|| {
+        load.arrive();
+        load.finish();
+    });
+}
+
+/// A request is answered and the first that waits takes its slot; with nobody waiting, the next that arrives does.
+#[divan::bench(args = CASES, sample_count = 50, sample_size = 1_000)]
+fn finish_dispatch(bencher: Bencher, case: (u32, u64)) {
+    let mut load = Load::saturated(case);
+    if case.1 == 0 {
+        return bencher.bench_local(|| {
+            load.finish();
+            load.arrive();
+        });
+    }
+    // The queue is longer by more than the turns that are timed, so that it never runs dry.
+    (0..100_000).for_each(|_| load.arrive());
+    bencher.bench_local(|| load.finish());
+}
+
+/// A client leaves from anywhere in the queue.
+#[divan::bench(args = CASES, sample_count = 9, sample_size = 1_000)]
+fn cancel(bencher: Bencher, (instances, waiting): (u32, u64)) {
+    let waiting = waiting.max(10_000);
+    let mut load = Load::saturated((instances, waiting));
+    // A stride that is coprime to the length meets each place once.
+    let mut place = 0;
+    bencher.bench_local(|| {
+        place = (place + 7_919) % waiting;
+        load.cancel(u64::from(instances) + place);
+    });
+}

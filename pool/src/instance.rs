@@ -1,0 +1,325 @@
+//! One slot of the pool: an instance, the state of its life, and the only legal transitions.
+//!
+//! ```text
+//! Starting -> Ready <-> Suspect -> Draining -> Stopping -> (slot free)
+//!     |         |          |           |           |
+//!     +---------+----------+--> BackingOff <-------+   BackingOff -> Starting (next incarnation)
+//! ```
+//!
+//! What belongs to a state lives in it: a request can only be held by an instance that serves, a delay only be waited
+//! for by one that backs off. A transition that is not legal from the present state does nothing and says so.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::balance::Free;
+use crate::event::{DeathCause, InstanceId, RequestId};
+use crate::requests::List;
+use crate::time::Time;
+
+mod probe;
+
+pub(crate) use probe::{Ended, Probe};
+
+/// A slot in use.
+#[derive(Clone, Debug)]
+pub(crate) struct Instance {
+    pub(crate) id: InstanceId,
+    pub(crate) state: State,
+    /// When it entered its state.
+    pub(crate) since: Time,
+    /// Whether it runs an older specification and is to be replaced.
+    pub(crate) outdated: bool,
+    pub(crate) record: Record,
+    /// How the balance lists it.
+    pub(crate) listed: Option<Free>,
+    /// When the pool's timers will look at it.
+    pub(crate) wake: Option<Time>,
+}
+
+/// What a slot remembers over the lives of its instances.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Record {
+    /// Failed starts or early deaths in a row.
+    pub(crate) failures: u32,
+    /// How often it was started again.
+    pub(crate) restarts: u32,
+    /// How the previous life ended, and when.
+    pub(crate) last_death: Option<(DeathCause, Time)>,
+}
+
+/// Where an instance is in its life.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum State {
+    /// Being created, or running and not ready yet.
+    Starting(Starting),
+    /// Takes requests.
+    Ready(Serving),
+    /// As ready, but gets no new request until a probe has passed.
+    Suspect(Serving),
+    /// Finishes what it holds.
+    Draining {
+        /// What it holds.
+        serving: Serving,
+        /// When it is stopped, whatever it holds.
+        deadline: Time,
+    },
+    /// Asked to stop.
+    Stopping {
+        /// When it counts as gone without having answered.
+        gone_at: Time,
+        /// What becomes of the slot.
+        next: Next,
+    },
+    /// Waits until it is started again.
+    BackingOff {
+        /// Until then.
+        until: Time,
+    },
+}
+
+/// An instance that is not ready yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Starting {
+    /// When its start was asked for, or it was found.
+    pub(crate) asked: Time,
+    /// Whether the pool found it running at boot, and so did not ask for its start.
+    pub(crate) found: bool,
+    /// Where it listens and how it is probed, once that is known.
+    pub(crate) reached: Option<(SocketAddr, Probe)>,
+}
+
+/// An instance that may hold requests.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Serving {
+    pub(crate) address: SocketAddr,
+    /// When it became ready first.
+    pub(crate) ready_since: Time,
+    /// The requests that it holds, in the order of their dispatch.
+    pub(crate) held: List,
+    /// When it gave up a request last.
+    pub(crate) worked_until: Time,
+    /// The turn of its last dispatch.
+    pub(crate) turn: u64,
+    /// It said that it is busy: no new request before this.
+    pub(crate) paused_until: Option<Time>,
+    /// Times in a row that it lost a request while it was trusted.
+    pub(crate) losses: u32,
+    pub(crate) probe: Probe,
+    /// A request that it held over a probe which it answered, and when it answered.
+    pub(crate) witness: Option<(RequestId, Time)>,
+    /// When the last probe began to which it was silent at work.
+    pub(crate) silent_from: Option<Time>,
+}
+
+/// What becomes of the slot of an instance that was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// It is free.
+    Free,
+    /// It starts again, not before this.
+    Restart(Time),
+}
+
+impl Instance {
+    /// A slot whose instance has just been asked to start.
+    pub(crate) fn starting(id: InstanceId, record: Record, now: Time) -> Self {
+        let state = State::Starting(Starting { asked: now, found: false, reached: None });
+        Self { id, state, since: now, outdated: false, record, listed: None, wake: None }
+    }
+
+    /// A slot whose instance was found running.
+    pub(crate) fn found(id: InstanceId, address: SocketAddr, now: Time) -> Self {
+        let reached = Some((address, Probe::due(now)));
+        let state = State::Starting(Starting { asked: now, found: true, reached });
+        Self { state, ..Self::starting(id, Record::default(), now) }
+    }
+
+    fn enter(&mut self, state: State, now: Time) {
+        self.state = state;
+        self.since = now;
+    }
+
+    /// Starting: the backend says where it listens. Once only.
+    pub(crate) fn reach(&mut self, address: SocketAddr, now: Time) -> bool {
+        let State::Starting(starting) = &mut self.state else { return false };
+        if starting.reached.is_some() {
+            return false;
+        }
+        starting.reached = Some((address, Probe::due(now)));
+        true
+    }
+
+    /// Starting to Ready; the first liveness probe is due at `probe_at`.
+    pub(crate) fn ready(&mut self, probe_at: Time, now: Time) -> bool {
+        let State::Starting(Starting { reached: Some((address, _)), .. }) = self.state else { return false };
+        let serving = Serving {
+            address,
+            ready_since: now,
+            held: List::default(),
+            worked_until: Time::ZERO,
+            turn: 0,
+            paused_until: None,
+            losses: 0,
+            probe: Probe::due(probe_at),
+            witness: None,
+            silent_from: None,
+        };
+        self.enter(State::Ready(serving), now);
+        true
+    }
+
+    /// Ready to Suspect.
+    pub(crate) fn suspect(&mut self, now: Time) -> bool {
+        let State::Ready(serving) = self.state else { return false };
+        self.enter(State::Suspect(serving), now);
+        true
+    }
+
+    /// Suspect to Ready.
+    pub(crate) fn trust(&mut self, now: Time) -> bool {
+        let State::Suspect(serving) = self.state else { return false };
+        self.enter(State::Ready(serving), now);
+        true
+    }
+
+    /// Ready or Suspect to Draining.
+    pub(crate) fn drain(&mut self, deadline: Time, now: Time) -> bool {
+        let (State::Ready(serving) | State::Suspect(serving)) = self.state else { return false };
+        self.enter(State::Draining { serving, deadline }, now);
+        true
+    }
+
+    /// Whatever runs to Stopping; returns what it held.
+    pub(crate) fn stop(&mut self, gone_at: Time, next: Next, now: Time) -> Option<List> {
+        let held = match self.state {
+            State::Starting(_) => List::default(),
+            State::Ready(serving) | State::Suspect(serving) | State::Draining { serving, .. } => serving.held,
+            State::Stopping { .. } | State::BackingOff { .. } => return None,
+        };
+        self.enter(State::Stopping { gone_at, next }, now);
+        Some(held)
+    }
+
+    /// Whatever is gone to BackingOff; returns what it held.
+    pub(crate) fn back_off(&mut self, until: Time, now: Time) -> Option<List> {
+        let held = match self.state {
+            State::Starting(_) | State::Stopping { .. } => List::default(),
+            State::Ready(serving) | State::Suspect(serving) | State::Draining { serving, .. } => serving.held,
+            State::BackingOff { .. } => return None,
+        };
+        self.enter(State::BackingOff { until }, now);
+        Some(held)
+    }
+
+    /// BackingOff to Starting, as the next incarnation.
+    pub(crate) fn start_again(&mut self, id: InstanceId, now: Time) -> bool {
+        let State::BackingOff { .. } = self.state else { return false };
+        let restarts = self.record.restarts.saturating_add(1);
+        let record = Record { restarts, ..std::mem::take(&mut self.record) };
+        let (listed, wake) = (self.listed, self.wake);
+        *self = Self { listed, wake, ..Self::starting(id, record, now) };
+        true
+    }
+
+    /// BackingOff, or Stopping to start again: not later than `now`, and earlier failures are forgotten.
+    pub(crate) fn hurry_start(&mut self, now: Time) {
+        match &mut self.state {
+            State::BackingOff { until: at } | State::Stopping { next: Next::Restart(at), .. } => {
+                *at = (*at).min(now);
+                self.record.failures = 0;
+            }
+            State::Starting(_)
+            | State::Ready(_)
+            | State::Suspect(_)
+            | State::Draining { .. }
+            | State::Stopping { next: Next::Free, .. } => {}
+        }
+    }
+
+    /// A server that the pool did not start and that fails: back to Starting, as the same incarnation, probed again at
+    /// `probe_at`; returns what it held.
+    pub(crate) fn look_again(&mut self, probe_at: Time, now: Time) -> Option<List> {
+        let (State::Ready(serving) | State::Suspect(serving)) = self.state else { return None };
+        let reached = Some((serving.address, Probe::due(probe_at)));
+        self.enter(State::Starting(Starting { asked: now, found: false, reached }), now);
+        Some(serving.held)
+    }
+
+    /// What it holds and how it serves, in the states that serve.
+    pub(crate) fn serving(&self) -> Option<&Serving> {
+        match &self.state {
+            State::Ready(serving) | State::Suspect(serving) | State::Draining { serving, .. } => {
+                Some(serving)
+            }
+            State::Starting(_) | State::Stopping { .. } | State::BackingOff { .. } => None,
+        }
+    }
+
+    /// As [`Instance::serving`], to change it.
+    pub(crate) fn serving_mut(&mut self) -> Option<&mut Serving> {
+        match &mut self.state {
+            State::Ready(serving) | State::Suspect(serving) | State::Draining { serving, .. } => {
+                Some(serving)
+            }
+            State::Starting(_) | State::Stopping { .. } | State::BackingOff { .. } => None,
+        }
+    }
+
+    /// Where it listens and how it is probed, in the states that are probed.
+    pub(crate) fn probe_mut(&mut self) -> Option<(SocketAddr, &mut Probe)> {
+        match &mut self.state {
+            State::Starting(starting) => starting.reached.as_mut().map(|(address, probe)| (*address, probe)),
+            State::Ready(serving) | State::Suspect(serving) | State::Draining { serving, .. } => {
+                Some((serving.address, &mut serving.probe))
+            }
+            State::Stopping { .. } | State::BackingOff { .. } => None,
+        }
+    }
+
+    /// Requests that it holds.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.serving().map_or(0, |serving| serving.held.len())
+    }
+
+    /// How the balance should list it: when it is ready, not paused, and has a slot free.
+    pub(crate) fn free(&self, concurrency: u32) -> Option<Free> {
+        let State::Ready(serving) = &self.state else { return None };
+        let in_flight = serving.held.len();
+        let free = serving.paused_until.is_none() && (concurrency == 0 || in_flight < concurrency);
+        free.then_some(Free { in_flight, turn: serving.turn, slot: self.id.slot })
+    }
+
+    /// When something is due; `start_timeout` is none for servers that the pool does not start.
+    pub(crate) fn next_wake(&self, start_timeout: Option<Duration>) -> Option<Time> {
+        match &self.state {
+            State::Starting(starting) => {
+                let probe = starting.reached.map(|(_, probe)| probe.wake());
+                probe.into_iter().chain(start_timeout.map(|timeout| starting.asked + timeout)).min()
+            }
+            State::Ready(serving) | State::Suspect(serving) => {
+                serving.paused_until.into_iter().chain([serving.probe.wake()]).min()
+            }
+            State::Draining { serving, deadline } => Some(serving.probe.wake().min(*deadline)),
+            State::Stopping { gone_at, .. } => Some(*gone_at),
+            State::BackingOff { until } => Some(*until),
+        }
+    }
+
+    /// Counts towards the size: serves, will serve, or will be started again.
+    pub(crate) fn is_live(&self) -> bool {
+        match self.state {
+            State::Starting(_) | State::Ready(_) | State::Suspect(_) | State::BackingOff { .. } => true,
+            State::Stopping { next, .. } => next != Next::Free,
+            State::Draining { .. } => false,
+        }
+    }
+
+    /// Takes requests now, or may soon: what a replay that avoids another instance can wait for.
+    pub(crate) fn may_serve(&self) -> bool {
+        match self.state {
+            State::Starting(_) | State::Ready(_) | State::Suspect(_) => true,
+            State::Draining { .. } | State::Stopping { .. } | State::BackingOff { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The probing of one instance: when the next probe is due, or since when one is under way.
+
+use std::time::Duration;
+
+use crate::event::Health;
+use crate::time::Time;
+
+/// A probe that has not ended after this long never will.
+const LOST_AFTER: Duration = Duration::from_secs(60);
+
+/// At most one probe of an instance is under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Probe {
+    phase: Phase,
+    /// Failed ones in a row.
+    pub(crate) failures: u32,
+    /// What the last one saw.
+    pub(crate) last: Option<Health>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    // `hurried`: a mishap asked for it.
+    Due { at: Time, hurried: bool },
+    // `stale`: the mishap came after it began, so that its good news says nothing.
+    UnderWay { since: Time, hurried: bool, stale: bool },
+}
+
+/// A probe that ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    /// When it began.
+    pub(crate) since: Time,
+    /// Whether suspicion arose after it began.
+    pub(crate) stale: bool,
+}
+
+impl Probe {
+    /// The first probe is due then.
+    pub(crate) fn due(at: Time) -> Self {
+        Self { phase: Phase::Due { at, hurried: false }, failures: 0, last: None }
+    }
+
+    /// When to look: the next is due, or the present one is lost.
+    pub(crate) fn wake(&self) -> Time {
+        match self.phase {
+            Phase::Due { at, .. } => at,
+            Phase::UnderWay { since, .. } => since + LOST_AFTER,
+        }
+    }
+
+    /// Begins the next one if it is due.
+    pub(crate) fn begin(&mut self, now: Time) -> bool {
+        match self.phase {
+            Phase::Due { at, hurried } if at <= now => {
+                self.phase = Phase::UnderWay { since: now, hurried, stale: false };
+                true
+            }
+            Phase::Due { .. } | Phase::UnderWay { .. } => false,
+        }
+    }
+
+    /// Whether one is under way that is lost.
+    pub(crate) fn is_lost(&self, now: Time) -> bool {
+        match self.phase {
+            Phase::Due { .. } => false,
+            Phase::UnderWay { since, .. } => since + LOST_AFTER <= now,
+        }
+    }
+
+    /// The present one ended, if one was under way. The caller says when the next is due.
+    pub(crate) fn end(&mut self) -> Option<Ended> {
+        match self.phase {
+            Phase::Due { .. } => None,
+            Phase::UnderWay { since, stale, .. } => Some(Ended { since, stale }),
+        }
+    }
+
+    /// The next one is due then.
+    pub(crate) fn next(&mut self, at: Time) {
+        let owed = match self.phase {
+            Phase::Due { hurried, .. } => hurried,
+            Phase::UnderWay { stale, .. } => stale,
+        };
+        self.phase = Phase::Due { at, hurried: owed };
+    }
+
+    /// A mishap (a request was lost): a probe that begins after it must tell, at once or when the present one has
+    /// ended. Losses that follow while that probe is under way are taken for the same mishap.
+    pub(crate) fn hurry(&mut self, now: Time) {
+        match &mut self.phase {
+            Phase::Due { at, hurried } => (*at, *hurried) = ((*at).min(now), true),
+            Phase::UnderWay { hurried, stale, .. } => *stale |= !*hurried,
+        }
+    }
+}

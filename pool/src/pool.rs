@@ -1,0 +1,194 @@
+//! [`Pool`]: owns the queue, the instances and the scaler of one service, and applies one event at a time.
+//!
+//! | part | rules |
+//! | --- | --- |
+//! | `serve` | 1, 4, 5, 6: requests arrive, end, come back |
+//! | `dispatch` | 2, 3: who is sent where |
+//! | `lives` | 9, 10, 11, 14, 15: instances start, exit, are stopped |
+//! | `probing` | 13: signs of life |
+//! | `reconcile` | 8, 12, 17: from what is to what is wanted |
+//! | `view` | what others may read |
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use crate::balance::Balance;
+use crate::config::PoolConfig;
+use crate::event::{Action, Event};
+use crate::habit::Habit;
+use crate::instance::Instance;
+use crate::queue::Queue;
+use crate::requests::Requests;
+use crate::scaling::{Fixed, Scaler, ScalingPolicy};
+use crate::starts::Starts;
+use crate::time::Time;
+use crate::window::Rate;
+
+mod dispatch;
+mod lives;
+mod probing;
+mod reconcile;
+mod serve;
+#[cfg(test)]
+mod tests;
+mod view;
+
+/// Every decision about the requests and instances of one service.
+///
+/// The caller hands in what happens ([`Pool::handle_event`]), says when time has come ([`Pool::handle_timeout`], at
+/// [`Pool::poll_timeout`] or a little later), and after each of both performs all actions that [`Pool::poll_action`]
+/// yields. `now` must never run backwards.
+///
+/// Nothing is started before the first [`Pool::handle_timeout`], which is due at once: instances that already run can
+/// be reported by [`Event::InstanceFound`] before it.
+pub struct Pool {
+    config: Arc<PoolConfig>,
+    scaler: Scaler,
+    rng: fastrand::Rng,
+    requests: Requests,
+    queue: Queue,
+    departures: Rate,
+    // By slot. Ordered, since the order in which instances are looked at can be seen in the actions.
+    instances: BTreeMap<u32, Instance>,
+    balance: Balance,
+    timers: BTreeSet<(Time, u32)>,
+    starts: Starts,
+    habit: Habit,
+    next_incarnation: u32,
+    arrivals: u64,
+    in_flight: usize,
+    // How many instances take requests or may soon; counted anew whenever instances changed.
+    may_serve: usize,
+    draining: bool,
+    // Whether instances, or how many are wanted, changed since the last reconciliation.
+    changed: bool,
+    actions: VecDeque<Action>,
+}
+
+impl Pool {
+    /// A pool in which nothing runs yet. `seed` decides every jitter.
+    ///
+    /// A pool of servers that already run (`managed` is false) has as many instances as addresses, whatever `policy`
+    /// says.
+    pub fn new(config: Arc<PoolConfig>, policy: Box<dyn ScalingPolicy>, seed: u64, now: Time) -> Self {
+        let policy = if config.managed { policy } else { Box::new(Fixed(config.max)) };
+        Self {
+            config,
+            scaler: Scaler::new(policy, now),
+            rng: fastrand::Rng::with_seed(seed),
+            requests: Requests::default(),
+            queue: Queue::default(),
+            departures: Rate::default(),
+            instances: BTreeMap::new(),
+            balance: Balance::default(),
+            timers: BTreeSet::new(),
+            starts: Starts::default(),
+            habit: Habit::default(),
+            next_incarnation: 1,
+            arrivals: 0,
+            in_flight: 0,
+            may_serve: 0,
+            draining: false,
+            changed: false,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Takes in what happened. Events about a request or an instance that is not known (late, doubled, out of order)
+    /// change nothing.
+    pub fn handle_event(&mut self, event: Event, now: Time) {
+        match event {
+            Event::RequestArrived { request, deadline, replayable } => {
+                self.request_arrived(request, deadline, replayable, now);
+            }
+            Event::RequestCancelled { request } => self.request_cancelled(request),
+            Event::RequestFinished { request, outcome } => self.request_finished(request, outcome, now),
+            Event::InstanceFound { instance, address } => self.instance_found(instance, address, now),
+            Event::InstanceStarted { instance, address } => self.instance_started(instance, address, now),
+            Event::InstanceProbed { instance, health } => self.instance_probed(instance, health, now),
+            Event::InstanceExited { instance, cause } => self.instance_exited(instance, cause, now),
+            Event::SizeSet { size } => self.set_size(size, now),
+            Event::InstanceReplace { instance } => self.replace(instance),
+            Event::Restart => self.restart(now),
+            Event::ConfigChanged { config, roll } => self.configure(config, roll, now),
+            Event::Drain => {
+                self.draining = true;
+                self.changed = true;
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Does what is due at `now`. Calling it early, or when nothing is due, is harmless.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.expire(now);
+        while let Some((at, slot)) = self.timers.first().copied() {
+            if at > now {
+                break;
+            }
+            self.timers.pop_first();
+            self.wake(slot, now);
+        }
+        if self.scaler.next().is_some_and(|at| at <= now) {
+            self.decide_size(now);
+        }
+        self.settle(now);
+    }
+
+    /// The next thing to do, in order. Call it until it says `None` after each event and each timeout.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Pool::handle_timeout`] is due next. It may be earlier than anything is due, never later.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let timer = self.timers.first().map(|(at, _)| *at);
+        [timer, self.queue.next_deadline(), self.scaler.next()].into_iter().flatten().min()
+    }
+
+    /// Puts another policy in charge of the size, at once. (A fixed size needs no more than [`Event::SizeSet`].)
+    /// Nothing happens in a pool of servers that already run.
+    pub fn set_policy(&mut self, policy: Box<dyn ScalingPolicy>, now: Time) {
+        self.install_policy(policy, now);
+        self.settle(now);
+    }
+
+    /// Brings everything into agreement after a change: instances with the size, waiting requests with free slots.
+    fn settle(&mut self, now: Time) {
+        // What one look changes can change what is wanted: the last outdated instance gone, its stand-in is surplus.
+        while std::mem::take(&mut self.changed) {
+            self.reconcile(now);
+        }
+        if self.starts.cannot().is_some() {
+            self.reject_all_waiting(now);
+        }
+        self.dispatch(now);
+    }
+
+    /// Brings the balance and the timers up to date with an instance that changed.
+    fn touch(&mut self, slot: u32) {
+        let start_timeout = self.config.managed.then_some(self.config.start_timeout);
+        let Some(instance) = self.instances.get_mut(&slot) else { return };
+        let free = instance.free(self.config.concurrency);
+        self.balance.list(&mut instance.listed, free);
+        let wake = instance.next_wake(start_timeout);
+        if let Some(old) = instance.wake {
+            self.timers.remove(&(old, slot));
+        }
+        if let Some(new) = wake {
+            self.timers.insert((new, slot));
+        }
+        instance.wake = wake;
+    }
+
+    /// Frees a slot, whose instance holds nothing any more.
+    fn free_slot(&mut self, slot: u32) {
+        if let Some(mut instance) = self.instances.remove(&slot) {
+            self.balance.list(&mut instance.listed, None);
+            if let Some(wake) = instance.wake {
+                self.timers.remove(&(wake, slot));
+            }
+        }
+        self.changed = true;
+    }
+}

@@ -1,0 +1,119 @@
+//! Who is sent where: late binding, replays first, least-busy.
+
+use crate::event::{Action, RejectReason};
+use crate::requests::{Key, Place};
+use crate::time::Time;
+
+use super::Pool;
+
+/// Replays that cannot be placed are passed over, so many at the most, so that a look costs the same however many
+/// there are.
+const PASSED_OVER: usize = 64;
+
+impl Pool {
+    /// Sends waiting requests to free slots until one of both runs out.
+    ///
+    /// 2. A request is bound to an instance only when a slot is free: to the ready instance with the fewest requests;
+    ///    among equals, to the one whose last dispatch is the longest ago.
+    /// 3. Replays go first, by age. One that may not go to any free instance (see [`Pool::choose`]) is passed over and
+    ///    does not block those behind it.
+    pub(super) fn dispatch(&mut self, now: Time) {
+        self.dispatch_replays(now);
+        while let Some(slot) = self.balance.first() {
+            let Some(key) = self.queue.first_fresh() else { return };
+            if !self.expire_if_due(key, now) {
+                self.leave_queue(key, now);
+                self.send(key, slot, now);
+            }
+        }
+    }
+
+    fn dispatch_replays(&mut self, now: Time) {
+        let (mut after, mut passed_over) = (None, 0);
+        while !self.balance.is_empty() && passed_over < PASSED_OVER {
+            let Some((order, key)) = self.queue.next_replay(after) else { return };
+            after = Some(order);
+            if self.expire_if_due(key, now) {
+                continue;
+            }
+            match self.choose(key) {
+                Some(slot) => {
+                    self.leave_queue(key, now);
+                    self.send(key, slot, now);
+                }
+                None => passed_over += 1,
+            }
+        }
+    }
+
+    /// The free instance for a request: the best one that it was not lost on. It returns to one that it was lost on
+    /// only when there is no other that serves, is suspect or is starting.
+    fn choose(&self, key: Key) -> Option<u32> {
+        let request = &self.requests[key];
+        let other = self.balance.slots().find(|slot| !request.outlived(self.instances[slot].id));
+        if other.is_some() || self.others_may_serve(key) {
+            return other;
+        }
+        self.balance.first()
+    }
+
+    fn others_may_serve(&self, key: Key) -> bool {
+        let losses = &self.requests[key].losses;
+        let outlived = losses.iter().enumerate().filter(|(index, (id, _))| {
+            let first = losses.iter().position(|(earlier, _)| earlier == id) == Some(*index);
+            let present = self.instances.get(&id.slot).filter(|instance| instance.id == *id);
+            first && present.is_some_and(|instance| instance.may_serve())
+        });
+        outlived.count() < self.may_serve
+    }
+
+    /// Whether the wait of this request is over at `now`; then it is rejected. A timer that is late must not let a
+    /// request be dispatched past its deadline.
+    fn expire_if_due(&mut self, key: Key, now: Time) -> bool {
+        match self.requests[key].place {
+            Place::Waiting(wait) if wait.until <= now => {
+                let reason = self.expiry(key, now);
+                self.reject_waiting(key, reason);
+                true
+            }
+            Place::Waiting(_) | Place::Held { .. } | Place::Revoked { .. } => false,
+        }
+    }
+
+    /// Which bound ended the wait of this request.
+    pub(super) fn expiry(&self, key: Key, now: Time) -> RejectReason {
+        if self.requests[key].deadline <= now {
+            RejectReason::DeadlinePassed
+        } else {
+            RejectReason::QueueTimeout
+        }
+    }
+
+    /// Dispatches a request, which is in no line any more, to an instance with a free slot.
+    pub(super) fn send(&mut self, key: Key, slot: u32, now: Time) {
+        let Some(instance) = self.instances.get_mut(&slot) else { return };
+        let id = instance.id;
+        let Some(serving) = instance.serving_mut() else { return };
+        let request = &mut self.requests[key];
+        request.attempts = request.attempts.saturating_add(1);
+        request.place = Place::Held { instance: id, since: now };
+        self.actions.push_back(Action::Dispatch {
+            request: request.id,
+            instance: id,
+            address: serving.address,
+            attempt: request.attempts,
+        });
+        serving.turn = self.balance.next_turn();
+        self.requests.push_back(&mut serving.held, key);
+        let free = instance.free(self.config.concurrency);
+        self.balance.list(&mut instance.listed, free);
+        self.in_flight += 1;
+    }
+
+    fn leave_queue(&mut self, key: Key, now: Time) {
+        if let Place::Waiting(wait) = self.requests[key].place {
+            self.queue.leave(&mut self.requests, key, wait.line);
+            self.departures.count(now);
+        }
+    }
+}

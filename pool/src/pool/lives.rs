@@ -1,0 +1,281 @@
+//! Instances start, are found, exit, and are stopped.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backoff;
+use crate::event::{Action, DeathCause, Health, InstanceId, Retry};
+use crate::instance::{Instance, Next, Record, State};
+use crate::requests::{List, Place};
+use crate::time::Time;
+
+use super::Pool;
+
+/// A stop that is not answered so long after its grace counts as done.
+const GONE_AFTER: Duration = Duration::from_secs(30);
+
+impl Pool {
+    /// The instance of this name, unless the slot has gone on to another incarnation.
+    pub(super) fn instance_mut(&mut self, id: InstanceId) -> Option<&mut Instance> {
+        self.instances.get_mut(&id.slot).filter(|instance| instance.id == id)
+    }
+
+    fn next_id(&mut self, slot: u32) -> InstanceId {
+        let incarnation = self.next_incarnation;
+        self.next_incarnation = incarnation.wrapping_add(1);
+        InstanceId { slot, incarnation }
+    }
+
+    /// Starts an instance in a free slot.
+    pub(super) fn start(&mut self, slot: u32, now: Time) {
+        let id = self.next_id(slot);
+        self.instances.insert(slot, Instance::starting(id, Record::default(), now));
+        self.actions.push_back(Action::Start { instance: id });
+        self.touch(slot);
+        self.changed = true;
+    }
+
+    /// Starts the next incarnation in a slot whose delay is over.
+    pub(super) fn start_again(&mut self, slot: u32, now: Time) {
+        let id = self.next_id(slot);
+        if self.instances.get_mut(&slot).is_some_and(|instance| instance.start_again(id, now)) {
+            self.actions.push_back(Action::Start { instance: id });
+            self.touch(slot);
+            self.changed = true;
+        }
+    }
+
+    /// 14. An instance that already runs takes its slot, is probed at once, and is replaced if it does not become
+    ///     ready soon. One whose slot is taken cannot be kept: it is stopped, and its exit is no news.
+    pub(super) fn instance_found(&mut self, id: InstanceId, address: SocketAddr, now: Time) {
+        if id.incarnation >= self.next_incarnation {
+            self.next_incarnation = id.incarnation.wrapping_add(1);
+        }
+        match self.instances.get(&id.slot) {
+            Some(present) if present.id == id => {}
+            Some(_) => {
+                self.actions.push_back(Action::Stop { instance: id, grace: self.config.stop_grace });
+            }
+            None => {
+                self.instances.insert(id.slot, Instance::found(id, address, now));
+                self.begin_probe(id.slot, now);
+                self.changed = true;
+            }
+        }
+    }
+
+    /// 15. Only an instance that is still wanted takes its address; one that is being stopped ignores it.
+    pub(super) fn instance_started(&mut self, id: InstanceId, address: SocketAddr, now: Time) {
+        if self.instance_mut(id).is_some_and(|instance| instance.reach(address, now)) {
+            self.begin_probe(id.slot, now);
+        }
+    }
+
+    /// 10. An instance is no more. What it held is revoked: each such request ends by its own `RequestFinished`, which
+    ///     may come long after. Its slot starts again, unless it was to go.
+    pub(super) fn instance_exited(&mut self, id: InstanceId, cause: DeathCause, now: Time) {
+        let Some(instance) = self.instance_mut(id) else { return };
+        match instance.state {
+            State::Starting(_) => self.died(id.slot, cause, None, now),
+            State::Ready(serving) | State::Suspect(serving) => {
+                self.died(id.slot, cause, Some(serving.ready_since), now);
+            }
+            State::Draining { serving, .. } => {
+                self.revoke(serving.held, id);
+                self.free_slot(id.slot);
+            }
+            State::Stopping { next, .. } => self.stopped(id.slot, next, now),
+            State::BackingOff { .. } => {}
+        }
+    }
+
+    fn died(&mut self, slot: u32, cause: DeathCause, ready_since: Option<Time>, now: Time) {
+        let until = self.next_start(slot, cause, ready_since, now);
+        let managed = self.config.managed;
+        let Some(instance) = self.instances.get_mut(&slot) else { return };
+        let id = instance.id;
+        let held = match instance.state {
+            State::Ready(_) | State::Suspect(_) if !managed => instance.look_again(until, now),
+            State::Starting(_)
+            | State::Ready(_)
+            | State::Suspect(_)
+            | State::Draining { .. }
+            | State::Stopping { .. }
+            | State::BackingOff { .. } => instance.back_off(until, now),
+        };
+        self.revoke(held.unwrap_or_default(), id);
+        self.touch(slot);
+        self.changed = true;
+    }
+
+    /// 11. Notes a death and says when the slot may start again.
+    ///
+    /// a. The engine does not answer: after a short while, again and again; not the service's failure.
+    /// b. Ready for at least the delay that it would get: it was healthy; at once, and its failures are forgotten.
+    /// c. Otherwise one failure more, and the delay of [`backoff::delay`].
+    /// d. A server that the pool does not start is only looked at again, each probe interval.
+    fn next_start(&mut self, slot: u32, cause: DeathCause, ready_since: Option<Time>, now: Time) -> Time {
+        let config = Arc::clone(&self.config);
+        let Some(Instance { record, .. }) = self.instances.get_mut(&slot) else { return now };
+        let failures = record.failures.saturating_add(1);
+        record.last_death = Some((cause.clone(), now));
+        if !config.managed {
+            record.failures = failures;
+            return now + self.probe_interval();
+        }
+        if let DeathCause::StartFailed { retry: Retry::EngineDown, .. } = cause {
+            return now + config.backoff_initial.clamp(Duration::from_millis(500), Duration::from_secs(2));
+        }
+        let delay = backoff::delay(config.backoff_initial, config.backoff_max, failures, &mut self.rng);
+        if ready_since.is_some_and(|since| now.since(since) >= delay) {
+            record.failures = 0;
+            return now;
+        }
+        record.failures = failures;
+        if ready_since.is_none() {
+            self.starts.failed(&cause);
+        }
+        now + delay
+    }
+
+    /// A stop has done its work, or counts as done.
+    pub(super) fn stopped(&mut self, slot: u32, next: Next, now: Time) {
+        match next {
+            Next::Free => self.free_slot(slot),
+            Next::Restart(at) => {
+                if let Some(instance) = self.instances.get_mut(&slot) {
+                    let _ = instance.back_off(at, now);
+                }
+                self.touch(slot);
+                self.changed = true;
+            }
+        }
+    }
+
+    /// An instance is hung: killed and replaced, what it held is revoked.
+    pub(super) fn hung(&mut self, slot: u32, now: Time) {
+        let Some(instance) = self.instances.get(&slot) else { return };
+        let ready_since = instance.serving().map(|serving| serving.ready_since);
+        match instance.state {
+            State::Draining { .. } => self.stop(slot, Duration::ZERO, Next::Free, now),
+            State::Starting(_) | State::Ready(_) | State::Suspect(_) if !self.config.managed => {
+                self.died(slot, DeathCause::Hung, ready_since, now);
+            }
+            State::Ready(_) | State::Suspect(_) => {
+                let at = self.next_start(slot, DeathCause::Hung, ready_since, now);
+                self.stop(slot, Duration::ZERO, Next::Restart(at), now);
+            }
+            // Found at boot and never ready: not the service's failure, its successor starts at once.
+            State::Starting(_) => {
+                if let Some(instance) = self.instances.get_mut(&slot) {
+                    instance.record.last_death = Some((DeathCause::Hung, now));
+                }
+                self.stop(slot, Duration::ZERO, Next::Restart(now), now);
+            }
+            State::Stopping { .. } | State::BackingOff { .. } => {}
+        }
+    }
+
+    /// An instance was not ready in time: killed, and its slot backs off.
+    pub(super) fn start_timed_out(&mut self, slot: u32, now: Time) {
+        let Some(Instance { state: State::Starting(starting), .. }) = self.instances.get(&slot) else {
+            return;
+        };
+        let last = match starting.reached.map(|(_, probe)| probe.last) {
+            None => "the backend has not said that it runs",
+            Some(None) => "no probe has ended",
+            Some(Some(Health::Ready)) => "it is ready",
+            Some(Some(Health::NotReady)) => "its last probe was refused, or not answered as configured",
+            Some(Some(Health::Silent)) => "its last probe was not answered in time",
+            Some(Some(Health::Frozen)) => "its processes are paused",
+        };
+        let at = self.next_start(slot, DeathCause::StartTimeout { log: last.into() }, None, now);
+        self.stop(slot, Duration::ZERO, Next::Restart(at), now);
+    }
+
+    /// 9. Takes an instance out of service: it finishes what it holds until the drain timeout, then is stopped.
+    pub(super) fn drain(&mut self, slot: u32, now: Time) {
+        let deadline = now + self.config.drain_timeout;
+        let Some(instance) = self.instances.get_mut(&slot) else { return };
+        if !instance.drain(deadline, now) {
+            return;
+        }
+        self.changed = true;
+        if instance.in_flight() == 0 {
+            self.end_drain(slot, now);
+        } else {
+            self.touch(slot);
+        }
+    }
+
+    /// 9. A drain is over: nothing is held any more, or its deadline has come.
+    pub(super) fn end_drain(&mut self, slot: u32, now: Time) {
+        self.stop(slot, self.config.stop_grace, Next::Free, now);
+    }
+
+    /// Stops an instance; what it still holds is revoked.
+    pub(super) fn stop(&mut self, slot: u32, grace: Duration, next: Next, now: Time) {
+        let Some(instance) = self.instances.get_mut(&slot) else { return };
+        let id = instance.id;
+        let Some(held) = instance.stop(now + grace + GONE_AFTER, next, now) else { return };
+        self.revoke(held, id);
+        self.actions.push_back(Action::Stop { instance: id, grace });
+        self.touch(slot);
+        self.changed = true;
+    }
+
+    fn revoke(&mut self, mut held: List, instance: InstanceId) {
+        while let Some(key) = self.requests.pop_front(&mut held) {
+            let request = &mut self.requests[key];
+            request.place = Place::Revoked { instance };
+            self.actions.push_back(Action::Revoke { request: request.id, instance });
+        }
+    }
+
+    /// 5. A request was lost on an instance, or its stream broke: it gets no more until a probe has passed.
+    ///
+    /// Losses of requests that it held together are one mishap: only one that befalls a trusted instance `counts`.
+    /// After three of those in a row, with a passed probe between each and no answer, it only looks healthy: hung.
+    pub(super) fn suspect(&mut self, id: InstanceId, counts: bool, now: Time) {
+        const HUNG_AFTER: u32 = 3;
+        let Some(instance) = self.instance_mut(id) else { return };
+        let trusted = instance.suspect(now);
+        let Some(serving) = instance.serving_mut() else { return };
+        serving.losses += u32::from(trusted && counts);
+        if serving.losses >= HUNG_AFTER {
+            self.hung(id.slot, now);
+            return;
+        }
+        serving.probe.hurry(now);
+        self.begin_probe(id.slot, now);
+        self.changed |= trusted;
+    }
+
+    /// Something is due in a slot, whose timer has been taken.
+    pub(super) fn wake(&mut self, slot: u32, now: Time) {
+        let timeout = self.config.managed.then_some(self.config.start_timeout);
+        let Some(instance) = self.instances.get_mut(&slot) else { return };
+        instance.wake = None;
+        match &mut instance.state {
+            State::Starting(starting) if timeout.is_some_and(|timeout| starting.asked + timeout <= now) => {
+                self.start_timed_out(slot, now);
+            }
+            State::Starting(_) => self.look(slot, now),
+            State::Ready(serving) | State::Suspect(serving) => {
+                serving.paused_until = serving.paused_until.filter(|until| *until > now);
+                self.look(slot, now);
+            }
+            State::Draining { deadline, .. } if *deadline <= now => self.end_drain(slot, now),
+            State::Draining { .. } => self.look(slot, now),
+            State::Stopping { gone_at, next } if *gone_at <= now => {
+                let next = *next;
+                self.stopped(slot, next, now);
+            }
+            State::Stopping { .. } => self.touch(slot),
+            // Not put back among the timers: the reconciliation that follows starts it or frees its slot.
+            State::BackingOff { until } if *until <= now => self.changed = true,
+            State::BackingOff { .. } => self.touch(slot),
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! From what is to what is wanted: how many instances, of which generation.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::PoolConfig;
+use crate::event::{InstanceId, RejectReason};
+use crate::habit::Habit;
+use crate::instance::{Instance, Next, State};
+use crate::scaling::{Fixed, ScalingPolicy};
+use crate::time::Time;
+
+use super::Pool;
+
+impl Pool {
+    pub(super) fn decide_size(&mut self, now: Time) {
+        let load = self.load(now);
+        self.scaler.decide(&self.config, load, now);
+        self.changed = true;
+    }
+
+    pub(super) fn set_size(&mut self, size: u32, now: Time) {
+        self.install_policy(Box::new(Fixed(size)), now);
+    }
+
+    pub(super) fn install_policy(&mut self, policy: Box<dyn ScalingPolicy>, now: Time) {
+        if self.config.managed {
+            self.starts.forget();
+            self.scaler.set_policy(policy, &self.config, now);
+            self.decide_size(now);
+        }
+    }
+
+    pub(super) fn replace(&mut self, id: InstanceId) {
+        if let Some(instance) = self.instance_mut(id) {
+            instance.outdated = true;
+            self.changed = true;
+        }
+    }
+
+    /// Marks all that run as outdated; what waits to start again starts at once, as current.
+    pub(super) fn restart(&mut self, now: Time) {
+        self.starts.forget();
+        let slots: Vec<u32> = self.instances.keys().copied().collect();
+        for slot in slots {
+            let Some(instance) = self.instances.get_mut(&slot) else { continue };
+            instance.outdated = true;
+            instance.hurry_start(now);
+            self.touch(slot);
+        }
+        self.changed = true;
+    }
+
+    pub(super) fn configure(&mut self, config: Arc<PoolConfig>, roll: bool, now: Time) {
+        self.config = config;
+        self.starts.forget();
+        if roll {
+            self.habit = Habit::default();
+            self.restart(now);
+        }
+        if !self.config.managed {
+            self.scaler.set_policy(Box::new(Fixed(self.config.max)), &self.config, now);
+        }
+        self.decide_size(now);
+        let slots: Vec<u32> = self.instances.keys().copied().collect();
+        slots.into_iter().for_each(|slot| self.touch(slot));
+    }
+
+    /// 8. Compares instances with the size and acts on the difference; remembers nothing.
+    pub(super) fn reconcile(&mut self, now: Time) {
+        let Some(wanted) = self.scaler.wanted() else {
+            self.may_serve = self.count(Instance::may_serve);
+            return;
+        };
+        if self.config.managed {
+            self.stop_outdated_starts(now);
+            self.retire_outdated(wanted as usize, now);
+            let outdated = self.count(|instance| instance.outdated && instance.is_serving());
+            let surge = usize::from(outdated > 0 && wanted > 0);
+            let target = wanted as usize + surge;
+            let live = self.count(Instance::is_live);
+            self.remove_surplus(live.saturating_sub(target), now);
+            self.start_missing(target.saturating_sub(live), u32::MAX, now);
+        } else {
+            self.reconcile_addresses(wanted, now);
+        }
+        self.start_due(now);
+        self.may_serve = self.count(Instance::may_serve);
+        if wanted == 0 {
+            // Nobody tries any more, so nobody could find out that it is not hopeless: a policy that sizes by load would
+            // see no load for ever, because all of it is refused.
+            self.starts.forget();
+        }
+        if self.starts.in_doubt() {
+            let hope = self.instances.values().any(Instance::gives_hope);
+            self.starts.judge(hope);
+        }
+    }
+
+    fn count(&self, which: impl Fn(&Instance) -> bool) -> usize {
+        self.instances.values().filter(|instance| which(instance)).count()
+    }
+
+    /// 8a. An outdated instance that is not ready yet serves nobody: its slot starts again as current.
+    fn stop_outdated_starts(&mut self, now: Time) {
+        let starting = |instance: &Instance| matches!(instance.state, State::Starting(_));
+        for slot in self.slots(|instance| instance.outdated && starting(instance)) {
+            self.stop(slot, Duration::ZERO, Next::Restart(now), now);
+        }
+    }
+
+    /// 8b. An outdated instance goes once as many as wanted are ready without it: suspects first, then the idlest.
+    fn retire_outdated(&mut self, wanted: usize, now: Time) {
+        let mut ready = self.count(|instance| matches!(instance.state, State::Ready(_)));
+        let mut outdated: Vec<_> = self
+            .instances
+            .values()
+            .filter(|instance| instance.outdated && instance.is_serving())
+            .map(Instance::surplus_rank)
+            .collect();
+        outdated.sort_unstable();
+        for rank in outdated {
+            let is_ready = rank.stage == Instance::READY_STAGE;
+            if ready - usize::from(is_ready) < wanted {
+                return;
+            }
+            ready -= usize::from(is_ready);
+            self.drain(rank.slot, now);
+        }
+    }
+
+    /// 8c. More than the target: those that wait to start, then the newest that start, then suspects, then the idlest.
+    fn remove_surplus(&mut self, surplus: usize, now: Time) {
+        if surplus == 0 {
+            return;
+        }
+        let live = self.instances.values().filter(|instance| instance.is_live());
+        let mut ranks: Vec<_> = live.map(Instance::surplus_rank).collect();
+        ranks.sort_unstable();
+        for rank in ranks.into_iter().take(surplus) {
+            self.remove(rank.slot, now);
+        }
+    }
+
+    fn remove(&mut self, slot: u32, now: Time) {
+        let Some(instance) = self.instances.get_mut(&slot) else { return };
+        match &mut instance.state {
+            State::Stopping { next, .. } => *next = Next::Free,
+            State::BackingOff { .. } => self.free_slot(slot),
+            State::Starting(_) => self.stop(slot, self.config.stop_grace, Next::Free, now),
+            State::Ready(_) | State::Suspect(_) => self.drain(slot, now),
+            State::Draining { .. } => {}
+        }
+    }
+
+    /// 8d. Fewer than the target: starts in the lowest free slots. 17: a pool that drains starts only for those that
+    /// wait.
+    fn start_missing(&mut self, missing: usize, slots: u32, now: Time) {
+        if missing == 0 || !self.may_start() {
+            return;
+        }
+        let free = (0..slots).filter(|slot| !self.instances.contains_key(slot));
+        let free: Vec<u32> = free.take(missing).collect();
+        free.into_iter().for_each(|slot| self.start(slot, now));
+    }
+
+    fn may_start(&self) -> bool {
+        !self.draining || self.queue.len() > 0
+    }
+
+    /// Starts what has waited long enough, or frees its slot where nothing may be started.
+    fn start_due(&mut self, now: Time) {
+        let due = |instance: &Instance| match instance.state {
+            State::BackingOff { until } => until <= now,
+            State::Starting(_)
+            | State::Ready(_)
+            | State::Suspect(_)
+            | State::Draining { .. }
+            | State::Stopping { .. } => false,
+        };
+        for slot in self.slots(due) {
+            if self.may_start() {
+                self.start_again(slot, now);
+            } else {
+                self.free_slot(slot);
+            }
+        }
+    }
+
+    /// 13. Servers that already run: slot n is address n, so that there is no surge; one at a time is taken out to be
+    ///     looked at anew, and those whose address is gone are drained.
+    fn reconcile_addresses(&mut self, wanted: u32, now: Time) {
+        for slot in self.slots(|instance| instance.id.slot >= wanted && instance.is_live()) {
+            self.remove(slot, now);
+        }
+        let leaving = self.count(|instance| !instance.is_live());
+        if leaving == 0
+            && let Some(slot) =
+                self.slots(|instance| instance.outdated && instance.is_live()).first().copied()
+        {
+            self.remove(slot, now);
+        }
+        self.start_missing(wanted as usize, wanted, now);
+    }
+
+    fn slots(&self, which: impl Fn(&Instance) -> bool) -> Vec<u32> {
+        self.instances.iter().filter(|(_, instance)| which(instance)).map(|(slot, _)| *slot).collect()
+    }
+
+    /// 12. Why nothing can be served, while no instance can be started.
+    pub(super) fn cannot_start(&self, now: Time) -> Option<RejectReason> {
+        let cause = self.starts.cannot()?.clone();
+        let next = self.instances.values().filter_map(Instance::starts_at).min();
+        let retry_after = next.map_or(self.config.backoff_max, |at| at.since(now));
+        Some(RejectReason::CannotStart { cause, retry_after })
+    }
+}
+
+/// How gladly an instance is given up: the smallest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct SurplusRank {
+    stage: u8,
+    current: bool,
+    in_flight: u32,
+    newest: Reverse<u32>,
+    slot: u32,
+}
+
+impl Instance {
+    const READY_STAGE: u8 = 4;
+
+    fn surplus_rank(&self) -> SurplusRank {
+        let stage = match self.state {
+            State::Stopping { .. } => 0,
+            State::BackingOff { .. } => 1,
+            State::Starting(_) => 2,
+            State::Suspect(_) => 3,
+            State::Ready(_) | State::Draining { .. } => Self::READY_STAGE,
+        };
+        SurplusRank {
+            stage,
+            current: !self.outdated,
+            in_flight: self.in_flight(),
+            newest: Reverse(self.id.incarnation),
+            slot: self.id.slot,
+        }
+    }
+
+    /// Ready or Suspect.
+    fn is_serving(&self) -> bool {
+        match self.state {
+            State::Ready(_) | State::Suspect(_) => true,
+            State::Starting(_)
+            | State::Draining { .. }
+            | State::Stopping { .. }
+            | State::BackingOff { .. } => false,
+        }
+    }
+
+    /// Whether requests may be answered though a start was found hopeless: it serves, or it starts and its slot has
+    /// not failed.
+    fn gives_hope(&self) -> bool {
+        match self.state {
+            State::Ready(_) | State::Suspect(_) | State::Draining { .. } => true,
+            State::Starting(_) | State::Stopping { next: Next::Restart(_), .. } => self.record.failures == 0,
+            State::Stopping { next: Next::Free, .. } | State::BackingOff { .. } => false,
+        }
+    }
+
+    /// When it is started next, while it waits for that.
+    fn starts_at(&self) -> Option<Time> {
+        match self.state {
+            State::BackingOff { until } | State::Stopping { next: Next::Restart(until), .. } => Some(until),
+            State::Starting(_)
+            | State::Ready(_)
+            | State::Suspect(_)
+            | State::Draining { .. }
+            | State::Stopping { next: Next::Free, .. } => None,
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Requests arrive, wait, end, and come back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::event::{Action, InstanceId, Outcome, RejectReason, RequestId};
+use crate::instance::State;
+use crate::requests::{Key, Line, Place, Request};
+use crate::time::Time;
+
+use super::Pool;
+
+/// Longest time for which an instance's own "busy" keeps requests from it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Shortest: an instance that says "busy, come back at once" is not asked in a tight loop.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+
+impl Pool {
+    /// A request asks to be let in. It is refused when, in this order:
+    ///
+    /// 1. its name is known: the event is a double, ignored;
+    /// 2. the pool is draining: `ShuttingDown`;
+    /// 3. its deadline has passed: `DeadlinePassed`;
+    /// 4. the size is 0 and nothing will raise it: `Stopped`;
+    /// 5. no instance can be started: `CannotStart`;
+    /// 6. no slot is free and as many as allowed wait already, not counting replays: `QueueFull`.
+    ///
+    /// Otherwise it is admitted: dispatched at once if a slot is free, else put at the end of the queue.
+    pub(super) fn request_arrived(&mut self, id: RequestId, deadline: Time, replayable: bool, now: Time) {
+        if self.requests.find(id).is_some() {
+            return;
+        }
+        if let Some(reason) = self.refusal(deadline, now) {
+            self.actions.push_back(Action::Reject { request: id, reason });
+            return;
+        }
+        self.arrivals += 1;
+        let request = Request::new(id, deadline, replayable, self.arrivals, now);
+        let Some(key) = self.requests.insert(request) else { return };
+        match self.balance.first() {
+            // A slot is free only when nobody waits for it: what waits here may not be placed on it.
+            Some(slot) => self.send(key, slot, now),
+            None => self.wait(key, Line::Fresh, now),
+        }
+    }
+
+    fn refusal(&self, deadline: Time, now: Time) -> Option<RejectReason> {
+        if self.draining {
+            Some(RejectReason::ShuttingDown)
+        } else if deadline <= now {
+            Some(RejectReason::DeadlinePassed)
+        } else if self.scaler.stopped() {
+            Some(RejectReason::Stopped)
+        } else if let Some(reason) = self.cannot_start(now) {
+            Some(reason)
+        } else if self.balance.is_empty() && self.queue.fresh_len() >= self.config.queue_limit {
+            Some(RejectReason::QueueFull { retry_after: self.room_after(now) })
+        } else {
+            None
+        }
+    }
+
+    /// When it is worth to try again: after a tenth of the queue has drained at its present rate, so that there is room
+    /// for more than one of those who were refused. Unmeasured (nothing drained lately): 10 s.
+    fn room_after(&self, now: Time) -> Duration {
+        let rate = self.departures.per_second(now);
+        if rate <= 0.0 {
+            return Duration::from_secs(10);
+        }
+        Duration::from_secs_f64((self.queue.len() as f64 / 10.0 / rate).clamp(1.0, 60.0))
+    }
+
+    /// The client of a waiting request left. One that is in flight ends by its `RequestFinished` only.
+    pub(super) fn request_cancelled(&mut self, id: RequestId) {
+        let Some(key) = self.requests.find(id) else { return };
+        if let Place::Waiting(wait) = self.requests[key].place {
+            self.queue.leave(&mut self.requests, key, wait.line);
+            self.requests.remove(key);
+        }
+    }
+
+    /// Begins a wait: until the deadline, or for the full queue timeout, whichever is first.
+    fn wait(&mut self, key: Key, line: Line, now: Time) {
+        let until = self.requests[key].deadline.min(now + self.config.queue_timeout);
+        self.queue.join(&mut self.requests, key, line, until);
+    }
+
+    /// Rejects everyone whose wait is over.
+    pub(super) fn expire(&mut self, now: Time) {
+        while let Some(key) = self.queue.next_expired(&self.requests, now) {
+            let reason = self.expiry(key, now);
+            self.reject_waiting(key, reason);
+        }
+    }
+
+    /// Rejects everyone who waits: no instance can be started.
+    pub(super) fn reject_all_waiting(&mut self, now: Time) {
+        while let Some(key) = self.queue.first() {
+            let Some(reason) = self.cannot_start(now) else { return };
+            self.reject_waiting(key, reason);
+        }
+    }
+
+    pub(super) fn reject_waiting(&mut self, key: Key, reason: RejectReason) {
+        if let Place::Waiting(wait) = self.requests[key].place {
+            self.queue.leave(&mut self.requests, key, wait.line);
+        }
+        self.reject(key, reason);
+    }
+
+    /// Forgets a request, which is in no list any more, and tells its client why.
+    fn reject(&mut self, key: Key, reason: RejectReason) {
+        if let Some(request) = self.requests.remove(key) {
+            self.actions.push_back(Action::Reject { request: request.id, reason });
+        }
+    }
+
+    /// An attempt ended. Told of a request that waits or is unknown: late or doubled news, ignored.
+    pub(super) fn request_finished(&mut self, id: RequestId, outcome: Outcome, now: Time) {
+        let Some(key) = self.requests.find(id) else { return };
+        let Some((instance, revoked)) = self.release(key, &outcome, now) else { return };
+        match outcome {
+            Outcome::Answered => {
+                self.requests.remove(key);
+            }
+            Outcome::Abandoned { broken } => {
+                self.requests.remove(key);
+                if broken && !revoked {
+                    self.suspect(instance, false, now);
+                }
+            }
+            Outcome::Lost { how, sent } => {
+                if !revoked {
+                    self.suspect(instance, true, now);
+                }
+                self.lost(key, instance, how, sent, now);
+            }
+            Outcome::Busy { retry_after } => {
+                self.pause(instance, now + retry_after.clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
+                self.requeue(key, now);
+            }
+        }
+    }
+
+    /// Takes a request from the instance that holds it, or that held it until it was revoked, and says which it was.
+    fn release(&mut self, key: Key, outcome: &Outcome, now: Time) -> Option<(InstanceId, bool)> {
+        let (id, since) = match self.requests[key].place {
+            Place::Waiting(_) => return None,
+            Place::Revoked { instance } => {
+                self.in_flight -= 1;
+                return Some((instance, true));
+            }
+            Place::Held { instance, since } => (instance, since),
+        };
+        self.in_flight -= 1;
+        let request = self.requests[key].id;
+        let instance = self.instances.get_mut(&id.slot)?;
+        let outdated = instance.outdated;
+        let serving = instance.serving_mut()?;
+        self.requests.unlink(&mut serving.held, key);
+        serving.worked_until = now;
+        if *outcome == Outcome::Answered {
+            serving.losses = 0;
+            serving.teach(request, since, outdated, &mut self.habit, now);
+        }
+        let free = instance.free(self.config.concurrency);
+        self.balance.list(&mut instance.listed, free);
+        if let State::Draining { serving, .. } = &instance.state
+            && serving.held.is_empty()
+        {
+            self.end_drain(id.slot, now);
+        }
+        Some((id, false))
+    }
+
+    /// A request was lost on an instance, and no byte of an answer has left.
+    ///
+    /// 1. The instance may have seen it and it may not be sent twice: `AttemptsExhausted`.
+    /// 2. As many instances as allowed may have seen it: `AttemptsExhausted`, with every loss.
+    /// 3. Otherwise back to the head, its age kept, for a full wait. (While draining too: it was accepted.)
+    fn lost(&mut self, key: Key, instance: InstanceId, how: Arc<str>, sent: bool, now: Time) {
+        let request = &mut self.requests[key];
+        request.note_loss(instance, how, sent);
+        let barred = sent && !request.replayable;
+        if barred || (sent && request.sent_losses >= self.config.replay_attempts) {
+            let attempts = std::mem::take(&mut request.losses);
+            self.reject(key, RejectReason::AttemptsExhausted { attempts });
+        } else {
+            self.requeue(key, now);
+        }
+    }
+
+    fn requeue(&mut self, key: Key, now: Time) {
+        if self.requests[key].deadline <= now {
+            self.reject(key, RejectReason::DeadlinePassed);
+            return;
+        }
+        self.wait(key, Line::Replay, now);
+        // A pool that drains replaces dead instances only while someone waits: now someone does.
+        self.changed |= self.draining;
+    }
+
+    fn pause(&mut self, id: InstanceId, until: Time) {
+        let Some(instance) = self.instance_mut(id) else { return };
+        let Some(serving) = instance.serving_mut() else { return };
+        serving.paused_until = serving.paused_until.max(Some(until));
+        self.touch(id.slot);
+    }
+}

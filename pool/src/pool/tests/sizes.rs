@@ -1,0 +1,60 @@
+//! Rule 16: the size is decided, bounded, and obeyed.
+
+use super::*;
+use crate::scaling::{Load, Recommendation, ScalingPolicy};
+
+struct QueueLength;
+
+impl ScalingPolicy for QueueLength {
+    fn name(&self) -> &'static str {
+        "queue-length"
+    }
+
+    fn recommend(&mut self, load: &Load, _now: Time) -> Recommendation {
+        let size = load.queue as u32;
+        Recommendation { size, reason: format!("{size} wait") }
+    }
+}
+
+#[test]
+fn a_policy_is_asked_each_interval_and_its_size_is_reached() {
+    let config = PoolConfig { min: 1, max: 4, ..PoolConfig::default() };
+    let pool = Pool::new(Arc::new(config), Box::new(QueueLength), 7, Time::ZERO);
+    let mut story = Story { pool, now: Time::ZERO, asked: Vec::new() };
+    assert_eq!(story.pass(ms(0)).len(), 1);
+    (0..9).for_each(|n| drop(story.arrive(n)));
+    assert_eq!(story.pass(ms(999)), []);
+    assert_eq!(story.pass(ms(1)).len(), 3);
+    let snapshot = story.pool.snapshot(story.now);
+    assert_eq!((snapshot.wanted, snapshot.bounds), (4, (1, 4)));
+    assert_eq!(&*snapshot.last_decision.unwrap(), "9 wait; held to max 4");
+}
+
+#[test]
+fn an_operators_size_replaces_the_policy_and_is_bounded_too() {
+    let config = PoolConfig { min: 1, max: 4, ..PoolConfig::default() };
+    let mut story = Story::new(1, config);
+    story.event(Event::SizeSet { size: 9 });
+    assert_eq!(story.pool.snapshot(story.now).wanted, 4);
+    story.event(Event::SizeSet { size: 0 });
+    assert_eq!(story.pool.snapshot(story.now).wanted, 1);
+    let reasons: Vec<_> = story.pool.decisions().map(|decision| decision.reason.to_string()).collect();
+    assert_eq!(reasons, ["fixed size 1", "fixed size 9; held to max 4", "fixed size 0; raised to min 1"]);
+}
+
+#[test]
+fn a_fixed_size_wakes_nobody() {
+    let mut story = Story::new(0, PoolConfig::default());
+    assert_eq!(story.pool.poll_timeout(), None);
+    story.pool.set_policy(Box::new(QueueLength), story.now);
+    assert_eq!(story.pool.poll_timeout(), Some(Time::ZERO + ms(1_000)));
+}
+
+#[test]
+fn other_bounds_change_the_size_at_once() {
+    let mut story = Story::new(3, PoolConfig::default());
+    let config = Arc::new(PoolConfig { max: 2, ..PoolConfig::default() });
+    story.event(Event::ConfigChanged { config, roll: false });
+    assert_eq!(story.pool.snapshot(story.now).wanted, 2);
+    assert_eq!(story.instances_in(StateView::Starting).len(), 2);
+}

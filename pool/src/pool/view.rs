@@ -1,0 +1,105 @@
+//! What others may read. Nothing here decides anything, except that a policy sees [`Pool::load`].
+
+use crate::backoff;
+use crate::instance::{Instance, State};
+use crate::scaling::{Decision, Load};
+use crate::snapshot::{InstanceView, Snapshot, StateView};
+use crate::time::Time;
+
+use super::Pool;
+
+impl Pool {
+    /// Everything at one instant. Costs O(instances).
+    pub fn snapshot(&self, now: Time) -> Snapshot {
+        Snapshot {
+            wanted: self.scaler.wanted().unwrap_or(0),
+            bounds: (self.config.min, self.config.max),
+            waiting: self.queue.len(),
+            oldest_wait: self.oldest_wait(now),
+            in_flight: self.in_flight,
+            draining: self.draining,
+            cannot_start: self.starts.cannot().cloned(),
+            instances: self.instances.values().map(|instance| self.view(instance, now)).collect(),
+            last_decision: self.scaler.decisions().back().map(|decision| decision.reason.clone()),
+        }
+    }
+
+    /// What a scaling policy sees. Costs O(instances).
+    pub fn load(&self, now: Time) -> Load {
+        let mut load = Load {
+            queue: self.queue.len(),
+            oldest_wait: self.oldest_wait(now),
+            in_flight: self.in_flight,
+            size: self.scaler.wanted().unwrap_or(0),
+            ..Load::default()
+        };
+        for instance in self.instances.values() {
+            match instance.state {
+                State::Ready(_) => load.ready += 1,
+                State::Starting(_) => load.starting += 1,
+                State::Suspect(_)
+                | State::Draining { .. }
+                | State::Stopping { .. }
+                | State::BackingOff { .. } => {}
+            }
+        }
+        load
+    }
+
+    /// Requests waiting for a slot.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Requests dispatched whose attempt has not ended, those revoked from a dead instance included.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// The last size decisions that changed the size or its reason, oldest first.
+    pub fn decisions(&self) -> impl Iterator<Item = &Decision> {
+        self.scaler.decisions().iter()
+    }
+
+    /// Entries in the pool's tables: requests known, notes of deadlines kept. For tests that look for leaks.
+    pub fn table_sizes(&self) -> (usize, usize) {
+        (self.requests.len(), self.queue.notes())
+    }
+
+    fn oldest_wait(&self, now: Time) -> std::time::Duration {
+        let oldest = self.queue.oldest(&self.requests);
+        oldest.map(|key| now.since(self.requests[key].arrived)).unwrap_or_default()
+    }
+
+    fn view(&self, instance: &Instance, now: Time) -> InstanceView {
+        let (state, address) = match &instance.state {
+            State::Starting(starting) => (StateView::Starting, starting.reached.map(|(address, _)| address)),
+            State::Ready(serving) => (StateView::Ready, Some(serving.address)),
+            State::Suspect(serving) => (StateView::Suspect, Some(serving.address)),
+            State::Draining { serving, .. } => (StateView::Draining, Some(serving.address)),
+            State::Stopping { .. } => (StateView::Stopping, None),
+            State::BackingOff { .. } => (StateView::BackingOff, None),
+        };
+        InstanceView {
+            instance: instance.id,
+            state,
+            address,
+            in_flight: instance.in_flight(),
+            since: instance.since,
+            restarts: instance.record.restarts,
+            failures: self.failures(instance, now),
+            last_death: instance.record.last_death.clone(),
+            outdated: instance.outdated,
+        }
+    }
+
+    /// Failures in a row; none any more once it has been ready for as long as would forgive them.
+    fn failures(&self, instance: &Instance, now: Time) -> u32 {
+        let failures = instance.record.failures;
+        let forgiven = instance.serving().is_some_and(|serving| {
+            let delay = backoff::nominal(self.config.backoff_initial, self.config.backoff_max, failures + 1);
+            now.since(serving.ready_since) >= delay
+        });
+        if forgiven { 0 } else { failures }
+    }
+}

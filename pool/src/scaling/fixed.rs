@@ -1,0 +1,22 @@
+//! The policy that always says the same.
+
+use super::{Load, Recommendation, ScalingPolicy};
+use crate::time::Time;
+
+/// A fixed size: a number in the configuration, or what an operator asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fixed(pub u32);
+
+impl ScalingPolicy for Fixed {
+    fn name(&self) -> &'static str {
+        "fixed"
+    }
+
+    fn recommend(&mut self, _load: &Load, _now: Time) -> Recommendation {
+        Recommendation { size: self.0, reason: format!("fixed size {}", self.0) }
+    }
+
+    fn fixed(&self) -> Option<u32> {
+        Some(self.0)
+    }
+}

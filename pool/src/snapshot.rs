@@ -1,0 +1,89 @@
+//! The read-only view of a pool: for the admin API, metrics and people. Nothing here decides anything.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::event::{DeathCause, InstanceId};
+use crate::time::Time;
+
+/// A pool at one instant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// How many instances there should be, after bounds and damping.
+    pub wanted: u32,
+    /// Fewest and most that may be asked for.
+    pub bounds: (u32, u32),
+    /// Requests waiting for a slot.
+    pub waiting: usize,
+    /// How long the oldest of them has waited, since it arrived; zero when none waits.
+    pub oldest_wait: Duration,
+    /// Requests that an instance works on.
+    pub in_flight: usize,
+    /// Whether new requests are refused because the process is ending.
+    pub draining: bool,
+    /// Why no instance can be started, while that is so.
+    pub cannot_start: Option<DeathCause>,
+    /// Every slot in use, by slot.
+    pub instances: Vec<InstanceView>,
+    /// The last size decision and its reason, in words.
+    pub last_decision: Option<Arc<str>>,
+}
+
+/// One instance at one instant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InstanceView {
+    /// Its name.
+    pub instance: InstanceId,
+    /// Where it is in its life.
+    pub state: StateView,
+    /// Where it listens, once that is known.
+    pub address: Option<SocketAddr>,
+    /// Requests that it works on.
+    pub in_flight: u32,
+    /// When it entered its state.
+    pub since: Time,
+    /// How often this slot was started again.
+    pub restarts: u32,
+    /// Failed starts or early deaths in a row.
+    pub failures: u32,
+    /// How the slot's previous life ended, and when.
+    pub last_death: Option<(DeathCause, Time)>,
+    /// Whether it runs an older specification and is to be replaced.
+    pub outdated: bool,
+}
+
+/// The states of an instance, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StateView {
+    /// Being created, or running and not ready yet.
+    Starting,
+    /// Takes requests.
+    Ready,
+    /// Ready, but gets no new request until a probe has passed.
+    Suspect,
+    /// Finishes what it holds, then stops.
+    Draining,
+    /// Asked to stop.
+    Stopping,
+    /// Waits until it is started again.
+    BackingOff,
+}
+
+impl StateView {
+    /// Every state, in the order of a life.
+    pub const ALL: [Self; 6] =
+        [Self::Starting, Self::Ready, Self::Suspect, Self::Draining, Self::Stopping, Self::BackingOff];
+
+    /// The name in the API and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Suspect => "suspect",
+            Self::Draining => "draining",
+            Self::Stopping => "stopping",
+            Self::BackingOff => "backing-off",
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! How the world answers the pool, well or badly, and what it does to it unasked.
+
+use std::time::Duration;
+
+use longshore_pool::{
+    Action, DeathCause, Event, Health, InstanceId, Outcome, RejectReason, RequestId, Retry,
+};
+
+use crate::model::Broken;
+use crate::model::Place;
+use crate::profile;
+use crate::world::{Container, Planned, World, address};
+
+impl World {
+    /// Does what the pool asked for.
+    pub(crate) fn act(&mut self, action: Action) {
+        match action {
+            Action::Dispatch { request, instance, attempt, .. } => self.serve(request, instance, attempt),
+            Action::Reject { reason, .. } => self.history.saw(kind(&reason)),
+            Action::Revoke { request, .. } => self.revoked(request),
+            Action::Start { instance } => self.start(instance),
+            Action::Probe { instance, .. } => self.probe(instance),
+            Action::Stop { instance, grace } => self.stop(instance, grace),
+        }
+    }
+
+    fn serve(&mut self, request: RequestId, on: InstanceId, attempt: u32) {
+        self.history.saw(if attempt == 1 { "dispatch" } else { "replay" });
+        let working = self.containers.get(&on).is_some_and(|it| it.alive && it.health == Health::Ready);
+        let (after, outcome) = if !working {
+            let hangs = self.rng.bool();
+            let after = if hangs { Duration::from_secs(30) } else { self.ms(10) };
+            (after, Outcome::Lost { how: "refused".into(), sent: hangs })
+        } else if self.chance(self.profile.bad_attempt) {
+            (self.ms(1_000), self.bad_outcome())
+        } else {
+            (self.profile.service.mul_f64(self.rng.f64() * 2.0), Outcome::Answered)
+        };
+        self.plan(after, Planned::Finish { request: request.0, attempt, outcome });
+    }
+
+    fn bad_outcome(&mut self) -> Outcome {
+        match self.rng.u32(0..4) {
+            0 => Outcome::Busy { retry_after: Duration::from_millis(self.rng.u64(0..3_000)) },
+            1 => Outcome::Busy { retry_after: Duration::from_secs(self.rng.u64(0..100)) },
+            2 => Outcome::Abandoned { broken: self.rng.bool() },
+            _ => Outcome::Lost { how: "reset".into(), sent: self.rng.bool() },
+        }
+    }
+
+    /// The gateway ends the attempt, now or late, and knows best how it ended.
+    fn revoked(&mut self, request: RequestId) {
+        self.history.saw("revoke");
+        let Some(known) = self.model.requests.get(&request.0) else { return };
+        let attempt = known.attempts;
+        let most = if self.rng.u32(0..4) == 0 { 10_000 } else { 100 };
+        let outcome = match self.rng.u32(0..8) {
+            0 => Outcome::Answered,
+            1 => Outcome::Abandoned { broken: true },
+            _ => Outcome::Lost { how: "revoked".into(), sent: self.rng.u32(0..3) > 0 },
+        };
+        let after = self.ms(most);
+        self.plan(after, Planned::Finish { request: request.0, attempt, outcome });
+    }
+
+    fn start(&mut self, instance: InstanceId) {
+        self.history.saw("start");
+        if !self.chance(self.profile.bad_start) {
+            let warm = self.ms(200);
+            return self.run(instance, warm);
+        }
+        match self.rng.u32(0..4) {
+            0 => {
+                let retry = [Retry::Later, Retry::Futile, Retry::EngineDown][self.rng.usize(0..3)];
+                self.exit(instance, DeathCause::StartFailed { error: "no".into(), retry }, 500);
+            }
+            // Never answered; but the shell answers at once for a server that already runs.
+            1 if self.model.config.managed => {}
+            1 | 2 => {
+                let warm = self.ms(30_000);
+                self.run(instance, warm);
+            }
+            _ => {
+                self.run(instance, Duration::MAX);
+                self.exit(instance, DeathCause::Exited { code: 1, log: "oops".into() }, 1_000);
+            }
+        }
+    }
+
+    fn run(&mut self, instance: InstanceId, warm: Duration) {
+        let after = if self.model.config.managed { self.ms(100) } else { Duration::ZERO };
+        let warm_at = self.now() + warm;
+        self.containers.insert(instance, Container { alive: true, warm_at, health: Health::Ready });
+        self.plan(after, Planned::Tell(Event::InstanceStarted { instance, address: address() }));
+    }
+
+    fn exit(&mut self, instance: InstanceId, cause: DeathCause, most: u64) {
+        let after = self.ms(most);
+        self.plan(after, Planned::Tell(Event::InstanceExited { instance, cause }));
+    }
+
+    fn probe(&mut self, instance: InstanceId) {
+        let now = self.now();
+        let working = self.single && self.model.flying(instance) > 0;
+        let truth = match self.containers.get(&instance) {
+            Some(it) if it.alive && it.warm_at > now && !self.calm => Health::NotReady,
+            Some(it) if it.alive && it.health == Health::Ready && working => Health::Silent,
+            Some(it) if it.alive => it.health,
+            Some(_) | None => Health::NotReady,
+        };
+        let mut health = truth;
+        if self.chance(self.profile.bad_probe) {
+            let all = [Health::Ready, Health::NotReady, Health::Silent, Health::Frozen];
+            match self.rng.usize(0..6) {
+                0 => return self.history.saw("probe that never ends"),
+                n => health = *all.get(n - 1).unwrap_or(&truth),
+            }
+        }
+        let after = self.ms(50);
+        self.plan(after, Planned::Tell(Event::InstanceProbed { instance, health }));
+    }
+
+    fn stop(&mut self, instance: InstanceId, grace: Duration) {
+        self.history.saw(if grace.is_zero() { "kill" } else { "stop" });
+        if let Some(container) = self.containers.get_mut(&instance) {
+            container.alive = false;
+        }
+        if !self.chance(self.profile.bad_stop) {
+            self.exit(instance, DeathCause::Stopped, grace.as_millis() as u64 + 10);
+        }
+    }
+
+    /// Something befalls an instance.
+    pub(crate) fn accident(&mut self) {
+        let ids: Vec<InstanceId> = self.containers.keys().copied().collect();
+        let Some(id) = self.rng.choice(ids.iter()).copied() else { return };
+        let managed = self.model.config.managed;
+        let Some(container) = self.containers.get_mut(&id).filter(|it| it.alive) else { return };
+        match self.rng.u32(0..8) {
+            0 => container.health = Health::Frozen,
+            1 => container.health = Health::Silent,
+            2 => container.health = Health::NotReady,
+            3 | 4 => container.health = Health::Ready,
+            _ => {
+                container.alive = false;
+                let cause =
+                    if self.rng.bool() { DeathCause::Killed { signal: 9 } } else { DeathCause::Vanished };
+                if managed || self.rng.bool() {
+                    let most = if self.rng.bool() { 10 } else { 10_000 };
+                    self.exit(id, cause, most);
+                }
+                self.cut_connections(id);
+            }
+        }
+    }
+
+    /// The gateway sees the connections of a dead instance break, before or after the news of its death.
+    fn cut_connections(&mut self, id: InstanceId) {
+        let held = Place::Flying { instance: id, revoked: false };
+        let all = self.model.requests.iter().filter(|(_, it)| it.place == held);
+        let cut: Vec<(u64, u32)> = all.map(|(request, it)| (*request, it.attempts)).collect();
+        for (request, attempt) in cut {
+            let outcome = Outcome::Lost { how: "reset".into(), sent: self.rng.u32(0..4) > 0 };
+            let after = self.ms(50);
+            self.plan(after, Planned::Finish { request, attempt, outcome });
+        }
+    }
+
+    /// An operator does something.
+    pub(crate) fn operate(&mut self) -> Result<(), Broken> {
+        match self.rng.u32(0..40) {
+            0 => self.tell(Event::Drain),
+            1..=6 => self.tell(Event::Restart),
+            7..=12 => {
+                let config = profile::config(&mut self.rng, self.model.config.managed);
+                let roll = self.rng.bool();
+                self.tell(Event::ConfigChanged { config, roll })
+            }
+            13..=18 => self.set_policy(),
+            19..=26 => {
+                let ids: Vec<InstanceId> = self.model.views.keys().copied().collect();
+                match self.rng.choice(ids.iter()).copied() {
+                    Some(instance) => self.tell(Event::InstanceReplace { instance }),
+                    None => Ok(()),
+                }
+            }
+            _ => {
+                let size = if self.rng.u32(0..10) == 0 { u32::MAX } else { self.rng.u32(0..8) };
+                self.tell(Event::SizeSet { size })
+            }
+        }
+    }
+}
+
+fn kind(reason: &RejectReason) -> &'static str {
+    match reason {
+        RejectReason::QueueFull { .. } => "queue full",
+        RejectReason::QueueTimeout => "queue timeout",
+        RejectReason::DeadlinePassed => "deadline passed",
+        RejectReason::AttemptsExhausted { .. } => "attempts exhausted",
+        RejectReason::CannotStart { .. } => "cannot start",
+        RejectReason::Stopped => "stopped",
+        RejectReason::ShuttingDown => "shutting down",
+    }
+}
+
+/// Everything that a run over many seeds must have met, or it shows nothing.
+pub(crate) const MUST_SEE: [&str; 15] = [
+    "dispatch",
+    "replay",
+    "revoke",
+    "start",
+    "stop",
+    "kill",
+    "suspect",
+    "probe that never ends",
+    "queue full",
+    "queue timeout",
+    "deadline passed",
+    "attempts exhausted",
+    "cannot start",
+    "stopped",
+    "shutting down",
+];

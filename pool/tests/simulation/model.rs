@@ -1,0 +1,290 @@
+//! What the pool must be doing, kept by plain means from what crosses its border: no code of the pool, no cleverness.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use longshore_pool::{
+    Event, Health, InstanceId, InstanceView, Outcome, PoolConfig, RequestId, Snapshot, StateView, Time,
+};
+
+/// A broken claim, in words.
+pub(crate) type Broken = String;
+
+/// Fails with these words unless the claim holds.
+macro_rules! ensure {
+    ($claim:expr, $($words:tt)+) => {
+        if !$claim {
+            return Err(format!($($words)+));
+        }
+    };
+}
+pub(crate) use ensure;
+
+pub(crate) struct Request {
+    pub(crate) order: u64,
+    pub(crate) arrived: Time,
+    pub(crate) deadline: Time,
+    pub(crate) replayable: bool,
+    pub(crate) attempts: u32,
+    pub(crate) sent_losses: u32,
+    pub(crate) lost_on: Vec<InstanceId>,
+    pub(crate) place: Place,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    Waiting {
+        replay: bool,
+        until: Time,
+    },
+    Flying {
+        instance: InstanceId,
+        revoked: bool,
+    },
+    /// Must be rejected in this very step.
+    Doomed,
+}
+
+/// What is known of an instance by its news.
+#[derive(Default)]
+pub(crate) struct Instance {
+    /// When the probe under way began, and its rank among all that happened.
+    pub(crate) probe: Option<(Time, u64)>,
+    /// A probe has been answered well since it started.
+    pub(crate) ready: bool,
+    /// Rank of what made it suspect, and whether that was a mishap of a request.
+    pub(crate) suspect: Option<(u64, bool)>,
+    /// Upper bounds of what is held against it.
+    pub(crate) failed_probes: u32,
+    pub(crate) losses: u32,
+    pub(crate) paused_until: Time,
+    pub(crate) worked_until: Time,
+    /// When its drain must end.
+    pub(crate) drained_by: Option<Time>,
+}
+
+impl Instance {
+    /// A request came to grief. Further ones until it is trusted again are the same mishap.
+    fn mishap(&mut self, rank: u64) {
+        if self.suspect.is_none_or(|(_, mishap)| !mishap) {
+            self.suspect = Some((rank, true));
+        }
+    }
+}
+
+pub(crate) struct Model {
+    pub(crate) config: Arc<PoolConfig>,
+    /// The longest probe interval and restart delay of any configuration so far: what is under way keeps its time.
+    pub(crate) longest: (Duration, Duration),
+    pub(crate) now: Time,
+    /// Until when timers have been handled.
+    pub(crate) timers_at: Option<Time>,
+    /// Whether this step is a timeout.
+    pub(crate) timing_out: bool,
+    pub(crate) rank: u64,
+    pub(crate) requests: BTreeMap<u64, Request>,
+    pub(crate) instances: BTreeMap<InstanceId, Instance>,
+    pub(crate) views: BTreeMap<InstanceId, InstanceView>,
+    pub(crate) incarnations: BTreeSet<u32>,
+    pub(crate) draining: bool,
+    pub(crate) fixed: Option<u32>,
+    /// The request that arrives, and the instance that exits, in this step.
+    pub(crate) arriving: Option<u64>,
+    pub(crate) exiting: Option<InstanceId>,
+    pub(crate) waited_before: bool,
+}
+
+impl Model {
+    pub(crate) fn new(config: Arc<PoolConfig>, fixed: Option<u32>) -> Self {
+        Self {
+            longest: (config.probe_interval, config.backoff_max),
+            config,
+            now: Time::ZERO,
+            timers_at: None,
+            timing_out: false,
+            rank: 0,
+            requests: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            views: BTreeMap::new(),
+            incarnations: BTreeSet::new(),
+            draining: false,
+            fixed,
+            arriving: None,
+            exiting: None,
+            waited_before: false,
+        }
+    }
+
+    /// A step begins.
+    pub(crate) fn begin(&mut self, now: Time) {
+        self.now = now;
+        self.rank += 1;
+        self.timing_out = false;
+        self.arriving = None;
+        self.exiting = None;
+        let waited = self.waiting().next().is_some();
+        self.waited_before = waited;
+    }
+
+    /// The step is a timeout.
+    pub(crate) fn time_out(&mut self) {
+        self.timing_out = true;
+        self.timers_at = Some(self.now);
+    }
+
+    /// The pool is about to be told this.
+    pub(crate) fn event(&mut self, event: &Event) {
+        match event {
+            Event::RequestArrived { request, deadline, replayable } => {
+                self.arrived(*request, *deadline, *replayable);
+            }
+            Event::RequestCancelled { request } => {
+                if self.requests.get(&request.0).is_some_and(|it| matches!(it.place, Place::Waiting { .. })) {
+                    self.requests.remove(&request.0);
+                }
+            }
+            Event::RequestFinished { request, outcome } => self.finished(*request, outcome),
+            Event::InstanceFound { instance, .. } => {
+                self.incarnations.insert(instance.incarnation);
+                if !self.views.contains_key(instance) {
+                    self.instances.insert(*instance, Instance::default());
+                }
+            }
+            Event::InstanceStarted { .. } | Event::InstanceReplace { .. } | Event::Restart => {}
+            Event::InstanceProbed { instance, health } => self.probed(*instance, *health),
+            Event::InstanceExited { instance, .. } => self.exiting = Some(*instance),
+            Event::SizeSet { size } => {
+                if self.config.managed {
+                    self.fixed = Some(*size);
+                }
+            }
+            Event::ConfigChanged { config, .. } => {
+                let (probe, delay) = self.longest;
+                self.longest = (probe.max(config.probe_interval), delay.max(config.backoff_max));
+                self.config = Arc::clone(config);
+            }
+            Event::Drain => self.draining = true,
+        }
+    }
+
+    fn arrived(&mut self, id: RequestId, deadline: Time, replayable: bool) {
+        if self.requests.contains_key(&id.0) {
+            return;
+        }
+        self.arriving = Some(id.0);
+        let until = deadline.min(self.now + self.config.queue_timeout);
+        let place = Place::Waiting { replay: false, until };
+        let (order, arrived) = (self.rank, self.now);
+        let lost_on = Vec::new();
+        self.requests.insert(
+            id.0,
+            Request { order, arrived, deadline, replayable, attempts: 0, sent_losses: 0, lost_on, place },
+        );
+    }
+
+    fn finished(&mut self, id: RequestId, outcome: &Outcome) {
+        let Some(request) = self.requests.get_mut(&id.0) else { return };
+        let Place::Flying { instance: on, revoked } = request.place else { return };
+        let serving = !revoked;
+        let until = request.deadline.min(self.now + self.config.queue_timeout);
+        let again =
+            if request.deadline <= self.now { Place::Doomed } else { Place::Waiting { replay: true, until } };
+        let instance = self.instances.entry(on).or_default();
+        instance.worked_until = self.now;
+        match outcome {
+            Outcome::Answered => {
+                instance.losses = if serving { 0 } else { instance.losses };
+                self.requests.remove(&id.0);
+            }
+            Outcome::Abandoned { broken } => {
+                if *broken && serving {
+                    instance.mishap(self.rank);
+                }
+                self.requests.remove(&id.0);
+            }
+            Outcome::Lost { sent, .. } => {
+                request.sent_losses += u32::from(*sent);
+                request.lost_on.push(on);
+                request.place = again;
+                if *sent && (!request.replayable || request.sent_losses >= self.config.replay_attempts) {
+                    request.place = Place::Doomed;
+                }
+                if serving {
+                    instance.losses += 1;
+                    instance.mishap(self.rank);
+                }
+            }
+            Outcome::Busy { retry_after } => {
+                request.place = again;
+                let pause = (*retry_after).clamp(Duration::from_millis(10), Duration::from_secs(30));
+                if serving {
+                    instance.paused_until = instance.paused_until.max(self.now + pause);
+                }
+            }
+        }
+    }
+
+    fn probed(&mut self, id: InstanceId, health: Health) {
+        let flying = self.flying(id) > 0;
+        let Some(view) = self.views.get(&id) else { return };
+        let serves = match view.state {
+            StateView::Starting => false,
+            StateView::Ready | StateView::Suspect | StateView::Draining => true,
+            StateView::Stopping | StateView::BackingOff => return,
+        };
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        let Some((since, rank)) = instance.probe.take() else { return };
+        match health {
+            Health::Ready => {
+                instance.ready = true;
+                instance.failed_probes = 0;
+                instance.suspect = instance.suspect.filter(|(suspect, _)| *suspect > rank);
+            }
+            Health::NotReady | Health::Frozen | Health::Silent => {
+                instance.failed_probes += 1;
+                let at_work = flying || instance.worked_until >= since;
+                if serves && (health != Health::Silent || !at_work) {
+                    instance.suspect.get_or_insert((self.rank, false));
+                }
+            }
+        }
+    }
+
+    /// Requests that wait, in no order.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = (u64, &Request)> {
+        let all = self.requests.iter();
+        all.filter(|(_, it)| matches!(it.place, Place::Waiting { .. })).map(|(id, it)| (*id, it))
+    }
+
+    /// Requests that an instance holds, those revoked from it not counted.
+    pub(crate) fn flying(&self, on: InstanceId) -> u32 {
+        let held = Place::Flying { instance: on, revoked: false };
+        self.requests.values().filter(|request| request.place == held).count() as u32
+    }
+
+    /// The step is over: takes over what the pool says about its instances.
+    pub(crate) fn look(&mut self, snapshot: &Snapshot) {
+        self.views = snapshot.instances.iter().map(|view| (view.instance, view.clone())).collect();
+        for view in &snapshot.instances {
+            let instance = self.instances.entry(view.instance).or_default();
+            match view.state {
+                StateView::Draining => {
+                    instance.drained_by.get_or_insert(view.since + self.config.drain_timeout);
+                }
+                // A server that is not ours to start begins anew under its old name.
+                StateView::Starting if instance.ready => *instance = Instance::default(),
+                StateView::Starting
+                | StateView::Ready
+                | StateView::Suspect
+                | StateView::Stopping
+                | StateView::BackingOff => {}
+            }
+        }
+        let (views, requests) = (&self.views, &self.requests);
+        let flown = |id: &InstanceId| {
+            requests.values().any(|it| matches!(it.place, Place::Flying { instance, .. } if instance == *id))
+        };
+        self.instances.retain(|id, _| views.contains_key(id) || flown(id));
+    }
+}

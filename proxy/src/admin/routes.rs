@@ -1,0 +1,318 @@
+//! The routes of the admin API, and how a pool's snapshot becomes its JSON.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post, put};
+use http::{HeaderMap, StatusCode, header};
+use longshore_pool::{Event, InstanceId, Snapshot, StateView};
+use serde::Deserialize;
+
+use super::view::{InstanceView, QueueView, ServiceView, Services, SizeRequest, SizeView};
+use super::{Admin, guard};
+use crate::config::{Source, parse_size};
+use crate::control::Control;
+use crate::problem::{Problem, death};
+
+/// Lines of a log shown when nobody says how many.
+const LOG_TAIL: usize = 200;
+
+/// Bytes of a request body; the largest is a size.
+const BODY_LIMIT: usize = 64 * 1024;
+
+type Shared = State<Arc<Admin>>;
+
+/// Every route.
+pub fn router(admin: Arc<Admin>) -> axum::Router {
+    axum::Router::new()
+        .route("/services", get(services))
+        .route("/services/{name}", get(service))
+        .route("/services/{name}/size", put(set_size).delete(reset_size))
+        .route("/services/{name}/restart", post(restart))
+        .route("/services/{name}/instances/{id}", delete(replace))
+        .route("/services/{name}/instances/{id}/kill", post(kill))
+        .route("/services/{name}/instances/{id}/logs", get(logs))
+        .route("/metrics", get(metrics))
+        .route("/shutdown", post(shutdown))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .fallback(nowhere)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(axum::extract::DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(axum::middleware::from_fn_with_state(admin.clone(), guard::guard))
+        .with_state(admin)
+}
+
+/// A problem as an answer.
+pub fn refuse(problem: &Problem, headers: &HeaderMap) -> Response {
+    problem.response(None, None, headers).map(Body::from)
+}
+
+fn refused(problem: &Problem) -> Response {
+    refuse(problem, &HeaderMap::new())
+}
+
+async fn nowhere() -> Response {
+    refused(&Problem::NotFound("the admin API has no such path; it begins at GET /services".to_owned()))
+}
+
+async fn wrong_method() -> Response {
+    let mut response = refused(&Problem::Invalid("this path does not know that method".to_owned()));
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response
+}
+
+async fn services(State(admin): Shared) -> Json<Services> {
+    let services = admin.services.iter().map(|control| service_view(control)).collect();
+    Json(Services { cluster: admin.cluster.clone(), backend: admin.backend.to_owned(), services })
+}
+
+async fn service(State(admin): Shared, Path(name): Path<String>) -> Response {
+    match known(&admin, &name) {
+        Ok(control) => Json(service_view(control)).into_response(),
+        Err(problem) => refused(&problem),
+    }
+}
+
+async fn set_size(
+    State(admin): Shared,
+    Path(name): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let control = match known(&admin, &name) {
+        Ok(control) => control,
+        Err(problem) => return refused(&problem),
+    };
+    // Read whatever the Content-Type says: `curl -d` claims that it sends a form.
+    let size = body
+        .map_err(|error| error.body_text())
+        .and_then(|body| serde_json::from_slice::<SizeRequest>(&body).map_err(|error| error.to_string()))
+        .map_err(|error| format!("the body must be JSON such as {{\"size\": 3}}: {error}"))
+        .and_then(|request| parse_size(&request.size).map_err(|error| error.to_string()))
+        .and_then(|size| bounded(control, size));
+    match size {
+        Ok(size) => {
+            control.service().dispatcher.tell(Event::SizeSet { size });
+            tracing::info!(service = %name, size, "size set");
+            Json(service_view(control)).into_response()
+        }
+        Err(detail) => refused(&Problem::Invalid(detail)),
+    }
+}
+
+fn bounded(control: &Control, size: u32) -> Result<u32, String> {
+    let config = &control.service().config;
+    if let Source::Addresses(_) = config.source {
+        return Err(format!("{} has fixed addresses, which are not started or stopped: its size is theirs", config.name));
+    }
+    let (min, max) = (config.size.min, config.size.max);
+    if (min..=max).contains(&size) {
+        Ok(size)
+    } else {
+        Err(format!("size must be from {min} to {max} for {}, got {size}", config.name))
+    }
+}
+
+async fn reset_size(State(admin): Shared, Path(name): Path<String>) -> Response {
+    match known(&admin, &name) {
+        Ok(control) => {
+            let size = control.service().config.size.size;
+            control.service().dispatcher.tell(Event::SizeSet { size });
+            tracing::info!(service = %name, size, "size set back to the file's");
+            Json(service_view(control)).into_response()
+        }
+        Err(problem) => refused(&problem),
+    }
+}
+
+async fn restart(State(admin): Shared, Path(name): Path<String>) -> Response {
+    match known(&admin, &name) {
+        Ok(control) => {
+            control.service().dispatcher.tell(Event::Restart);
+            tracing::info!(service = %name, "rolling restart asked for");
+            (StatusCode::ACCEPTED, Json(service_view(control))).into_response()
+        }
+        Err(problem) => refused(&problem),
+    }
+}
+
+async fn replace(State(admin): Shared, Path((name, id)): Path<(String, String)>) -> Response {
+    match instance(&admin, &name, &id) {
+        Ok((control, instance)) => {
+            control.service().dispatcher.tell(Event::InstanceReplace { instance });
+            tracing::info!(instance = id, "replacement asked for");
+            (StatusCode::ACCEPTED, Json(service_view(control))).into_response()
+        }
+        Err(problem) => refused(&problem),
+    }
+}
+
+async fn kill(State(admin): Shared, Path((name, id)): Path<(String, String)>) -> Response {
+    let (control, instance) = match instance(&admin, &name, &id) {
+        Ok(found) => found,
+        Err(problem) => return refused(&problem),
+    };
+    let Some((backend, key)) = control.managed(instance) else {
+        return refused(&Problem::Invalid(format!("{name} has fixed addresses: there is nothing to kill")));
+    };
+    match backend.kill(&key).await {
+        Ok(()) => {
+            tracing::info!(instance = id, "killed, as asked");
+            (StatusCode::ACCEPTED, Json(service_view(control))).into_response()
+        }
+        Err(error) => refused(&Problem::CannotStart(
+            format!("failed to kill {id}: {error}"),
+            std::time::Duration::from_secs(1),
+        )),
+    }
+}
+
+#[derive(Deserialize)]
+struct LogQuery {
+    #[serde(default)]
+    follow: bool,
+    tail: Option<usize>,
+}
+
+async fn logs(
+    State(admin): Shared,
+    Path((name, id)): Path<(String, String)>,
+    query: Result<Query<LogQuery>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    let Query(query) = match query {
+        Ok(query) => query,
+        Err(error) => return refused(&Problem::Invalid(error.body_text())),
+    };
+    let (control, instance) = match instance(&admin, &name, &id) {
+        Ok(found) => found,
+        Err(problem) => return refused(&problem),
+    };
+    let Some((backend, key)) = control.managed(instance) else {
+        return refused(&Problem::Invalid(format!("{name} has fixed addresses: their logs are elsewhere")));
+    };
+    match backend.logs(&key, query.tail.unwrap_or(LOG_TAIL), query.follow).await {
+        Ok(log) => ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from_stream(log)).into_response(),
+        Err(error) => refused(&Problem::NotFound(format!("no log of {id}: {error}"))),
+    }
+}
+
+async fn metrics(State(admin): Shared) -> Response {
+    for control in &admin.services {
+        let service = control.service();
+        admin.metrics.observe(&service.name, &service.gauges());
+    }
+    match admin.metrics.render() {
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "failed to render metrics");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+async fn ready(State(admin): Shared) -> Response {
+    let missing: Vec<String> = admin
+        .services
+        .iter()
+        .map(|control| service_view(control))
+        .filter(|service| service.size.wanted > 0 && service.size.ready == 0)
+        .map(|service| format!("{}: {}", service.name, service.cannot_start.unwrap_or_else(|| "starting".to_owned())))
+        .collect();
+    if missing.is_empty() {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready:\n{}\n", missing.join("\n"))).into_response()
+    }
+}
+
+async fn shutdown(State(admin): Shared) -> Response {
+    // Nobody listens any more only when the process is ending already.
+    let _ = admin.shutdown.send(());
+    (StatusCode::ACCEPTED, "shutting down\n").into_response()
+}
+
+fn known<'a>(admin: &'a Admin, name: &str) -> Result<&'a Arc<Control>, Problem> {
+    admin.service(name).ok_or_else(|| {
+        let names: Vec<&str> = admin.services.iter().map(|control| &*control.service().name).collect();
+        Problem::NotFound(format!("no service is named {name:?}; the services are: {}", names.join(", ")))
+    })
+}
+
+/// An instance by its whole name (`calc-0-3`), or by what follows the service's (`0-3`).
+fn instance<'a>(admin: &'a Admin, name: &str, id: &str) -> Result<(&'a Arc<Control>, InstanceId), Problem> {
+    let control = known(admin, name)?;
+    let short = id.strip_prefix(name).and_then(|rest| rest.strip_prefix('-')).unwrap_or(id);
+    let snapshot = control.service().dispatcher.snapshot();
+    let found = snapshot.instances.iter().find(|view| view.instance.to_string() == short);
+    found.map(|view| (control, view.instance)).ok_or_else(|| {
+        let ids: Vec<String> = snapshot.instances.iter().map(|view| format!("{name}-{}", view.instance)).collect();
+        Problem::NotFound(format!("{name} has no instance {id:?}; it has: {}", ids.join(", ")))
+    })
+}
+
+fn service_view(control: &Control) -> ServiceView {
+    let service = control.service();
+    let snapshot = service.dispatcher.snapshot();
+    let config = &service.config;
+    let image = match &config.source {
+        Source::Image { spec } => spec.image.clone(),
+        Source::Addresses(_) => "addresses".to_owned(),
+    };
+    ServiceView {
+        name: service.name.to_string(),
+        image,
+        hosts: config.hosts.clone(),
+        paths: config.paths.clone(),
+        default: config.default,
+        size: size_view(control, &snapshot),
+        queue: QueueView {
+            depth: snapshot.waiting,
+            limit: config.queue.limit,
+            bytes: service.kept.load(Ordering::Relaxed),
+            oldest_wait_s: snapshot.oldest_wait.as_secs_f64(),
+        },
+        in_flight: snapshot.in_flight,
+        concurrency: config.concurrency,
+        cannot_start: snapshot.cannot_start.as_ref().map(death),
+        instances: snapshot.instances.iter().map(|view| instance_view(control, view)).collect(),
+    }
+}
+
+fn size_view(control: &Control, snapshot: &Snapshot) -> SizeView {
+    let count = |state| {
+        let count = snapshot.instances.iter().filter(|view| view.state == state).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    };
+    SizeView {
+        wanted: snapshot.wanted,
+        ready: count(StateView::Ready),
+        starting: count(StateView::Starting),
+        min: snapshot.bounds.0,
+        max: snapshot.bounds.1,
+        policy: snapshot.wanted.into(),
+        overridden: snapshot.wanted != control.service().config.size.size,
+        last_decision: snapshot.last_decision.as_deref().map(str::to_owned),
+    }
+}
+
+fn instance_view(control: &Control, view: &longshore_pool::InstanceView) -> InstanceView {
+    let service = control.service();
+    let now = service.clock.now();
+    InstanceView {
+        id: format!("{}-{}", service.name, view.instance),
+        state: view.state.name().to_owned(),
+        address: view.address,
+        in_flight: view.in_flight,
+        age_s: now.since(view.since).as_secs_f64(),
+        restarts: view.restarts,
+        failures: view.failures,
+        last_death: view.last_death.as_ref().map(|(cause, _)| death(cause)),
+        last_death_age_s: view.last_death.as_ref().map(|(_, at)| now.since(*at).as_secs_f64()),
+        outdated: view.outdated,
+    }
+}

@@ -1,0 +1,110 @@
+//! The JSON of the admin API: written by the server, read by the commands. One definition for both.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /services`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Services {
+    /// The cluster's name.
+    pub cluster: String,
+    /// `docker` or `process`.
+    pub backend: String,
+    /// By name.
+    pub services: Vec<ServiceView>,
+}
+
+/// `GET /services/NAME`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ServiceView {
+    /// Its name.
+    pub name: String,
+    /// What its instances run: an image, or "addresses".
+    pub image: String,
+    /// The names it answers to.
+    pub hosts: Vec<String>,
+    /// The path prefixes it answers to.
+    pub paths: Vec<String>,
+    /// Whether it gets what no rule matches.
+    pub default: bool,
+    /// Instances wanted, there, and coming.
+    pub size: SizeView,
+    /// Requests waiting.
+    pub queue: QueueView,
+    /// Requests that instances work on.
+    pub in_flight: usize,
+    /// Requests that one instance works on at once; 0 is no limit.
+    pub concurrency: u32,
+    /// Why no instance can be started, while that is so.
+    pub cannot_start: Option<String>,
+    /// By slot.
+    pub instances: Vec<InstanceView>,
+}
+
+/// The size of a service.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SizeView {
+    /// How many instances there should be.
+    pub wanted: u32,
+    /// How many take requests.
+    pub ready: u32,
+    /// How many are being started.
+    pub starting: u32,
+    /// Fewest that may be asked for.
+    pub min: u32,
+    /// Most that may be asked for.
+    pub max: u32,
+    /// What the size was set to, in a form of `size` in cluster.toml: an integer for now.
+    pub policy: serde_json::Value,
+    /// Whether it was set at run time, and so differs from the file.
+    pub overridden: bool,
+    /// The last decision and its reason.
+    pub last_decision: Option<String>,
+}
+
+/// What waits.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct QueueView {
+    /// Requests.
+    pub depth: usize,
+    /// The most that may wait.
+    pub limit: usize,
+    /// Bytes of their bodies, in memory and on disk.
+    pub bytes: u64,
+    /// How long the oldest has waited.
+    pub oldest_wait_s: f64,
+}
+
+/// One instance.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InstanceView {
+    /// `SERVICE-SLOT-INCARNATION`, as in the `Longshore-Instance` header.
+    pub id: String,
+    /// `starting`, `ready`, `suspect`, `draining`, `stopping` or `backing-off`.
+    pub state: String,
+    /// Where it listens.
+    pub address: Option<SocketAddr>,
+    /// Requests that it works on.
+    pub in_flight: u32,
+    /// Seconds in its state.
+    pub age_s: f64,
+    /// How often its slot was started again.
+    pub restarts: u32,
+    /// Failed starts or early deaths in a row.
+    pub failures: u32,
+    /// How the slot's previous life ended, in words.
+    pub last_death: Option<String>,
+    /// Seconds since then.
+    pub last_death_age_s: Option<f64>,
+    /// Whether it runs an older configuration and is to be replaced.
+    pub outdated: bool,
+}
+
+/// `PUT /services/NAME/size`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SizeRequest {
+    /// Any form of `size` in cluster.toml.
+    pub size: serde_json::Value,
+}

@@ -1,0 +1,64 @@
+//! `longshore up`: serves a cluster.toml.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::CliError;
+use crate::config::{BackendKind, Config};
+
+/// What is to be served, and how.
+#[derive(Debug)]
+pub struct UpOptions {
+    /// The cluster.
+    pub config: Config,
+    /// What runs instances; without it, what the configuration says.
+    pub backend: Option<BackendKind>,
+    /// Builds images that are there already, too.
+    pub build: bool,
+    /// Leaves the instances running at the end, for the next `up` to adopt.
+    pub keep: bool,
+}
+
+/// What runs instances, on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Backend {
+    /// Docker where an engine answers, else processes.
+    Auto,
+    /// Containers.
+    Docker,
+    /// Child processes.
+    Process,
+}
+
+impl From<Backend> for BackendKind {
+    fn from(backend: Backend) -> Self {
+        match backend {
+            Backend::Auto => Self::Auto,
+            Backend::Docker => Self::Docker,
+            Backend::Process => Self::Process,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UpArgs {
+    /// The file that describes the cluster.
+    #[arg(short, long, value_name = "FILE", default_value = "cluster.toml")]
+    config: PathBuf,
+    /// Builds images that are there already, too.
+    #[arg(long)]
+    build: bool,
+    /// What runs instances [default: the file's].
+    #[arg(long, value_name = "KIND")]
+    backend: Option<Backend>,
+    /// Leaves the instances running at the end, for the next `up` to adopt.
+    #[arg(long)]
+    keep: bool,
+}
+
+pub(super) async fn up(args: UpArgs) -> Result<(), CliError> {
+    let config = Config::load(&args.config)?;
+    let backend = args.backend.map(BackendKind::from);
+    Ok(crate::run::up(UpOptions { config, backend, build: args.build, keep: args.keep }).await?)
+}

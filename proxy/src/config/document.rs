@@ -1,0 +1,144 @@
+//! Reads the document: the sections outside `[services]`, and each service through `service_table`.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use super::diagnostics::{Diagnostic, Diagnostics};
+use super::reader::{Reader, Table};
+use super::service_table::{self, Placed};
+use super::value::Value;
+use super::{AdminConfig, BackendConfig, BackendKind, Config, ProxyConfig, across, values};
+
+pub(super) fn parse(
+    text: &str,
+    name: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, Diagnostics> {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        let list = errors.iter().map(syntax_error).collect();
+        return Err(Diagnostics::new(name, text, list));
+    }
+    let folder = Path::new(name).parent().unwrap_or(Path::new("")).to_owned();
+    let reader = Reader::new(text, folder, env);
+    let config = read(&reader, document.get_ref());
+    match reader.found() {
+        found if found.is_empty() => Ok(config),
+        found => Err(Diagnostics::new(name, text, found)),
+    }
+}
+
+fn syntax_error(error: &toml::de::Error) -> Diagnostic {
+    let mut lines = error.message().lines();
+    let message = lines.next().unwrap_or("not TOML").to_owned();
+    let label = lines.collect::<Vec<_>>().join(", ");
+    match error.span() {
+        Some(span) => Diagnostic::new(span, message).label(label),
+        None => Diagnostic::whole(message),
+    }
+}
+
+fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Config {
+    let mut root = reader.root(document);
+    let mut name = "default".to_owned();
+    root.set("name", &mut name, |value| value.parsed(|text| values::name(text).map(|()| text.to_owned())));
+    let (mut proxy, mut admin, mut backend) =
+        (ProxyConfig::default(), AdminConfig::default(), BackendConfig::default());
+    root.below("proxy", |table| read_proxy(table, &mut proxy));
+    let listen = admin_listen(&mut root, &mut admin);
+    root.below("backend", |table| table.set("kind", &mut backend.kind, kind));
+    root.below("jobs", |_| ());
+    listeners_differ(reader, &proxy, &admin, listen.as_ref());
+    let services = read_services(&mut root);
+    root.finish();
+    Config { name, proxy, admin, backend, services }
+}
+
+fn read_proxy(table: &mut Table<'_>, out: &mut ProxyConfig) {
+    table.set("listen", &mut out.listen, listen);
+    table.set("request_header_timeout", &mut out.request_header_timeout, Value::timeout);
+    table.set("idle_timeout", &mut out.idle_timeout, Value::timeout);
+    table.set("drain", &mut out.drain, Value::duration);
+    table.set("max_body", &mut out.max_body, Value::bytes);
+    table.set("memory_per_body", &mut out.memory_per_body, Value::bytes);
+    table.set("forwarded", &mut out.forwarded, Value::boolean);
+}
+
+/// Addresses to listen on: at least one, none twice unless its port is picked.
+fn listen(value: &Value<'_>) -> Option<Vec<SocketAddr>> {
+    let mut out: Vec<SocketAddr> = Vec::new();
+    for element in value.array("an array of addresses such as [\"127.0.0.1:5000\"]")? {
+        let Some(address) = element.parsed(values::address) else { continue };
+        if address.port() != 0 && out.contains(&address) {
+            element.reject::<()>(format!("{address} is listed twice"));
+        }
+        out.push(address);
+    }
+    if out.is_empty() {
+        value.reject("`proxy.listen` is empty: the proxy would hear nothing")
+    } else {
+        Some(out)
+    }
+}
+
+fn kind(value: &Value<'_>) -> Option<BackendKind> {
+    value.word(&[
+        ("auto", BackendKind::Auto),
+        ("docker", BackendKind::Docker),
+        ("process", BackendKind::Process),
+    ])
+}
+
+/// Reads `[admin]`; gives back the value of `listen`, for messages about it.
+fn admin_listen<'a>(root: &mut Table<'a>, out: &mut AdminConfig) -> Option<Value<'a>> {
+    let mut listen = None;
+    root.below("admin", |table| {
+        listen = table.take("listen");
+        if let Some(address) = listen.as_ref().and_then(|value| value.parsed(values::address)) {
+            out.listen = address;
+        }
+        let file = table.take("token_file");
+        out.token_file = file.as_ref().and_then(Value::string).map(|path| table.reader.path(&path));
+        if let (false, None, Some(value)) = (out.listen.ip().is_loopback(), &file, &listen) {
+            let message =
+                format!("{} can be reached from elsewhere: `admin.token_file` is required", out.listen);
+            let help = "write `token_file = \"admin.token\"` below, or listen on 127.0.0.1";
+            table.reader.report(Diagnostic::new(value.span.clone(), message).help(help));
+        }
+    });
+    listen
+}
+
+fn listeners_differ(reader: &Reader<'_>, proxy: &ProxyConfig, admin: &AdminConfig, at: Option<&Value<'_>>) {
+    if admin.listen.port() == 0 || !proxy.listen.contains(&admin.listen) {
+        return;
+    }
+    let message = format!("{} is the proxy's address too", admin.listen);
+    reader.report(match at {
+        Some(value) => Diagnostic::new(value.span.clone(), message),
+        None => Diagnostic::whole(format!("{message}: name another as `admin.listen`")),
+    });
+}
+
+fn read_services(root: &mut Table<'_>) -> Vec<super::Service> {
+    let mut placed: Vec<Placed> = Vec::new();
+    let entries = match root.take("services") {
+        Some(value) => value.table().map(|mut table| table.drain()),
+        None => Some(Vec::new()),
+    };
+    match entries {
+        Some(entries) if entries.is_empty() => root.reader.report(no_service()),
+        Some(entries) => placed.extend(entries.iter().filter_map(service_table::read)),
+        // Not a table, which is reported already.
+        None => {}
+    }
+    across::check(root.reader, &mut placed);
+    placed.into_iter().map(|placed| placed.service).collect()
+}
+
+fn no_service() -> Diagnostic {
+    Diagnostic::whole("the file describes no service")
+        .help("add one: [services.NAME] with `image = \"…\"` or `addresses = [\"IP:PORT\"]`")
+}

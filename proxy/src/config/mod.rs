@@ -1,0 +1,157 @@
+//! cluster.toml: owns its keys, their defaults and every message about a mistake in it. A [`Config`] that exists is right.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | this one | [`Config`] and the ways to get one |
+//! | `service` | [`Service`] and its parts, with their defaults |
+//! | `size` | the forms of `size`, in the file and over the API |
+//! | `document` | reads the sections outside `[services]` |
+//! | `service_table`, `service_parts` | read `[services.NAME]` and the tables below it |
+//! | `across` | what must hold between services: hosts, paths, the default |
+//! | `reader` | tables; collects mistakes instead of stopping at the first |
+//! | `value` | one value, read as what it should be |
+//! | `values` | durations, byte sizes, addresses, names, `${VAR}` |
+//! | `unavailable` | the one table of keys and words that later versions know |
+//! | `diagnostics` | mistakes, shown with file, line and caret |
+//!
+//! Talks to nothing but the file system, and that only in [`Config::load`].
+
+mod across;
+mod diagnostics;
+mod document;
+mod reader;
+mod service;
+mod service_parts;
+mod service_table;
+mod single;
+mod size;
+mod unavailable;
+mod value;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use diagnostics::{Diagnostic, Diagnostics};
+pub use service::{
+    Check, Health, Pattern, Queue, Replay, ReplayMethods, Restart, Service, ServiceSize, Source, default_spec,
+};
+pub use size::{MAX_SIZE, SizeError, parse_size};
+pub use values::{bytes as parse_bytes, duration as parse_duration};
+
+/// Everything that one cluster.toml says, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The cluster's name: scopes container names and labels.
+    pub name: String,
+    /// The listener for requests.
+    pub proxy: ProxyConfig,
+    /// The listener for operators.
+    pub admin: AdminConfig,
+    /// What runs instances.
+    pub backend: BackendConfig,
+    /// In the order of the file; at least one.
+    pub services: Vec<Service>,
+}
+
+/// `[proxy]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProxyConfig {
+    /// Where requests are taken; at least one, all different. Port 0 picks a free one.
+    pub listen: Vec<SocketAddr>,
+    /// A client whose header is not complete by then is cut off.
+    pub request_header_timeout: Duration,
+    /// A connection without a request is closed after so long.
+    pub idle_timeout: Duration,
+    /// How long what was accepted is still answered for after SIGTERM.
+    pub drain: Duration,
+    /// Bytes of a body at the most.
+    pub max_body: u64,
+    /// Bytes of a body that are kept in memory; what is beyond goes to a temporary file.
+    pub memory_per_body: u64,
+    /// Whether `X-Forwarded-*` and `Forwarded` are added.
+    pub forwarded: bool,
+}
+
+impl Default for ProxyConfig {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 5000))],
+            request_header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            drain: Duration::from_secs(30),
+            max_body: 1 << 30,
+            memory_per_body: 256 << 10,
+            forwarded: true,
+        }
+    }
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdminConfig {
+    /// Where operators are answered. Loopback where there is no `token_file`.
+    pub listen: SocketAddr,
+    /// A file that holds the token which the admin API demands.
+    pub token_file: Option<PathBuf>,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 5001)), token_file: None }
+    }
+}
+
+/// `[backend]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackendConfig {
+    /// Which one.
+    pub kind: BackendKind,
+}
+
+/// What runs instances.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackendKind {
+    /// Docker where an engine answers, else processes.
+    #[default]
+    Auto,
+    /// Containers.
+    Docker,
+    /// Child processes.
+    Process,
+}
+
+impl Config {
+    /// Reads and checks a file, with `${VAR}` taken from the environment.
+    pub fn load(path: &Path) -> Result<Self, Diagnostics> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| diagnostics::cannot_read(&name, &error.to_string()))?;
+        Self::parse(&text, &name, &|variable| std::env::var(variable).ok())
+    }
+
+    /// Checks a text. `name` is the file's path as messages show it; relative paths in the text resolve against its
+    /// folder. `env` tells what a `${VAR}` stands for.
+    pub fn parse(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Diagnostics> {
+        document::parse(text, name, env)
+    }
+
+    /// One service named after its image, everything else at its default: `longshore run IMAGE`.
+    pub fn single(
+        image: &str,
+        port: Option<u16>,
+        size: Option<u32>,
+        command: Option<Vec<String>>,
+    ) -> Result<Self, Diagnostics> {
+        single::config(image, port, size, command)
+    }
+
+    /// The service of that name.
+    pub fn service(&self, name: &str) -> Option<&Service> {
+        self.services.iter().find(|service| &*service.name == name)
+    }
+}

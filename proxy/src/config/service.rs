@@ -1,0 +1,285 @@
+//! What a service is told to be. The defaults of interface.md stand here and nowhere else.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use longshore_backend::{Pull, Reach, Spec};
+use longshore_pool::PoolConfig;
+
+use super::size::MAX_SIZE;
+
+/// `[services.NAME]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Its name: at most 40 of `[a-z0-9-]`, beginning and ending with a letter or a digit.
+    pub name: Arc<str>,
+    /// What answers for it.
+    pub source: Source,
+    /// The hosts that it answers to, in lower case, without a port. No other service has them.
+    pub hosts: Vec<String>,
+    /// The path prefixes that it answers to: each begins with `/` and, but for `/` itself, does not end with one. No
+    /// other service has them.
+    pub paths: Vec<String>,
+    /// Whether the matching prefix is taken off the path before an instance sees it.
+    pub strip_prefix: bool,
+    /// Whether it gets what no rule matches; at most one service does.
+    pub default: bool,
+    /// How many instances there should be.
+    pub size: ServiceSize,
+    /// Requests that one instance works on at once; 0 is no limit.
+    pub concurrency: u32,
+    /// From acceptance to the last byte, queueing included.
+    pub timeout: Duration,
+    /// An instance that is silent for so long hangs.
+    pub first_byte_timeout: Option<Duration>,
+    /// How long an instance that is stopped may take to end by itself.
+    pub stop_grace: Duration,
+    /// Readiness and liveness.
+    pub health: Health,
+    /// What may wait.
+    pub queue: Queue,
+    /// What is sent again.
+    pub replay: Replay,
+    /// When an instance that failed is started again.
+    pub restart: Restart,
+}
+
+/// What answers for a service.
+#[expect(clippy::large_enum_variant, reason = "one a service: there is no room worth saving by a box")]
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// Instances that are started from an image, or from a command under the process backend.
+    Image {
+        /// What each is made from.
+        spec: Spec,
+    },
+    /// Servers that already run; at least one, all different, no port 0.
+    Addresses(Vec<SocketAddr>),
+}
+
+/// The size that the file asks for, and its bounds: `min <= size <= max <= MAX_SIZE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceSize {
+    /// How many.
+    pub size: u32,
+    /// Fewest that may be asked for at run time.
+    pub min: u32,
+    /// Most that may be asked for at run time.
+    pub max: u32,
+}
+
+impl Default for ServiceSize {
+    fn default() -> Self {
+        Self { size: 1, min: 0, max: MAX_SIZE }
+    }
+}
+
+/// `[services.NAME.health]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Health {
+    /// What is asked.
+    pub check: Check,
+    /// Time between two probes.
+    pub interval: Duration,
+    /// An answer that takes longer counts as none.
+    pub timeout: Duration,
+    /// Failed probes in a row that make an instance hung.
+    pub failures: u32,
+    /// An instance that is not ready by then has failed to start.
+    pub start_timeout: Duration,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            check: Check::Http { path: "/".into(), status: None, body: None },
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            failures: 3,
+            start_timeout: Duration::from_secs(300),
+        }
+    }
+}
+
+/// What a probe looks at.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Check {
+    /// A GET is answered.
+    Http {
+        /// Path and query.
+        path: String,
+        /// The status that is wanted; without it any below 500.
+        status: Option<u16>,
+        /// What the body must match.
+        body: Option<Pattern>,
+    },
+    /// The port accepts a connection.
+    Tcp,
+    /// A line of the log matches.
+    Log(Pattern),
+}
+
+/// A regular expression over bytes; two are equal when their texts are.
+#[derive(Clone, Debug)]
+pub struct Pattern(regex::bytes::Regex);
+
+impl Pattern {
+    /// Compiles one.
+    pub fn new(text: &str) -> Result<Self, regex::Error> {
+        regex::bytes::Regex::new(text).map(Self)
+    }
+
+    /// Whether it is found anywhere in `bytes`.
+    pub fn is_match(&self, bytes: &[u8]) -> bool {
+        self.0.is_match(bytes)
+    }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+/// `[services.NAME.queue]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Waiting requests at the most.
+    pub limit: usize,
+    /// Bytes of waiting bodies together, memory and disk.
+    pub max_bytes: u64,
+    /// Longest wait for a slot.
+    pub timeout: Duration,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { limit: 10_000, max_bytes: 2 << 30, timeout: Duration::from_secs(300) }
+    }
+}
+
+/// `[services.NAME.replay]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replay {
+    /// Which requests may be sent to a second instance when the first one died.
+    pub methods: ReplayMethods,
+    /// A request that has outlived so many instances is quarantined; at least 1.
+    pub attempts: u32,
+    /// A response with a Content-Length up to so many bytes is held until it is complete.
+    pub hold: u64,
+    /// Statuses by which an instance says that it is busy.
+    pub busy: Vec<u16>,
+}
+
+impl Default for Replay {
+    fn default() -> Self {
+        Self { methods: ReplayMethods::All, attempts: 3, hold: 1 << 20, busy: vec![429, 503] }
+    }
+}
+
+/// Which requests may be replayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplayMethods {
+    /// Every one.
+    All,
+    /// Those whose method is idempotent (RFC 9110, 9.2.2).
+    Idempotent,
+    /// None.
+    None,
+}
+
+/// `[services.NAME.restart]`: delays for an instance that fails before it was ready or soon after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// The first delay.
+    pub backoff_initial: Duration,
+    /// The largest delay; not less than the first.
+    pub backoff_max: Duration,
+}
+
+impl Default for Restart {
+    fn default() -> Self {
+        Self { backoff_initial: Duration::from_millis(500), backoff_max: Duration::from_secs(30) }
+    }
+}
+
+impl Service {
+    /// A service with every key at its default: hosts `NAME` and `NAME.localhost`, no paths, not the default.
+    pub fn new(name: &str, source: Source) -> Self {
+        let size = match &source {
+            Source::Image { .. } => ServiceSize::default(),
+            Source::Addresses(addresses) => {
+                let size = u32::try_from(addresses.len()).unwrap_or(MAX_SIZE).min(MAX_SIZE);
+                ServiceSize { size, min: 0, max: size }
+            }
+        };
+        Self {
+            name: name.into(),
+            source,
+            hosts: vec![name.to_owned(), format!("{name}.localhost")],
+            paths: Vec::new(),
+            strip_prefix: false,
+            default: false,
+            size,
+            concurrency: 1,
+            timeout: Duration::from_secs(600),
+            first_byte_timeout: None,
+            stop_grace: Duration::from_secs(10),
+            health: Health::default(),
+            queue: Queue::default(),
+            replay: Replay::default(),
+            restart: Restart::default(),
+        }
+    }
+
+    /// What the service's pool is told.
+    pub fn pool_config(&self) -> PoolConfig {
+        PoolConfig {
+            min: self.size.min,
+            max: self.size.max,
+            concurrency: self.concurrency,
+            queue_limit: self.queue.limit,
+            queue_timeout: self.queue.timeout,
+            replay_attempts: self.replay.attempts,
+            backoff_initial: self.restart.backoff_initial,
+            backoff_max: self.restart.backoff_max,
+            probe_interval: self.health.interval,
+            probe_failures: self.health.failures,
+            start_timeout: self.health.start_timeout,
+            stop_grace: self.stop_grace,
+            drain_timeout: self.timeout,
+            managed: match self.source {
+                Source::Image { .. } => true,
+                Source::Addresses(_) => false,
+            },
+            ..PoolConfig::default()
+        }
+    }
+}
+
+/// What an instance of `image` is made from when the file says no more.
+pub fn default_spec(image: &str) -> Spec {
+    Spec {
+        image: image.to_owned(),
+        build: None,
+        pull: Pull::default(),
+        command: None,
+        port: 8080,
+        env: BTreeMap::new(),
+        volumes: Vec::new(),
+        memory: None,
+        cpus: None,
+        gpus: None,
+        user: None,
+        network: None,
+        platform: None,
+        address: Reach::default(),
+    }
+}

@@ -1,0 +1,166 @@
+//! What is in force when nothing, or everything, is written.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use longshore_backend::{Gpus, Pull, Reach};
+
+use super::super::*;
+use super::{parse, service};
+
+/// The complete file of the interface, as it is printed there.
+const COMPLETE: &str = include_str!("complete.toml");
+
+#[test]
+fn the_complete_file_says_what_the_defaults_are() {
+    let written = parse(COMPLETE).unwrap();
+    let mut bare = parse(
+        "[services.calc]\nimage = \"longshore/calculator\"\nbuild = \"images/calculator\"\npaths = [\"/\"]\n",
+    )
+    .unwrap();
+    // The two ways to say the same health check.
+    let body = Some(Pattern::new("\"ready\"").unwrap());
+    bare.services[0].health.check = Check::Http { path: "/".into(), status: Some(200), body };
+    let commented =
+        COMPLETE.replace("# status = 200    body = '\"ready\"'", "status = 200\nbody = '\"ready\"' #");
+    assert_eq!(parse(&commented).unwrap(), bare);
+    bare.services[0].health.check = Health::default().check;
+    assert_eq!(written, bare);
+}
+
+#[test]
+fn the_defaults_are_those_of_the_interface() {
+    let config = parse("[services.calc]\nimage = \"x\"").unwrap();
+    assert_eq!(config.name, "default");
+    assert_eq!(config.proxy.listen, ["127.0.0.1:5000".parse().unwrap()]);
+    assert_eq!(config.proxy.request_header_timeout, Duration::from_secs(10));
+    assert_eq!(config.proxy.max_body, 1024 * 1024 * 1024);
+    assert_eq!(config.proxy.memory_per_body, 256 * 1024);
+    assert_eq!(config.admin.listen, "127.0.0.1:5001".parse().unwrap());
+    assert_eq!(config.backend.kind, BackendKind::Auto);
+    let calc = config.service("calc").unwrap();
+    assert_eq!(calc.hosts, ["calc", "calc.localhost"]);
+    assert!(calc.paths.is_empty());
+    assert!(calc.default, "implied when there is one service");
+    assert_eq!(calc.size, ServiceSize { size: 1, min: 0, max: 1000 });
+    assert_eq!(calc.timeout, Duration::from_secs(600));
+    assert_eq!(calc.first_byte_timeout, None);
+    assert_eq!(calc.queue.max_bytes, 2 * 1024 * 1024 * 1024);
+    assert_eq!(calc.replay.busy, [429, 503]);
+    assert_eq!(calc.replay.hold, 1024 * 1024);
+    let Source::Image { spec } = &calc.source else { panic!("an image") };
+    assert_eq!((spec.port, spec.pull, spec.address), (8080, Pull::Missing, Reach::Published));
+}
+
+#[test]
+fn a_pool_gets_what_the_file_says() {
+    let calc = service(
+        r#"
+        [services.calc]
+        image = "x"
+        size = { policy = "fixed", size = 3, min = 2, max = 5 }
+        concurrency = 0
+        timeout = "1m"
+        stop_grace = "0s"
+        health = { interval = "5s", failures = 7, start_timeout = "1h" }
+        queue = { limit = 5, timeout = "3s" }
+        replay = { attempts = 9, methods = "idempotent", busy = [] }
+        restart = { backoff = { initial = "1s", max = "2s" } }
+        "#,
+    );
+    let pool = calc.pool_config();
+    assert_eq!((calc.size.size, pool.min, pool.max), (3, 2, 5));
+    assert_eq!((pool.concurrency, pool.queue_limit, pool.replay_attempts, pool.probe_failures), (0, 5, 9, 7));
+    assert_eq!((pool.drain_timeout, pool.stop_grace), (Duration::from_secs(60), Duration::ZERO));
+    assert_eq!(
+        (pool.probe_interval, pool.start_timeout),
+        (Duration::from_secs(5), Duration::from_secs(3600))
+    );
+    assert_eq!((pool.backoff_initial, pool.backoff_max), (Duration::from_secs(1), Duration::from_secs(2)));
+    assert_eq!(calc.replay.methods, ReplayMethods::Idempotent);
+    assert!(pool.managed && calc.replay.busy.is_empty());
+}
+
+#[test]
+fn servers_that_already_run_are_as_many_as_are_listed() {
+    let calc =
+        service("[services.calc]\naddresses = [\"127.0.0.1:1\", \"[::1]:2\"]\nhealth = { tcp = true }");
+    assert_eq!(calc.size, ServiceSize { size: 2, min: 0, max: 2 });
+    assert_eq!(calc.health.check, Check::Tcp);
+    assert!(!calc.pool_config().managed);
+}
+
+#[test]
+fn an_instance_is_made_as_the_file_says() {
+    let text = r#"
+        [services.calc]
+        image = "${IMAGE}"
+        build = "images/calc"
+        command = ["sh", "-c", "exec serve --port $PORT"]
+        port = 0x50
+        env = { A = "${NO:-fallback}", B = 1, C = true, D = "$${IMAGE}" }
+        volumes = ["~/models:/models:ro", "./data:/data", "cache:/cache", "/abs:/abs:rw"]
+        memory = "512MiB"
+        cpus = 1.5
+        gpus = "1 each"
+        user = 1000
+        network = "net"
+        platform = "linux/arm64"
+        pull = "never"
+        address = "container"
+    "#;
+    let config = Config::parse(text, "/srv/models/cluster.toml", &|name| match name {
+        "HOME" => Some("/home/ada".into()),
+        "IMAGE" => Some("example/model:2".into()),
+        _ => None,
+    });
+    let Source::Image { spec } = config.unwrap().services.remove(0).source else { panic!("an image") };
+    assert_eq!(spec.image, "example/model:2");
+    assert_eq!(spec.build, Some(PathBuf::from("/srv/models/images/calc")));
+    assert_eq!(spec.command.unwrap()[2], "exec serve --port $PORT");
+    assert_eq!(spec.port, 80);
+    let env: Vec<_> = spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(env, ["A=fallback", "B=1", "C=true", "D=${IMAGE}"]);
+    assert_eq!(
+        spec.volumes,
+        ["/home/ada/models:/models:ro", "/srv/models/data:/data", "cache:/cache", "/abs:/abs:rw"]
+    );
+    assert_eq!((spec.memory, spec.cpus, spec.gpus), (Some(512 << 20), Some(1.5), Some(Gpus::Count(1))));
+    assert_eq!((spec.user.as_deref(), spec.network.as_deref()), (Some("1000"), Some("net")));
+    assert_eq!((spec.pull, spec.address), (Pull::Never, Reach::Container));
+}
+
+#[test]
+fn services_keep_the_order_of_the_file() {
+    let config = parse("[services.b]\nimage=\"b\"\n[services.a]\nimage=\"a\"").unwrap();
+    let names: Vec<&str> = config.services.iter().map(|service| &*service.name).collect();
+    assert_eq!(names, ["b", "a"]);
+    assert!(config.services.iter().all(|service| !service.default), "implied for a single one only");
+}
+
+#[test]
+fn a_single_image_needs_no_file() {
+    let config = Config::single("longshore/calculator:1", Some(9000), Some(2), None).unwrap();
+    let calc = config.service("calculator").unwrap();
+    assert!(calc.default);
+    assert_eq!(calc.size.size, 2);
+    let Source::Image { spec } = &calc.source else { panic!("an image") };
+    assert_eq!((spec.image.as_str(), spec.port, &spec.build), ("longshore/calculator:1", 9000, &None));
+    let wrong = Config::single("a b", Some(0), Some(5000), None).unwrap_err();
+    assert_eq!(wrong.list().len(), 3);
+}
+
+#[test]
+fn the_clusters_of_this_repository_are_right() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut files = vec![root.join("cluster.toml")];
+    for example in std::fs::read_dir(root.join("examples")).unwrap() {
+        files.push(example.unwrap().path().join("cluster.toml"));
+    }
+    for file in files.iter().filter(|file| file.exists()) {
+        if let Err(mistakes) = Config::load(file) {
+            panic!("{mistakes}");
+        }
+    }
+    assert!(files[0].exists(), "the default cluster is there");
+}

@@ -1,0 +1,267 @@
+//! Wrong files and what is said about them.
+
+use std::path::Path;
+
+use super::super::Config;
+use super::parse;
+
+/// What is shown for a file that is wrong.
+fn shown(text: &str) -> String {
+    match parse(text) {
+        Ok(_) => panic!("accepted:\n{text}"),
+        Err(mistakes) => mistakes.to_string(),
+    }
+}
+
+/// The same for lines of a service.
+fn in_service(lines: &str) -> String {
+    shown(&format!("[services.calc]\nimage = \"x\"\n{lines}\n"))
+}
+
+#[test]
+fn a_mistake_is_shown_with_file_line_and_caret() {
+    let shown = shown("[services.calc]\nimage = \"x\"\nconcurency = 2\n");
+    let expected = "\
+error: unknown key `concurency` in [services.calc]
+ --> cluster.toml:3:1
+  |
+3 | concurency = 2
+  | ^^^^^^^^^^ did you mean `concurrency`?";
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn both_places_of_a_clash_are_shown() {
+    let shown = shown("[services.calc]\nimage = \"x\"\n[services.echo]\nimage = \"y\"\nhosts = [\"CALC\"]\n");
+    let expected = "\
+error: services `calc` and `echo` both have the host \"calc\"
+ --> cluster.toml:5:10
+  |
+1 | [services.calc]
+  |           ---- first here
+...
+5 | hosts = [\"CALC\"]
+  |          ^^^^^^ again here";
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn all_mistakes_are_found_at_once_in_the_order_of_the_file() {
+    let text =
+        "name = \"A\"\n[proxy]\ndrain = 3\n[services.calc]\nsize = -1\n[services.b]\nimage = 3\n[extra]\n";
+    let mistakes = parse(text).unwrap_err();
+    let lines: Vec<usize> = mistakes
+        .list()
+        .iter()
+        .map(|one| text[..one.span.clone().unwrap().start].matches('\n').count() + 1)
+        .collect();
+    assert_eq!(lines, [1, 3, 4, 5, 7, 8]);
+}
+
+#[test]
+fn every_wrong_line_of_a_service_has_its_message() {
+    let cases = [
+        ("port = 0", "`services.calc.port` must be an integer from 1 to 65535", "got 0"),
+        ("port = \"80\"", "`services.calc.port` must be an integer", "found a string"),
+        ("size = -1", "must be an integer from 0 to 1000", "got -1"),
+        ("size = 1001", "must be an integer from 0 to 1000", "got 1001"),
+        ("size = 99999999999999999999", "must be an integer from 0 to 1000", "got 99999999999999999999"),
+        ("size = 2.5", "must be an integer", "found a float"),
+        ("size = { policy = \"fixed\", min = 3, max = 2 }", "`max` is 2 and below `min`, which is 3", "^"),
+        ("size = { size = 9, max = 2 }", "`size` is 9 and not within `min` and `max`", "^"),
+        ("size = { polcy = \"fixed\" }", "unknown key `polcy`", "did you mean `policy`?"),
+        ("timeout = \"30\"", "`services.calc.timeout` cannot be \"30\"", "a duration is `250ms`"),
+        ("timeout = 30", "must be a duration such as \"30s\"", "found an integer"),
+        ("timeout = \"0s\"", "`services.calc.timeout` must be above 0", "^"),
+        ("memory = \"512 apples\"", "`services.calc.memory` cannot be \"512 apples\"", "a size is `64KiB`"),
+        ("memory = 1", "must be 6MiB or more", "^"),
+        ("cpus = 0", "`services.calc.cpus` must be above 0", "^"),
+        ("cpus = -1.5", "`services.calc.cpus` must be above 0", "^"),
+        ("cpus = nan", "`services.calc.cpus` must be above 0", "^"),
+        ("gpus = \"many\"", "`services.calc.gpus` cannot be \"many\"", "gpus are \"1 each\""),
+        ("volumes = [\"a\"]", "\"a\" is not a volume", "a volume is `host:container`"),
+        ("volumes = [\"a:/b:rx\"]", "\"a:/b:rx\" is not a volume", "^"),
+        ("volumes = [\"/a:b\"]", "\"/a:b\" is not a volume", "the path in the container begins with `/`"),
+        ("volumes = \"/a:/b\"", "must be an array of strings", "found a string"),
+        ("env = { A = [] }", "`services.calc.env.A` must be a string or a number", "found an array"),
+        ("env = { PORT = \"1\" }", "PORT is always the port", "^"),
+        ("env = { A = \"x${NO}\" }", "the environment has no variable `NO`", "write `${NO:-default}`"),
+        ("user = \"${\"", "a variable is written `${VAR}`", "write `$$`"),
+        ("command = []", "`services.calc.command` is empty", "^"),
+        ("command = \"serve\"", "must be an array such as [\"server\", \"--flag\"]", "found a string"),
+        ("pull = \"mising\"", "`services.calc.pull` cannot be \"mising\"", "did you mean \"missing\"?"),
+        ("address = \"here\"", "it is one of published, container, host", "^"),
+        (
+            "hosts = [\"calc:80\"]",
+            "`services.calc.hosts[0]` cannot be \"calc:80\"",
+            "without scheme, port or path",
+        ),
+        ("hosts = [\"a\", \"a\"]", "service `calc` has the host \"a\" twice", "again here"),
+        ("paths = [\"x\"]", "`services.calc.paths[0]` cannot be \"x\"", "begins with `/`"),
+        ("paths = [\"/x\", \"/x/\"]", "service `calc` has the path \"/x\" twice", "again here"),
+        ("default = 1", "`services.calc.default` must be true or false", "found an integer"),
+        ("addresses = [\"127.0.0.1:1\"]", "`image` or `addresses`, not both", "its image"),
+        ("health = { body = \"(\" }", "`services.calc.health.body` cannot be \"(\"", "unclosed group"),
+        ("health = { status = 99 }", "must be an integer from 100 to 599", "got 99"),
+        ("health = { tcp = true, path = \"/\" }", "one health check, not `path` and `tcp`", "the first"),
+        ("health = { log = \"up\", status = 200 }", "`status` is of an http check", "^"),
+        ("health = { path = \"x\" }", "`services.calc.health.path` cannot be \"x\"", "begins with `/`"),
+        ("queue = { limt = 1 }", "unknown key `limt` in [services.calc.queue]", "did you mean `limit`?"),
+        ("queue = { order = \"lifo\" }", "it is one of fifo, random, fair, priority", "^"),
+        ("replay = { busy = [200] }", "must be an integer from 400 to 599", "got 200"),
+        ("replay = { attempts = 0 }", "must be an integer from 1 to 1000", "got 0"),
+        ("restart = { backoff = { initial = \"1m\", max = \"1s\" } }", "is below `initial`", "^"),
+        ("strip = true", "unknown key `strip` in [services.calc]", "the keys here are address"),
+        ("user = \"a\\u0000\"", "holds a NUL character", "^"),
+    ];
+    for (lines, message, beside) in cases {
+        let shown = in_service(lines);
+        assert!(shown.contains(message) && shown.contains(beside), "{lines}:\n{shown}");
+        assert!(shown.contains("cluster.toml:3:"), "{lines}:\n{shown}");
+        assert_eq!(shown.matches("error:").count(), 1, "{lines}:\n{shown}");
+    }
+}
+
+#[test]
+fn every_wrong_document_has_its_message() {
+    let service = "[services.a]\nimage = \"x\"\n";
+    let cases = [
+        ("", "the file describes no service", "add one"),
+        ("[services]", "the file describes no service", "add one"),
+        ("services = 3", "`services` must be a table", "found an integer"),
+        ("services.a = 3", "`services.a` must be a table", "found an integer"),
+        ("[services.a]", "neither `image` nor `addresses`", "cluster.toml:1:11"),
+        (
+            "[services.A_b]\nimage = \"x\"\nhosts = []",
+            "\"A_b\" cannot be the name of a service",
+            "a name is 1 to 40",
+        ),
+        ("[services.a]\nimage = \"\"", "`services.a.image` cannot be \"\"", "an image is a reference"),
+        ("[services.a]\naddresses = []", "`services.a.addresses` is empty", "^"),
+        ("[services.a]\naddresses = [\"localhost:1\"]", "cannot be \"localhost:1\"", "an address is IP:PORT"),
+        ("[services.a]\naddresses = [\"127.0.0.1:0\"]", "port 0 is no server's", "^"),
+        ("[services.a]\naddresses = [\"1.2.3.4:5\", \"1.2.3.4:5\"]", "1.2.3.4:5 is listed twice", "^"),
+        (
+            "[services.a]\naddresses = [\"1.2.3.4:5\"]\nsize = 2",
+            "`services.a.size` is 2, of 1 addresses",
+            "^",
+        ),
+        ("[services.a]\naddresses = [\"1.2.3.4:5\"]\nport = 2", "`port` is for what Longshore starts", "^"),
+        (
+            "[services.a]\naddresses = [\"1.2.3.4:5\"]\nhealth = { log = \"x\" }",
+            "servers that already run have no log",
+            "^",
+        ),
+        (
+            "[services.a]\nimage = \"x\"\ndefault = true\n[services.b]\nimage = \"x\"\ndefault = true",
+            "services `a` and `b` are both the default",
+            "first here",
+        ),
+        (
+            "[services.a]\nimage = \"x\"\npaths = [\"/p\"]\n[services.b]\nimage = \"x\"\npaths = [\"/p/\"]",
+            "services `a` and `b` both have the path \"/p\"",
+            "first here",
+        ),
+        (&format!("name = \"Ä\"\n{service}"), "`name` cannot be \"Ä\"", "a name is 1 to 40"),
+        (&format!("proxy.listen = []\n{service}"), "`proxy.listen` is empty", "^"),
+        (&format!("proxy.listen = \"x\"\n{service}"), "must be an array of addresses", "found a string"),
+        (
+            &format!("proxy.listen = [\":5000\"]\n{service}"),
+            "`proxy.listen[0]` cannot be \":5000\"",
+            "IP:PORT",
+        ),
+        (
+            &format!("proxy.listen = [\"127.0.0.1:5001\"]\n{service}"),
+            "is the proxy's address too",
+            "admin.listen",
+        ),
+        (&format!("admin.listen = \"0.0.0.0:1\"\n{service}"), "`admin.token_file` is required", "^"),
+        (&format!("[prox]\n{service}"), "unknown key `prox`", "did you mean `proxy`?"),
+        (&format!("backend.kind = \"podman\"\n{service}"), "it is one of auto, docker, process, swarm", "^"),
+        ("a = [1, \n[services.a]\nb = 'x", "cluster.toml:", "^"),
+        ("[services.a]\nimage = \"x\"\nimage = \"y\"", "duplicate key", "cluster.toml:3:1"),
+        ("x", "cluster.toml:1:", "^"),
+        ("ä = \"", "cluster.toml:1:", "^"),
+    ];
+    for (text, message, beside) in cases {
+        let shown = shown(text);
+        assert!(shown.contains(message) && shown.contains(beside), "{text}:\n{shown}");
+    }
+}
+
+#[test]
+fn what_this_version_cannot_do_is_refused_and_not_ignored() {
+    let document = [
+        ("[proxy]\ntls = { listen = [] }", "`proxy.tls`"),
+        ("[proxy]\napi_keys_file = \"k\"", "`proxy.api_keys_file`"),
+        ("[backend]\nkind = \"swarm\"", "`backend.kind = \"swarm\"`"),
+        ("[backend]\nhosts = []", "`backend.hosts`"),
+        ("[jobs]\nstore = \"memory:\"", "`jobs.store = \"memory:\"`"),
+    ];
+    for (lines, what) in document {
+        let shown = shown(&format!("{lines}\n[services.calc]\nimage = \"x\"\n"));
+        assert!(shown.contains(&format!("{what} is not available in this version")), "{shown}");
+        assert_eq!(shown.matches("error:").count(), 1, "{shown}");
+    }
+    let service = [
+        ("models = [\"m\"]", "models`"),
+        ("protocol = \"h2c\"", "protocol = \"h2c\"`"),
+        ("size = \"if queue > 7 { 2 } else { 1 }\"", "size` as an expression"),
+        ("size = { policy = \"queue\", min = 0, max = 8, target = 1.0 }", "size.policy = \"queue\"`"),
+        ("size = { policy = \"fixed\", size = 1, standby = 2 }", "size.standby = 2`"),
+        ("health = { docker = true }", "health.docker = true`"),
+        ("queue = { order = \"fair\" }", "queue.order = \"fair\"`"),
+        ("queue = { fair_key = \"api-key\" }", "queue.fair_key = \"api-key\"`"),
+        ("balance = { policy = \"hash\" }", "balance.policy = \"hash\"`"),
+        ("balance = { hash_key = \"path\" }", "balance.hash_key`"),
+        ("balance = { slow_start = \"5s\" }", "balance.slow_start = \"5s\"`"),
+        ("replay = { resume = true }", "replay.resume = true`"),
+        ("restart = { policy = \"never\" }", "restart.policy = \"never\"`"),
+        ("jobs = { mode = \"always\" }", "jobs.mode = \"always\"`"),
+        ("cache = { ttl = \"5s\" }", "cache.ttl = \"5s\"`"),
+    ];
+    for (lines, what) in service {
+        let shown = in_service(lines);
+        assert!(shown.contains(&format!("`services.calc.{what}")), "{shown}");
+        assert!(shown.contains("is not available in this version"), "{shown}");
+        assert_eq!(shown.matches("error:").count(), 1, "{shown}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let shown = Config::load(&folder.path().join("none.toml")).unwrap_err().to_string();
+    assert!(shown.contains("none.toml: No such file") && shown.contains("-c FILE"), "{shown}");
+    let binary = folder.path().join("binary.toml");
+    std::fs::write(&binary, [0xff, 0xfe]).unwrap();
+    assert!(Config::load(&binary).unwrap_err().to_string().contains("UTF-8"));
+    assert!(Config::load(Path::new("/")).is_err());
+}
+
+#[test]
+fn colours_are_a_choice() {
+    let mistakes = parse("x = 1").unwrap_err();
+    assert!(mistakes.render(true).contains('\u{1b}'));
+    assert!(!mistakes.render(false).contains('\u{1b}'));
+}
+
+#[test]
+fn no_text_makes_it_panic() {
+    let complete =
+        include_str!("complete.toml").to_owned() + "volumes = [\"ä:/ö\"]\r\nx = \"\"\"\n🦀\n\"\"\"\r\n";
+    let mut chance = fastrand::Rng::with_seed(7);
+    let pieces =
+        ["\"", "[", "]", "=", "\n", "\r\n", "{", "}", "🦀", "\t", "#", "${", "'''", "-1", "\u{0}", "."];
+    for _ in 0..1_500 {
+        let mut text: Vec<char> = complete.chars().collect();
+        for _ in 0..chance.usize(1..6) {
+            let at = chance.usize(..text.len());
+            let piece = pieces[chance.usize(..pieces.len())];
+            text.splice(at..(at + chance.usize(..30)).min(text.len()), piece.chars());
+        }
+        if let Err(mistakes) = parse(&text.into_iter().collect::<String>()) {
+            assert!(mistakes.render(true).contains("error"));
+        }
+    }
+}

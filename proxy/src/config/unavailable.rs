@@ -1,0 +1,83 @@
+//! The one table of keys and words that interface.md has and this version does not act on yet. A key may stand at its
+//! default; anything else is refused, rather than silently ignored. Whoever builds a feature deletes its rows.
+//! (`size` as an expression is refused in `size`.)
+
+/// What is not there yet.
+pub(super) struct Row {
+    /// The table that the key stands in, `*` for a service's name.
+    pub(super) section: &'static str,
+    pub(super) key: &'static str,
+    pub(super) later: Later,
+}
+
+/// How much of a key is not there yet.
+pub(super) enum Later {
+    /// All of it.
+    Key,
+    /// Every value but this one.
+    Text(&'static str),
+    /// Every duration but this one.
+    Duration(&'static str),
+    /// `true`.
+    True,
+    /// Every integer but 0.
+    NonZero,
+    /// These words, beside others that are there.
+    Words(&'static [&'static str]),
+}
+
+const ROWS: &[Row] = &[
+    row("proxy", "tls", Later::Key),
+    row("proxy", "api_keys_file", Later::Key),
+    row("backend", "kind", Later::Words(&["swarm"])),
+    row("backend", "hosts", Later::Key),
+    row("backend", "tls", Later::Key),
+    row("jobs", "store", Later::Text("file:longshore-data")),
+    row("jobs", "path", Later::Text("/_jobs")),
+    row("jobs", "callbacks", Later::Key),
+    row("services.*", "models", Later::Key),
+    row("services.*", "protocol", Later::Words(&["h2c"])),
+    row(
+        "services.*.size",
+        "policy",
+        Later::Words(&["concurrency", "queue", "wait", "expression", "webhook", "schedule"]),
+    ),
+    row("services.*.size", "interval", Later::Duration("1s")),
+    row("services.*.size", "up_step", Later::Key),
+    row("services.*.size", "down_delay", Later::Duration("60s")),
+    row("services.*.size", "standby", Later::NonZero),
+    row("services.*.health", "docker", Later::True),
+    row("services.*.queue", "order", Later::Words(&["random", "fair", "priority"])),
+    row("services.*.queue", "fair_key", Later::Text("ip")),
+    row("services.*.balance", "policy", Later::Words(&["round-robin", "random", "peak-ewma", "hash"])),
+    row("services.*.balance", "hash_key", Later::Key),
+    row("services.*.balance", "slow_start", Later::Duration("0s")),
+    row("services.*.replay", "resume", Later::True),
+    row("services.*.restart", "policy", Later::Words(&["on-failure", "never", "stop-service"])),
+    row("services.*.jobs", "mode", Later::Words(&["off", "always", "poll"])),
+    row("services.*.jobs", "input_ttl", Later::Duration("1h")),
+    row("services.*.jobs", "result_ttl", Later::Duration("1h")),
+    row("services.*.cache", "ttl", Later::Duration("0s")),
+];
+
+const fn row(section: &'static str, key: &'static str, later: Later) -> Row {
+    Row { section, key, later }
+}
+
+/// What is not there yet of a key; nothing when all of it is, or when no version knows it.
+pub(super) fn find(section: &str, key: &str) -> Option<&'static Row> {
+    ROWS.iter().find(|row| row.section == section && row.key == key)
+}
+
+/// The keys of a section that have a row.
+pub(super) fn keys(section: &str) -> impl Iterator<Item = &'static str> {
+    ROWS.iter().filter(move |row| row.section == section).map(|row| row.key)
+}
+
+/// The words of a key that later versions know.
+pub(super) fn words(section: &str, key: &str) -> &'static [&'static str] {
+    match find(section, key).map(|row| &row.later) {
+        Some(Later::Words(words)) => words,
+        Some(Later::Key | Later::Text(_) | Later::Duration(_) | Later::True | Later::NonZero) | None => &[],
+    }
+}

@@ -1,0 +1,283 @@
+//! The control loop: one task a service. It performs what the pool asks of the world (start, probe, stop) and tells
+//! the pool what came of it. It decides nothing.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use longshore_backend::{Backend, Cause, Exit, Key, Spec, StartError};
+use longshore_pool::{Action, DeathCause, Event, Health, InstanceId, Retry, Time};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Check, Pattern};
+use crate::gateway::lease::Dispatcher;
+use crate::gateway::service::Service;
+use crate::{problem, probe};
+
+/// Pause between two tries to stop an instance while the engine does not answer.
+const STOP_RETRY: Duration = Duration::from_secs(1);
+
+/// What runs a service's instances.
+pub enum Runner {
+    /// Instances that are started and stopped.
+    Managed {
+        /// By whom.
+        backend: Arc<dyn Backend>,
+        /// From what.
+        spec: Arc<Spec>,
+    },
+    /// Servers that already run.
+    Addresses(Vec<SocketAddr>),
+}
+
+/// One service's control loop.
+pub struct Control {
+    service: Arc<Service>,
+    runner: Runner,
+    instances: Mutex<HashMap<InstanceId, Life>>,
+    tasks: TaskTracker,
+}
+
+/// What the loop remembers of an instance.
+struct Life {
+    /// When its start was asked for, until it is ready.
+    starting: Option<Time>,
+    /// Resolves when the backend's start call has returned.
+    started: Option<oneshot::Receiver<()>>,
+    /// Whether a line of its log has matched.
+    log_matched: bool,
+}
+
+impl Control {
+    /// A loop that is not running yet.
+    pub fn new(service: Arc<Service>, runner: Runner) -> Arc<Self> {
+        Arc::new(Self { service, runner, instances: Mutex::default(), tasks: TaskTracker::new() })
+    }
+
+    /// The service.
+    pub const fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
+    /// What runs its instances, and the name there of one of them.
+    pub fn managed(&self, instance: InstanceId) -> Option<(&Arc<dyn Backend>, Key)> {
+        match &self.runner {
+            Runner::Managed { backend, .. } => Some((backend, self.key(instance))),
+            Runner::Addresses(_) => None,
+        }
+    }
+
+    /// An instance that an earlier process has left running.
+    pub fn adopt(self: &Arc<Self>, instance: InstanceId, address: SocketAddr) {
+        self.remember(instance, None);
+        self.watch_log(instance);
+        self.dispatcher().tell(Event::InstanceFound { instance, address });
+    }
+
+    /// Performs the pool's actions and tells it of `exits`, for as long as the process lives.
+    pub async fn run(
+        self: Arc<Self>,
+        mut actions: mpsc::UnboundedReceiver<Action>,
+        mut exits: mpsc::UnboundedReceiver<Exit>,
+    ) {
+        let dispatcher = self.dispatcher().clone();
+        // The first look makes the pool ask for what it wants.
+        dispatcher.handle_timeout();
+        loop {
+            let armed = self.service.clock.instant(dispatcher.armed());
+            tokio::select! {
+                Some(action) = actions.recv() => self.perform(action),
+                Some(exit) = exits.recv() => self.exited(id(&exit.key), cause(exit.cause)),
+                () = dispatcher.rearmed() => {}
+                () = tokio::time::sleep_until(armed) => dispatcher.handle_timeout(),
+            }
+        }
+    }
+
+    fn dispatcher(&self) -> &Arc<Dispatcher> {
+        &self.service.dispatcher
+    }
+
+    fn key(&self, instance: InstanceId) -> Key {
+        Key { service: self.service.name.clone(), slot: instance.slot, incarnation: instance.incarnation }
+    }
+
+    fn perform(self: &Arc<Self>, action: Action) {
+        match action {
+            Action::Start { instance } => self.start(instance),
+            Action::Probe { instance, address } => self.probe(instance, address),
+            Action::Stop { instance, grace } => self.stop(instance, grace),
+            Action::Dispatch { .. } | Action::Reject { .. } | Action::Revoke { .. } => {
+                unreachable!("the dispatcher handles what concerns requests")
+            }
+        }
+    }
+
+    fn remember(&self, instance: InstanceId, started: Option<oneshot::Receiver<()>>) {
+        let life = Life { starting: Some(self.service.clock.now()), started, log_matched: false };
+        self.instances.lock().insert(instance, life);
+    }
+
+    fn start(self: &Arc<Self>, instance: InstanceId) {
+        match &self.runner {
+            Runner::Addresses(addresses) => {
+                self.remember(instance, None);
+                let slot = usize::try_from(instance.slot).unwrap_or(usize::MAX);
+                if let Some(address) = addresses.get(slot % addresses.len()).copied() {
+                    self.dispatcher().tell(Event::InstanceStarted { instance, address });
+                }
+            }
+            Runner::Managed { backend, spec } => {
+                let (done, started) = oneshot::channel();
+                self.remember(instance, Some(started));
+                let (control, backend, spec) = (self.clone(), backend.clone(), spec.clone());
+                self.tasks.spawn(async move {
+                    match backend.start(&control.key(instance), &spec).await {
+                        Ok(address) => {
+                            tracing::debug!(instance = %control.key(instance), %address, "instance started");
+                            control.watch_log(instance);
+                            control.dispatcher().tell(Event::InstanceStarted { instance, address });
+                        }
+                        Err(error) => control.exited(instance, start_failed(&error)),
+                    }
+                    // A stop may wait for this; if none does, nobody minds.
+                    let _ = done.send(());
+                });
+            }
+        }
+    }
+
+    fn probe(self: &Arc<Self>, instance: InstanceId, address: SocketAddr) {
+        let control = self.clone();
+        self.tasks.spawn(async move {
+            let health = control.look(instance, address).await;
+            if health == Health::Ready {
+                control.ready(instance);
+            }
+            control.dispatcher().tell(Event::InstanceProbed { instance, health });
+        });
+    }
+
+    async fn look(&self, instance: InstanceId, address: SocketAddr) -> Health {
+        let health = &self.service.config.health;
+        if let Check::Log(_) = &health.check {
+            let matched = self.instances.lock().get(&instance).is_some_and(|life| life.log_matched);
+            if !matched {
+                return Health::NotReady;
+            }
+        }
+        let seen = probe::http_or_tcp(&self.service.name, address, &health.check, health.timeout).await;
+        let suspicious = seen == Health::Silent || health.check == Check::Tcp;
+        match self.managed(instance) {
+            // Only the backend can tell a frozen server from a busy one; and a frozen one still accepts connections.
+            Some((backend, key)) if suspicious && backend.frozen(&key).await => Health::Frozen,
+            Some(_) | None => seen,
+        }
+    }
+
+    fn ready(&self, instance: InstanceId) {
+        let starting = self.instances.lock().get_mut(&instance).and_then(|life| life.starting.take());
+        if let Some(since) = starting {
+            let took = self.service.clock.now().since(since);
+            self.service.metrics.started(took);
+            tracing::info!(instance = %self.key(instance), took_ms = took.as_millis() as u64, "instance ready");
+        }
+    }
+
+    fn stop(self: &Arc<Self>, instance: InstanceId, grace: Duration) {
+        let started = self.instances.lock().get_mut(&instance).and_then(|life| life.started.take());
+        let control = self.clone();
+        self.tasks.spawn(async move {
+            if let Some(started) = started {
+                // What is still being created can only be removed after it is there.
+                let _ = started.await;
+            }
+            if let Some((backend, key)) = control.managed(instance) {
+                tracing::debug!(instance = %key, "stopping instance");
+                while let Err(error) = backend.stop(&key, grace).await {
+                    tracing::warn!(instance = %key, %error, "failed to stop an instance; trying again");
+                    tokio::time::sleep(STOP_RETRY).await;
+                }
+            }
+            control.exited(instance, DeathCause::Stopped);
+        });
+    }
+
+    fn exited(&self, instance: InstanceId, cause: DeathCause) {
+        let known = self.instances.lock().remove(&instance);
+        if let Some(life) = known {
+            self.report_death(instance, &cause, life.starting.is_some());
+        }
+        self.dispatcher().tell(Event::InstanceExited { instance, cause });
+    }
+
+    fn report_death(&self, instance: InstanceId, cause: &DeathCause, before_ready: bool) {
+        let key = self.key(instance);
+        if *cause == DeathCause::Stopped {
+            tracing::debug!(instance = %key, "instance stopped");
+            return;
+        }
+        if before_ready {
+            self.service.metrics.start_failed();
+        }
+        self.service.metrics.died(problem::death_label(cause));
+        tracing::warn!(instance = %key, cause = problem::death(cause), before_ready, "instance died");
+    }
+
+    /// Follows the instance's log until a line matches, where readiness is told by the log.
+    fn watch_log(self: &Arc<Self>, instance: InstanceId) {
+        let Check::Log(pattern) = &self.service.config.health.check else { return };
+        let (control, pattern) = (self.clone(), pattern.clone());
+        self.tasks.spawn(async move {
+            if control.log_matches(instance, &pattern).await
+                && let Some(life) = control.instances.lock().get_mut(&instance)
+            {
+                life.log_matched = true;
+            }
+        });
+    }
+
+    async fn log_matches(&self, instance: InstanceId, pattern: &Pattern) -> bool {
+        let Some((backend, key)) = self.managed(instance) else { return true };
+        let Ok(mut log) = backend.logs(&key, 1000, true).await else { return false };
+        let mut line = Vec::new();
+        while let Some(Ok(chunk)) = log.next().await {
+            for part in chunk.split_inclusive(|byte| *byte == b'\n') {
+                line.extend_from_slice(part);
+                if pattern.is_match(&line) {
+                    return true;
+                }
+                if part.ends_with(b"\n") || line.len() > 64 * 1024 {
+                    line.clear();
+                }
+            }
+        }
+        false
+    }
+}
+
+fn id(key: &Key) -> InstanceId {
+    InstanceId { slot: key.slot, incarnation: key.incarnation }
+}
+
+fn cause(cause: Cause) -> DeathCause {
+    match cause {
+        Cause::Exited { code, log } => DeathCause::Exited { code, log: log.into() },
+        Cause::OutOfMemory { log } => DeathCause::OutOfMemory { log: log.into() },
+        Cause::Killed { signal } => DeathCause::Killed { signal },
+        Cause::Vanished => DeathCause::Vanished,
+    }
+}
+
+fn start_failed(error: &StartError) -> DeathCause {
+    let (text, retry) = match error {
+        StartError::Futile(text) => (text, Retry::Futile),
+        StartError::Failed(text) => (text, Retry::Later),
+        StartError::EngineDown(text) => (text, Retry::EngineDown),
+    };
+    DeathCause::StartFailed { error: text.as_str().into(), retry }
+}

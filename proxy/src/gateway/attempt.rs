@@ -1,0 +1,241 @@
+//! One attempt at a request: send it to the leased instance, take the answer, and say exactly how it ended.
+//!
+//! hyper's errors are opaque; what an attempt's end means is decided here and nowhere else, from the error and from
+//! what was seen before it.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use http_body::Body;
+use hyper::body::Incoming;
+use longshore_pool::Outcome;
+use tokio::time::Instant;
+
+use super::body::{AttemptBody, RequestBody, ResponseBody};
+use super::connections::{Connection, Sender};
+use super::lease::Lease;
+use super::spool::SpoolError;
+
+/// A server that closes idle connections does so after a second or more; younger ones break for other reasons.
+const STALE_IDLE: Duration = Duration::from_secs(1);
+
+/// A connection that was closed while it lay idle fails as soon as it is written to.
+const STALE_FAILURE: Duration = Duration::from_millis(100);
+
+/// How long an instance is left alone that says it is busy and not for how long.
+const BUSY_DEFAULT: Duration = Duration::from_millis(500);
+
+/// What an attempt sends, the same each time.
+pub struct Attempt<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// Path and query.
+    pub target: &'a Uri,
+    /// Header fields, fit for an instance.
+    pub headers: &'a HeaderMap,
+    /// The body.
+    pub body: &'a RequestBody,
+    /// When the request must be answered.
+    pub deadline: Instant,
+    /// How long an instance may be silent.
+    pub first_byte_timeout: Option<Duration>,
+    /// The largest answer that is held until it is complete.
+    pub hold: u64,
+    /// Statuses that mean "busy".
+    pub busy: &'a [u16],
+}
+
+/// What came of an attempt.
+pub enum Answer {
+    /// A complete answer.
+    Held(Response<ResponseBody>),
+    /// The head of an answer that is to be passed on as it comes.
+    Live(Response<Incoming>, Sender),
+}
+
+/// How an attempt failed. No byte of an answer has left.
+pub enum Failure {
+    /// The instance is to blame, or gone.
+    Lost {
+        /// What happened, for people.
+        how: String,
+        /// One of a few words, for metrics.
+        label: &'static str,
+        /// Whether the instance may have seen any of the request.
+        sent: bool,
+    },
+    /// The instance says that it is busy.
+    Busy(Duration),
+    /// The client's body failed.
+    Body(SpoolError),
+    /// The request's deadline passed.
+    Deadline,
+}
+
+impl Failure {
+    /// What the pool is told.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Lost { how, sent, .. } => Outcome::Lost { how: how.as_str().into(), sent: *sent },
+            Self::Busy(retry_after) => Outcome::Busy { retry_after: *retry_after },
+            Self::Body(_) | Self::Deadline => Outcome::Abandoned { broken: false },
+        }
+    }
+
+    /// The label in `longshore_replays_total`.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Lost { label, .. } => label,
+            Self::Busy(_) => "busy",
+            Self::Body(_) => "body",
+            Self::Deadline => "deadline",
+        }
+    }
+}
+
+impl Attempt<'_> {
+    /// Sends the request to the leased instance until a connection takes it, and takes the answer.
+    pub async fn run(&self, lease: &Lease) -> Result<Answer, Failure> {
+        let (response, sender) = self.send(lease).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            if self.busy.contains(&response.status().as_u16()) {
+                return Err(Failure::Busy(retry_after(response.headers())));
+            }
+            if let Some(length) = self.holdable(&response) {
+                return self.hold(lease, response, sender, length).await.map(Answer::Held);
+            }
+        }
+        Ok(Answer::Live(response, sender))
+    }
+
+    async fn send(&self, lease: &Lease) -> Result<(Response<Incoming>, Sender), Failure> {
+        let mut fresh = false;
+        loop {
+            let reused = if fresh { None } else { lease.link().idle().await };
+            let Connection { mut sender, idle_for } = match reused {
+                Some(connection) => connection,
+                None => lease.link().open().await.map_err(|error| not_connected(lease, &error))?,
+            };
+            let sent_at = Instant::now();
+            let answer = self.answer_in_time(&mut sender, sent_at).await?;
+            let mut error = match answer {
+                Ok(response) => return Ok((response, sender)),
+                Err(error) => error,
+            };
+            if let Some(error) = self.body.error() {
+                return Err(Failure::Body(error));
+            }
+            let unsent = error.take_message().is_some();
+            let stale = idle_for.is_some_and(|idle| idle >= STALE_IDLE) && sent_at.elapsed() < STALE_FAILURE;
+            if idle_for.is_none() || !(unsent || stale) || fresh {
+                return Err(lost(lease, &error.into_error(), !unsent));
+            }
+            // The server had closed this connection in its sleep: that is no sign of death, a new one will tell.
+            fresh = stale;
+        }
+    }
+
+    async fn answer_in_time(
+        &self,
+        sender: &mut Sender,
+        sent_at: Instant,
+    ) -> Result<Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<AttemptBody>>>, Failure> {
+        let silence = self.first_byte_timeout.map(|limit| (sent_at + limit, limit));
+        let until = silence.map_or(self.deadline, |(at, _)| at.min(self.deadline));
+        match tokio::time::timeout_at(until, sender.try_send_request(self.request())).await {
+            Ok(answer) => Ok(answer),
+            Err(_) => match silence {
+                Some((at, limit)) if at < self.deadline => Err(Failure::Lost {
+                    how: format!("no answer began within {}", humantime::format_duration(limit)),
+                    label: "hang",
+                    sent: true,
+                }),
+                Some(_) | None => Err(Failure::Deadline),
+            },
+        }
+    }
+
+    fn request(&self) -> Request<AttemptBody> {
+        let mut request = Request::new(self.body.attempt());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.target.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
+
+    /// The length of an answer that is to be held: it must be known, and hyper must see to it that it is kept.
+    fn holdable(&self, response: &Response<Incoming>) -> Option<u64> {
+        response.body().size_hint().exact().filter(|length| *length <= self.hold)
+    }
+
+    async fn hold(
+        &self,
+        lease: &Lease,
+        response: Response<Incoming>,
+        sender: Sender,
+        length: u64,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let (head, mut source) = response.into_parts();
+        let mut held: Vec<Bytes> = Vec::with_capacity(if length == 0 { 0 } else { 1 });
+        if length > 0 {
+            let collected = tokio::time::timeout_at(self.deadline, collect(&mut source, &mut held)).await;
+            collected.map_err(|_| Failure::Deadline)?.map_err(|error| match lost(lease, &error, true) {
+                Failure::Lost { how, .. } => {
+                    Failure::Lost { how: format!("in the middle of its answer: {how}"), label: "truncated", sent: true }
+                }
+                other @ (Failure::Busy(_) | Failure::Body(_) | Failure::Deadline) => other,
+            })?;
+        }
+        if self.body.is_complete() {
+            lease.link().keep(sender);
+        }
+        Ok(Response::from_parts(head, ResponseBody::Held(held.into_iter())))
+    }
+}
+
+async fn collect(source: &mut Incoming, held: &mut Vec<Bytes>) -> Result<(), hyper::Error> {
+    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut *source).poll_frame(cx)).await {
+        if let Ok(data) = frame?.into_data() {
+            held.push(data);
+        }
+    }
+    Ok(())
+}
+
+fn not_connected(lease: &Lease, error: &std::io::Error) -> Failure {
+    let how = match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        std::io::ErrorKind::TimedOut => "connect timed out".to_owned(),
+        _ => format!("connect failed: {error}"),
+    };
+    Failure::Lost { how: fate(lease, how), label: "refused", sent: false }
+}
+
+fn lost(lease: &Lease, error: &hyper::Error, sent: bool) -> Failure {
+    let reset = std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<std::io::Error>())
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset);
+    let (how, label) = if error.is_parse() {
+        (format!("its answer is not HTTP: {error}"), "malformed")
+    } else if reset {
+        ("connection reset before an answer".to_owned(), "died")
+    } else if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+        ("connection closed before an answer".to_owned(), "died")
+    } else {
+        (error.to_string(), "died")
+    };
+    Failure::Lost { how: fate(lease, how), label, sent }
+}
+
+/// What the backend says of the instance's end is worth more than what the connection saw of it.
+fn fate(lease: &Lease, seen: String) -> String {
+    lease.link().fate().map_or(seen, str::to_owned)
+}
+
+fn retry_after(headers: &HeaderMap) -> Duration {
+    let seconds = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    seconds.map_or(BUSY_DEFAULT, Duration::from_secs)
+}
+

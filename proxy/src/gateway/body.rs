@@ -1,0 +1,236 @@
+//! The bodies of both directions: what an attempt sends to an instance, and what a client gets.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::Version;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::spool::{Spool, SpoolError, SpoolLimits, SpoolReader};
+use super::stream::{StreamError, Streaming};
+
+/// A request's body, ready to be sent as often as need be.
+pub enum RequestBody {
+    /// There is none.
+    Empty,
+    /// All of it is here.
+    Whole(Arc<Chunks>),
+    /// It comes as it comes.
+    Spooled(Arc<Spool>),
+}
+
+/// A complete body in memory, counted among what the service keeps.
+pub struct Chunks {
+    list: Vec<Bytes>,
+    length: u64,
+    total: Arc<AtomicU64>,
+}
+
+impl Drop for Chunks {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.length, Ordering::Relaxed);
+    }
+}
+
+impl RequestBody {
+    /// Takes the body from the client. One that says it is small is read whole first: it usually lies in the socket
+    /// already, and a slow sender holds no slot meanwhile. Others are read while the request waits.
+    pub async fn take(
+        mut source: Incoming,
+        limits: &SpoolLimits,
+        total: &Arc<AtomicU64>,
+        version: Version,
+    ) -> Result<Self, SpoolError> {
+        if source.is_end_stream() {
+            return Ok(Self::Empty);
+        }
+        let Some(length) = source.size_hint().exact() else {
+            return Ok(Self::Spooled(Spool::new(source, limits.clone(), total.clone())));
+        };
+        if length > limits.max_body {
+            return Err(SpoolError::TooLarge(limits.max_body));
+        }
+        // A body of known length has no trailers in HTTP/1.1; in HTTP/2 it may, and they are kept with the rest.
+        if length > limits.memory || version == Version::HTTP_2 {
+            return Ok(Self::Spooled(Spool::new(source, limits.clone(), total.clone())));
+        }
+        if total.fetch_add(length, Ordering::Relaxed) + length > limits.max_total {
+            total.fetch_sub(length, Ordering::Relaxed);
+            return Err(SpoolError::QueueFull(limits.max_total));
+        }
+        let mut chunks = Chunks { list: Vec::with_capacity(4), length, total: total.clone() };
+        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut source).poll_frame(cx)).await {
+            let frame = frame.map_err(|error| SpoolError::Client(Arc::new(error)))?;
+            if let Ok(data) = frame.into_data() {
+                chunks.push(data);
+            }
+        }
+        Ok(Self::Whole(Arc::new(chunks)))
+    }
+
+    /// The body from its start.
+    pub fn attempt(&self) -> AttemptBody {
+        match self {
+            Self::Empty => AttemptBody::Empty,
+            Self::Whole(chunks) => AttemptBody::Whole { chunks: chunks.clone(), next: 0 },
+            Self::Spooled(spool) => AttemptBody::Spooled(spool.reader()),
+        }
+    }
+
+    /// Reads on from the client, until everything is here. Cancel-safe.
+    pub async fn fill(&self) -> Result<(), SpoolError> {
+        match self {
+            Self::Empty | Self::Whole(_) => Ok(()),
+            Self::Spooled(spool) => spool.fill().await,
+        }
+    }
+
+    /// Whether every byte has come from the client.
+    pub fn is_complete(&self) -> bool {
+        match self {
+            Self::Empty | Self::Whole(_) => true,
+            Self::Spooled(spool) => spool.is_complete(),
+        }
+    }
+
+    /// Why the body could not be taken, if that is so.
+    pub fn error(&self) -> Option<SpoolError> {
+        match self {
+            Self::Empty | Self::Whole(_) => None,
+            Self::Spooled(spool) => spool.error(),
+        }
+    }
+
+    /// No attempt will follow: what was kept may go.
+    pub fn release(&self) {
+        match self {
+            Self::Empty | Self::Whole(_) => {}
+            Self::Spooled(spool) => spool.release(),
+        }
+    }
+}
+
+impl Chunks {
+    /// Pieces as they came from the socket; tiny ones are joined, so that a dribbling client costs no memory each.
+    fn push(&mut self, data: Bytes) {
+        const SMALL: usize = 1024;
+        if data.len() < SMALL
+            && let Some(last) = self.list.last_mut()
+            && last.len() < SMALL * 16
+        {
+            let mut joined = Vec::with_capacity(last.len() + data.len());
+            joined.extend_from_slice(last);
+            joined.extend_from_slice(&data);
+            *last = joined.into();
+        } else {
+            self.list.push(data);
+        }
+    }
+}
+
+/// What one attempt sends.
+pub enum AttemptBody {
+    /// Nothing.
+    Empty,
+    /// From memory.
+    Whole {
+        /// All of it.
+        chunks: Arc<Chunks>,
+        /// The next piece.
+        next: usize,
+    },
+    /// From the spool.
+    Spooled(SpoolReader),
+}
+
+impl Body for AttemptBody {
+    type Data = Bytes;
+    type Error = SpoolError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, SpoolError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Whole { chunks, next } => {
+                let chunk = chunks.list.get(*next).cloned();
+                *next += 1;
+                Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))))
+            }
+            Self::Spooled(reader) => Pin::new(reader).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Whole { chunks, next } => *next >= chunks.list.len(),
+            Self::Spooled(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Whole { chunks, next } => {
+                let left: usize = chunks.list.iter().skip(*next).map(Bytes::len).sum();
+                SizeHint::with_exact(left as u64)
+            }
+            Self::Spooled(reader) => reader.size_hint(),
+        }
+    }
+}
+
+/// What a client gets.
+pub enum ResponseBody {
+    /// Complete, in pieces as they came.
+    Held(std::vec::IntoIter<Bytes>),
+    /// As the instance sends it.
+    Streaming(Box<Streaming>),
+}
+
+impl ResponseBody {
+    /// Nothing.
+    pub fn empty() -> Self {
+        Self::Held(Vec::new().into_iter())
+    }
+}
+
+impl From<Bytes> for ResponseBody {
+    fn from(bytes: Bytes) -> Self {
+        Self::Held(vec![bytes].into_iter())
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = StreamError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+        match self.get_mut() {
+            Self::Held(chunks) => Poll::Ready(chunks.next().map(|chunk| Ok(Frame::data(chunk)))),
+            Self::Streaming(streaming) => streaming.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Held(chunks) => chunks.as_slice().is_empty(),
+            Self::Streaming(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Held(chunks) => {
+                SizeHint::with_exact(chunks.as_slice().iter().map(|chunk| chunk.len() as u64).sum())
+            }
+            Self::Streaming(streaming) => streaming.size_hint(),
+        }
+    }
+}

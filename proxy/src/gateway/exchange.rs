@@ -1,0 +1,358 @@
+//! The life of one request, from its head to its answer: route, keep its body, wait, attempt, attempt again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use longshore_pool::{Outcome, RequestId, Time};
+
+use super::Gateway;
+use super::attempt::{Answer, Attempt, Failure};
+use super::body::{RequestBody, ResponseBody};
+use super::headers::{self, Origin, Told};
+use super::lease::{Entry, Lease};
+use super::route;
+use super::serve::{Active, Client};
+use super::service::Service;
+use super::spool::SpoolError;
+use super::stream::{Open, Streaming};
+use crate::config::ReplayMethods;
+use crate::problem::Problem;
+
+/// Answers one request. Dropping the future (the client has left) gives back whatever it holds.
+pub async fn handle(gateway: &Gateway, client: &Client, request: Request<Incoming>) -> Response<ResponseBody> {
+    let active = client.begin();
+    let started = gateway.clock.now();
+    let request_id = headers::request_id(request.headers());
+    let (parts, body) = request.into_parts();
+    let answered = match begin(gateway, &parts) {
+        Ok(begun) => {
+            let mut exchange = Exchange::new(gateway, client, begun, parts, request_id.clone(), started);
+            let gone = Departure { service: Some(exchange.service.clone()) };
+            let answered = exchange.run(body, active).await.map_err(|problem| Refusal::from(&exchange, problem));
+            gone.answered();
+            answered
+        }
+        Err(problem) => Err(Refusal { problem, service: None, headers: parts.headers, took: Duration::ZERO }),
+    };
+    answered.unwrap_or_else(|refusal| refusal.response(&request_id))
+}
+
+/// What a request's head says.
+struct Begun {
+    service: Arc<Service>,
+    /// What an instance is asked for.
+    target: http::Uri,
+    /// From acceptance to the last byte.
+    timeout: Duration,
+}
+
+/// Checks what can be checked before a byte of the body is read.
+fn begin(gateway: &Gateway, parts: &Parts) -> Result<Begun, Problem> {
+    headers::check_framing(parts.version, &parts.method, &parts.headers)?;
+    let asked = headers::client_timeout(&parts.headers)?;
+    let host = match parts.uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()),
+    };
+    let routes = gateway.routes.load();
+    let route = routes.choose(&parts.uri, &parts.headers, host)?;
+    let timeout = route.service.config.timeout;
+    Ok(Begun {
+        service: route.service.clone(),
+        target: route::target(&parts.uri, route.strip),
+        timeout: asked.map_or(timeout, |asked| asked.min(timeout)),
+    })
+}
+
+struct Exchange<'a> {
+    gateway: &'a Gateway,
+    service: Arc<Service>,
+    parts: Parts,
+    target: http::Uri,
+    upgrade: Option<HeaderValue>,
+    request_id: HeaderValue,
+    started: Time,
+    deadline: Time,
+    /// Time spent in the queue so far, all waits together.
+    waited: Duration,
+}
+
+impl<'a> Exchange<'a> {
+    fn new(
+        gateway: &'a Gateway,
+        client: &Client,
+        begun: Begun,
+        mut parts: Parts,
+        request_id: HeaderValue,
+        started: Time,
+    ) -> Self {
+        let Begun { service, target, timeout } = begun;
+        let authority = parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+        let host = authority.or_else(|| parts.headers.get(http::header::HOST).cloned());
+        let origin = Origin {
+            client: client.address(),
+            scheme: "http",
+            host: host.as_ref(),
+            forwarded: gateway.forwarded,
+            request_id: &request_id,
+        };
+        let deadline = started + timeout;
+        let upgrade = headers::prepare_request(&mut parts.headers, parts.version, &origin);
+        let waited = Duration::ZERO;
+        Self { gateway, service, parts, target, upgrade, request_id, started, deadline, waited }
+    }
+
+    async fn run(&mut self, body: Incoming, active: Active) -> Result<Response<ResponseBody>, Problem> {
+        let until = self.service.clock.instant(self.deadline);
+        let body = match tokio::time::timeout_at(until, self.take_body(body)).await {
+            Ok(body) => body.map_err(|error| self.body_problem(&error))?,
+            Err(_) => return Err(Problem::RequestTimeout("the body did not arrive within the timeout".to_owned())),
+        };
+        let request = self.gateway.next_request();
+        let mut since = self.service.clock.now();
+        let mut entry = self.service.dispatcher.arrive(request, self.deadline, self.replayable());
+        loop {
+            let lease = self.granted(entry, &body, request).await?;
+            let dispatched = self.service.clock.now();
+            let wait = dispatched.since(since);
+            self.waited += wait;
+            self.service.metrics.waited(wait);
+            match self.attempt(&body).run(&lease).await {
+                Ok(answer) => return Ok(self.answer(answer, lease, &body, dispatched, active)),
+                Err(failure) => {
+                    since = self.service.clock.now();
+                    entry = self.again(lease, failure)?;
+                }
+            }
+        }
+    }
+
+    async fn take_body(&self, body: Incoming) -> Result<RequestBody, SpoolError> {
+        RequestBody::take(body, &self.service.limits, &self.service.kept, self.parts.version).await
+    }
+
+    /// Waits for a slot, and reads the body meanwhile: so a departing client is seen.
+    async fn granted(&self, entry: Entry, body: &RequestBody, request: RequestId) -> Result<Lease, Problem> {
+        let decided = match entry {
+            Entry::Granted(lease) => return Ok(lease),
+            Entry::Refused(reason) => Err(reason),
+            Entry::Waiting(mut waiter) => {
+                tokio::select! {
+                    biased;
+                    decided = waiter.decided() => decided,
+                    error = body_failure(body) => return Err(self.body_problem(&error)),
+                }
+            }
+        };
+        decided.map_err(|reason| {
+            let problem = Problem::from_reject(&reason, &self.service.name);
+            if matches!(problem, Problem::AttemptsExhausted(_)) {
+                self.service.metrics.lost();
+                tracing::warn!(
+                    service = %self.service.name, request_id = ?self.request_id, request = request.0,
+                    detail = problem.detail(), "a request is given up"
+                );
+            }
+            problem
+        })
+    }
+
+    fn attempt<'b>(&'b self, body: &'b RequestBody) -> Attempt<'b> {
+        let config = &self.service.config;
+        Attempt {
+            method: &self.parts.method,
+            target: &self.target,
+            headers: &self.parts.headers,
+            body,
+            deadline: self.service.clock.instant(self.deadline),
+            first_byte_timeout: config.first_byte_timeout,
+            hold: config.replay.hold,
+            // An answer that must not be asked for twice is passed on as it is.
+            busy: if self.replayable() { &config.replay.busy } else { &[] },
+        }
+    }
+
+    fn replayable(&self) -> bool {
+        match self.service.config.replay.methods {
+            ReplayMethods::All => true,
+            ReplayMethods::Idempotent => self.parts.method.is_idempotent(),
+            ReplayMethods::None => false,
+        }
+    }
+
+    /// The attempt failed: back into the queue, or the end.
+    fn again(&self, lease: Lease, failure: Failure) -> Result<Entry, Problem> {
+        let outcome = failure.outcome();
+        let label = failure.label();
+        match failure {
+            Failure::Lost { how, .. } => {
+                tracing::info!(
+                    service = %self.service.name, instance = ?lease.link().name(), request_id = ?self.request_id,
+                    attempt = lease.attempt(), how, "an attempt was lost: the request goes back to the head of the queue"
+                );
+            }
+            Failure::Busy(_) => {}
+            Failure::Body(error) => {
+                lease.finish(outcome);
+                return Err(self.body_problem(&error));
+            }
+            Failure::Deadline => {
+                lease.finish(outcome);
+                return Err(Problem::Timeout(format!("{} did not answer before the request's deadline", self.service.name)));
+            }
+        }
+        self.service.metrics.replayed(label);
+        Ok(lease.retry(outcome))
+    }
+
+    fn answer(
+        &mut self,
+        answer: Answer,
+        lease: Lease,
+        body: &RequestBody,
+        dispatched: Time,
+        active: Active,
+    ) -> Response<ResponseBody> {
+        let now = self.service.clock.now();
+        let told = Told {
+            instance: lease.link().name(),
+            attempts: lease.attempt(),
+            queue: self.waited,
+            instance_time: now.since(dispatched),
+            request_id: &self.request_id,
+        };
+        match answer {
+            Answer::Held(mut response) => {
+                *response.version_mut() = http::Version::HTTP_11;
+                headers::prepare_response(response.headers_mut(), false);
+                headers::tell(response.headers_mut(), &told);
+                self.service.metrics.answered(response.status().as_u16(), now.since(self.started));
+                lease.finish(Outcome::Answered);
+                response
+            }
+            Answer::Live(mut response, sender) => {
+                let switch = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                // The version is the hop's: hyper speaks the client's.
+                *response.version_mut() = http::Version::HTTP_11;
+                headers::prepare_response(response.headers_mut(), switch);
+                headers::tell(response.headers_mut(), &told);
+                let open = Open {
+                    lease,
+                    sender,
+                    reusable: body.is_complete(),
+                    service: self.service.clone(),
+                    started: self.started,
+                    code: response.status().as_u16(),
+                    request_id: self.request_id.clone(),
+                };
+                body.release();
+                if switch { self.switch(response, open) } else { self.stream(response, open, active) }
+            }
+        }
+    }
+
+    /// Passes the answer on as it comes. One of known length must be complete by the deadline; one without end need not.
+    fn stream(&self, response: Response<Incoming>, open: Open, active: Active) -> Response<ResponseBody> {
+        let known = http_body::Body::size_hint(response.body()).exact().is_some();
+        let deadline = known.then(|| self.service.clock.instant(self.deadline));
+        response.map(|source| ResponseBody::Streaming(Box::new(Streaming::new(source, open, deadline, active))))
+    }
+
+    /// Joins both connections and lets them talk; the slot is held until either side ends.
+    fn switch(&mut self, mut response: Response<Incoming>, open: Open) -> Response<ResponseBody> {
+        let upstream = hyper::upgrade::on(&mut response);
+        let downstream = self.parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
+        let wanted = self.upgrade.is_some();
+        tokio::spawn(async move {
+            let (Some(downstream), true) = (downstream, wanted) else { return };
+            if let (Ok(upstream), Ok(downstream)) = tokio::join!(upstream, downstream) {
+                let (mut upstream, mut downstream) = (TokioIo::new(upstream), TokioIo::new(downstream));
+                // Either side may end as it likes; that is what the protocol inside is for.
+                let _ = tokio::io::copy_bidirectional(&mut downstream, &mut upstream).await;
+            }
+            open.service.metrics.answered(open.code, open.service.clock.now().since(open.started));
+            open.lease.finish(Outcome::Answered);
+        });
+        response.map(|_| ResponseBody::empty())
+    }
+
+    fn body_problem(&self, error: &SpoolError) -> Problem {
+        match error {
+            SpoolError::TooLarge(limit) => Problem::BodyTooLarge(format!(
+                "the body is larger than the {limit} bytes that are taken (max_body)"
+            )),
+            SpoolError::QueueFull(limit) => Problem::QueueFull(
+                format!("the bodies waiting for {} take all of {limit} bytes (queue.max_bytes)", self.service.name),
+                Duration::from_secs(1),
+            ),
+            SpoolError::Storage(folder, cause) => {
+                tracing::error!(folder = %folder.display(), error = %cause, "failed to keep a waiting body: make room there");
+                Problem::Storage("there is no room to keep the body while it waits".to_owned())
+            }
+            SpoolError::Client(_) | SpoolError::Superseded => {
+                Problem::BadRequest("the body broke off or is not framed as its header says".to_owned())
+            }
+        }
+    }
+}
+
+/// Reads on until the body fails; never ends otherwise.
+async fn body_failure(body: &RequestBody) -> SpoolError {
+    match body.fill().await {
+        Ok(()) => std::future::pending().await,
+        Err(error) => error,
+    }
+}
+
+/// Notices that the future is dropped before there is an answer: the client has left.
+struct Departure {
+    service: Option<Arc<Service>>,
+}
+
+impl Departure {
+    fn answered(mut self) {
+        self.service = None;
+    }
+}
+
+impl Drop for Departure {
+    fn drop(&mut self) {
+        if let Some(service) = &self.service {
+            service.metrics.client_gone();
+        }
+    }
+}
+
+/// An answer of Longshore's own.
+struct Refusal {
+    problem: Problem,
+    service: Option<Arc<Service>>,
+    headers: http::HeaderMap,
+    took: Duration,
+}
+
+impl Refusal {
+    fn from(exchange: &Exchange<'_>, problem: Problem) -> Self {
+        Self {
+            problem,
+            service: Some(exchange.service.clone()),
+            headers: exchange.parts.headers.clone(),
+            took: exchange.service.clock.now().since(exchange.started),
+        }
+    }
+
+    fn response(self, request_id: &HeaderValue) -> Response<ResponseBody> {
+        if let Some(service) = &self.service {
+            service.metrics.rejected(self.problem.kind());
+            service.metrics.answered(self.problem.status().as_u16(), self.took);
+        }
+        tracing::debug!(kind = self.problem.kind(), detail = self.problem.detail(), "refused");
+        let name = self.service.as_ref().map(|service| &*service.name);
+        self.problem.response(name, request_id.to_str().ok(), &self.headers).map(ResponseBody::from)
+    }
+}
+

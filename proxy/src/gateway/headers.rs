@@ -1,0 +1,380 @@
+//! Header fields on their way through: what belongs to one hop goes, what tells of the way comes.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Version};
+
+use crate::problem::Problem;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const LONGSHORE_INSTANCE: HeaderName = HeaderName::from_static("longshore-instance");
+const LONGSHORE_ATTEMPTS: HeaderName = HeaderName::from_static("longshore-attempts");
+const LONGSHORE_TIMEOUT: HeaderName = HeaderName::from_static("longshore-timeout");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// A longer `X-Request-Id` of a client's is replaced: ids end up in logs.
+const MAX_REQUEST_ID: usize = 128;
+
+/// Refuses what RFC 9112 calls ambiguous and hyper lets through. Everything else is refused by hyper itself.
+pub fn check_framing(version: Version, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+    if *method == Method::CONNECT {
+        return Err(Problem::BadRequest("CONNECT is not served: this is no tunnel".to_owned()));
+    }
+    if version == Version::HTTP_2 {
+        return Ok(());
+    }
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next()
+        && (codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+    {
+        return Err(Problem::BadRequest("Transfer-Encoding must be exactly one `chunked`".to_owned()));
+    }
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(_), None) => Ok(()),
+        (Some(_), Some(_)) => Err(Problem::BadRequest("more than one Host field".to_owned())),
+        (None, _) if version == Version::HTTP_11 => {
+            Err(Problem::BadRequest("an HTTP/1.1 request needs a Host field".to_owned()))
+        }
+        (None, _) => Ok(()),
+    }
+}
+
+/// The client's id for the request, or a new one.
+pub fn request_id(headers: &HeaderMap) -> HeaderValue {
+    if let Some(id) = headers.get(&X_REQUEST_ID)
+        && (1..=MAX_REQUEST_ID).contains(&id.len())
+        && id.as_bytes().iter().all(u8::is_ascii_graphic)
+    {
+        return id.clone();
+    }
+    let mut buffer = uuid::Uuid::encode_buffer();
+    let id = uuid::Uuid::now_v7().simple().encode_lower(&mut buffer);
+    HeaderValue::from_str(id).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+}
+
+/// The client's own limit on the time for an answer, if it is one.
+pub fn client_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Problem> {
+    let Some(value) = headers.get(&LONGSHORE_TIMEOUT) else { return Ok(None) };
+    value.to_str().ok().and_then(|text| humantime::parse_duration(text.trim()).ok()).map(Some).ok_or_else(|| {
+        Problem::BadRequest("Longshore-Timeout must be a duration such as 30s or 500ms".to_owned())
+    })
+}
+
+/// Where a request came from and how, for the forwarding fields.
+pub struct Origin<'a> {
+    /// The client's address.
+    pub client: Option<IpAddr>,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// The host that the client asked for.
+    pub host: Option<&'a HeaderValue>,
+    /// Whether the fields are wanted.
+    pub forwarded: bool,
+    /// The request's id.
+    pub request_id: &'a HeaderValue,
+}
+
+/// Makes a client's fields fit for an instance, in place. Returns the protocol that it wants to upgrade to.
+pub fn prepare_request(headers: &mut HeaderMap, version: Version, origin: &Origin<'_>) -> Option<HeaderValue> {
+    let upgrade = upgrade_token(headers);
+    let trailers = headers
+        .get_all(header::TE)
+        .iter()
+        .any(|te| te.to_str().is_ok_and(|te| te.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers"))));
+    remove_hop_by_hop(headers);
+    // The framing of the next hop is hyper's to write; the client's would be believed by nobody who is careful.
+    for name in [header::CONTENT_LENGTH, header::EXPECT, header::PROXY_AUTHORIZATION, LONGSHORE_TIMEOUT] {
+        headers.remove(name);
+    }
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if let Some(upgrade) = &upgrade {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, upgrade.clone());
+    }
+    if version == Version::HTTP_2 {
+        join_cookies(headers);
+    }
+    if let Some(host) = origin.host {
+        headers.insert(header::HOST, host.clone());
+    }
+    if origin.forwarded {
+        forward(headers, origin);
+    }
+    headers.insert(X_REQUEST_ID, origin.request_id.clone());
+    if !headers.contains_key(&TRACEPARENT) {
+        headers.insert(TRACEPARENT, traceparent());
+    }
+    upgrade
+}
+
+/// Makes an instance's fields fit for the client, in place.
+pub fn prepare_response(headers: &mut HeaderMap, upgrade: bool) {
+    let token = if upgrade { headers.get(header::UPGRADE).cloned() } else { None };
+    remove_hop_by_hop(headers);
+    if let Some(token) = token {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, token);
+    }
+}
+
+/// What Longshore tells about the answer.
+pub struct Told<'a> {
+    /// The instance that answered.
+    pub instance: &'a HeaderValue,
+    /// How many attempts it took.
+    pub attempts: u32,
+    /// Time spent waiting for a slot, all waits together.
+    pub queue: Duration,
+    /// Time from the last dispatch to the head of the answer.
+    pub instance_time: Duration,
+    /// The request's id.
+    pub request_id: &'a HeaderValue,
+}
+
+/// Adds Longshore's own fields to an answer.
+pub fn tell(headers: &mut HeaderMap, told: &Told<'_>) {
+    headers.insert(LONGSHORE_INSTANCE, told.instance.clone());
+    headers.insert(LONGSHORE_ATTEMPTS, HeaderValue::from(told.attempts));
+    // Appended: an instance may well have timings of its own to tell.
+    headers.append(SERVER_TIMING, timing(told.queue, told.instance_time));
+    headers.insert(X_REQUEST_ID, told.request_id.clone());
+}
+
+fn timing(queue: Duration, instance: Duration) -> HeaderValue {
+    let mut text = String::with_capacity(48);
+    // Writing to a String cannot fail.
+    let _ = write!(
+        text,
+        "queue;dur={}.{:03}, instance;dur={}.{:03}",
+        queue.as_millis(),
+        queue.subsec_micros() % 1000,
+        instance.as_millis(),
+        instance.subsec_micros() % 1000
+    );
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("queue"))
+}
+
+fn upgrade_token(headers: &HeaderMap) -> Option<HeaderValue> {
+    let upgrade = headers.get(header::UPGRADE)?;
+    let asked = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case("upgrade")));
+    // HTTP/2 is not upgraded to in the clear any more (RFC 9113, 3.1): such a request is served as it is.
+    (asked && !upgrade.as_bytes().eq_ignore_ascii_case(b"h2c")).then(|| upgrade.clone())
+}
+
+/// RFC 9110, 7.6.1: `Connection`, what it names, and the fields that are always meant for one hop.
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let mut named: Vec<HeaderName> = Vec::new();
+    for value in headers.get_all(header::CONNECTION) {
+        let tokens = value.to_str().unwrap_or_default().split(',');
+        named.extend(tokens.filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok()));
+    }
+    for name in named {
+        headers.remove(name);
+    }
+    for name in [
+        header::CONNECTION,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        header::TE,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ] {
+        headers.remove(name);
+    }
+}
+
+/// HTTP/2 clients may send one field per cookie; HTTP/1.1 servers expect one for all (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(header::COOKIE).iter();
+    if let (Some(first), Some(second)) = (cookies.next(), cookies.next()) {
+        let mut joined = first.as_bytes().to_vec();
+        for cookie in std::iter::once(second).chain(cookies) {
+            joined.extend_from_slice(b"; ");
+            joined.extend_from_slice(cookie.as_bytes());
+        }
+        if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+            headers.insert(header::COOKIE, joined);
+        }
+    }
+}
+
+/// `X-Forwarded-*` and `Forwarded` (RFC 7239). A client on this machine may be a proxy and its fields are continued;
+/// what others claim about where they come from is replaced.
+fn forward(headers: &mut HeaderMap, origin: &Origin<'_>) {
+    let Some(client) = origin.client else { return };
+    if !client.is_loopback() {
+        for name in [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, header::FORWARDED] {
+            headers.remove(name);
+        }
+    }
+    let mut text = String::with_capacity(64);
+    let _ = write!(text, "{client}");
+    continue_list(headers, X_FORWARDED_FOR, &text);
+    let scheme = HeaderValue::from_static(origin.scheme);
+    headers.entry(X_FORWARDED_PROTO).or_insert(scheme);
+    text.clear();
+    let _ = match client {
+        IpAddr::V4(v4) => write!(text, "for={v4};proto={}", origin.scheme),
+        IpAddr::V6(v6) => write!(text, "for=\"[{v6}]\";proto={}", origin.scheme),
+    };
+    if let Some(host) = origin.host {
+        headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
+        if let Ok(host) = host.to_str()
+            && host.bytes().all(|byte| byte != b'"' && byte != b'\\')
+        {
+            let _ = write!(text, ";host=\"{host}\"");
+        }
+    }
+    continue_list(headers, header::FORWARDED, &text);
+}
+
+fn continue_list(headers: &mut HeaderMap, name: HeaderName, item: &str) {
+    let value = match headers.get_all(&name).iter().filter_map(|value| value.to_str().ok()).reduce(|_, last| last) {
+        // Several fields of one name are a list in their order; the last one is continued.
+        Some(_) => headers
+            .get_all(&name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .chain(std::iter::once(item))
+            .collect::<Vec<_>>()
+            .join(", "),
+        None => item.to_owned(),
+    };
+    if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// Begins a trace (W3C trace context), not sampled: nobody exports it.
+fn traceparent() -> HeaderValue {
+    let id = uuid::Uuid::now_v7().as_u128();
+    let text = format!("00-{id:032x}-{:016x}-00", (id as u64) | 1);
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("00"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            headers.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    fn lines(headers: &HeaderMap) -> Vec<String> {
+        let hidden = [TRACEPARENT, X_REQUEST_ID];
+        let shown = headers.iter().filter(|(name, _)| !hidden.contains(name));
+        shown.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect()
+    }
+
+    #[test]
+    fn what_is_ambiguous_is_refused() {
+        let host = ("host", "calc");
+        for (version, fields, refused) in [
+            (Version::HTTP_11, vec![host], false),
+            (Version::HTTP_11, vec![], true),
+            (Version::HTTP_10, vec![], false),
+            (Version::HTTP_11, vec![host, host], true),
+            (Version::HTTP_11, vec![host, ("transfer-encoding", "chunked")], false),
+            (Version::HTTP_11, vec![host, ("transfer-encoding", "Chunked")], false),
+            (Version::HTTP_11, vec![host, ("transfer-encoding", "chunked, chunked")], true),
+            (Version::HTTP_11, vec![host, ("transfer-encoding", "gzip, chunked")], true),
+            (Version::HTTP_11, vec![host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], true),
+            (Version::HTTP_2, vec![], false),
+        ] {
+            let checked = check_framing(version, &Method::POST, &map(&fields));
+            assert_eq!(checked.is_err(), refused, "{version:?} {fields:?}");
+        }
+        assert!(check_framing(Version::HTTP_11, &Method::CONNECT, &map(&[host])).is_err());
+    }
+
+    fn prepared(version: Version, client: &str, forwarded: bool, fields: &[(&str, &str)]) -> Vec<String> {
+        let mut headers = map(fields);
+        let (host, request_id) = (HeaderValue::from_static("calc"), HeaderValue::from_static("id"));
+        let origin = Origin {
+            client: client.parse().ok(),
+            scheme: "http",
+            host: Some(&host),
+            forwarded,
+            request_id: &request_id,
+        };
+        prepare_request(&mut headers, version, &origin);
+        lines(&headers)
+    }
+
+    #[test]
+    fn an_instance_sees_what_the_client_sent_but_for_what_belongs_to_the_hop() {
+        let cases: [(&[(&str, &str)], &[&str]); 7] = [
+            (&[("accept", "a"), ("x-twice", "1"), ("x-twice", "2")], &["accept: a", "x-twice: 1", "x-twice: 2"]),
+            (&[("connection", "close, x-secret"), ("x-secret", "1"), ("keep-alive", "5")], &[]),
+            (&[("transfer-encoding", "chunked"), ("expect", "100-continue"), ("content-length", "3")], &[]),
+            (&[("te", "trailers, deflate")], &["te: trailers"]),
+            (&[("te", "deflate"), ("proxy-authorization", "x"), ("proxy-connection", "x")], &[]),
+            (
+                &[("connection", "Upgrade"), ("upgrade", "websocket")],
+                &["connection: upgrade", "upgrade: websocket"],
+            ),
+            (&[("upgrade", "websocket")], &[]),
+        ];
+        for (sent, seen) in cases {
+            let mut got = prepared(Version::HTTP_11, "127.0.0.1", false, sent);
+            got.retain(|line| line != "host: calc");
+            assert_eq!(got, seen, "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn cookies_of_http2_become_one() {
+        let got = prepared(Version::HTTP_2, "127.0.0.1", false, &[("cookie", "a=1"), ("cookie", "b=2")]);
+        assert!(got.contains(&"cookie: a=1; b=2".to_owned()), "{got:?}");
+    }
+
+    #[test]
+    fn forwarding_fields_are_continued_for_this_machine_and_replaced_for_others() {
+        let claimed: &[(&str, &str)] = &[("x-forwarded-for", "9.9.9.9"), ("x-forwarded-proto", "https")];
+        let local = prepared(Version::HTTP_11, "127.0.0.1", true, claimed);
+        assert!(local.contains(&"x-forwarded-for: 9.9.9.9, 127.0.0.1".to_owned()), "{local:?}");
+        assert!(local.contains(&"x-forwarded-proto: https".to_owned()), "{local:?}");
+        let remote = prepared(Version::HTTP_11, "192.0.2.7", true, claimed);
+        assert!(remote.contains(&"x-forwarded-for: 192.0.2.7".to_owned()), "{remote:?}");
+        assert!(remote.contains(&"forwarded: for=192.0.2.7;proto=http;host=\"calc\"".to_owned()), "{remote:?}");
+        assert!(remote.contains(&"x-forwarded-host: calc".to_owned()), "{remote:?}");
+        let six = prepared(Version::HTTP_11, "2001:db8::1", true, &[]);
+        assert!(six.contains(&"forwarded: for=\"[2001:db8::1]\";proto=http;host=\"calc\"".to_owned()), "{six:?}");
+    }
+
+    #[test]
+    fn a_request_keeps_its_id_if_it_is_a_sane_one() {
+        assert_eq!(request_id(&map(&[("x-request-id", "abc-1")])), "abc-1");
+        for bad in ["", "a b", &"x".repeat(129)] {
+            let id = request_id(&map(&[("x-request-id", bad)]));
+            assert_eq!(id.len(), 32, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn timings_are_in_milliseconds() {
+        let value = timing(Duration::from_micros(1_250), Duration::from_millis(20));
+        assert_eq!(value, "queue;dur=1.250, instance;dur=20.000");
+    }
+}

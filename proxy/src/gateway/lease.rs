@@ -1,0 +1,273 @@
+//! Between requests and their pool: the one lock, and the leases that it grants.
+//!
+//! [`Dispatcher`] owns a service's `Pool`. Requests enter and leave it from their own tasks, in short critical
+//! sections; instance news comes from `control.rs`. Whatever the pool decides about a waiting request completes that
+//! request's [`Waiter`]; the rest goes to the control loop.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use longshore_pool::{Action, Event, InstanceId, Outcome, Pool, RejectReason, RequestId, Snapshot, Time};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::connections::Link;
+use crate::clock::Clock;
+use crate::problem;
+
+/// Owns one pool and what hangs on it: who waits, and the connections to each instance.
+pub struct Dispatcher {
+    service: Arc<str>,
+    clock: Clock,
+    inner: Mutex<Inner>,
+    actions: mpsc::UnboundedSender<Action>,
+    rearm: Notify,
+}
+
+struct Inner {
+    pool: Pool,
+    waiting: HashMap<RequestId, oneshot::Sender<Verdict>>,
+    links: HashMap<InstanceId, Arc<Link>>,
+    /// When the control loop will next look at the pool's timers.
+    armed: Time,
+}
+
+enum Verdict {
+    Granted { link: Arc<Link>, attempt: u32 },
+    Refused(RejectReason),
+}
+
+/// What became of a request that entered the pool.
+pub enum Entry {
+    /// It has an instance.
+    Granted(Lease),
+    /// It will not be served.
+    Refused(RejectReason),
+    /// It waits.
+    Waiting(Waiter),
+}
+
+impl Dispatcher {
+    /// Takes the pool of `service`, and gives what the control loop performs.
+    pub fn new(service: Arc<str>, clock: Clock, pool: Pool) -> (Arc<Self>, mpsc::UnboundedReceiver<Action>) {
+        let (actions, performed) = mpsc::unbounded_channel();
+        let inner =
+            Inner { pool, waiting: HashMap::new(), links: HashMap::new(), armed: Time::MAX };
+        let dispatcher =
+            Self { service, clock, inner: Mutex::new(inner), actions, rearm: Notify::new() };
+        (Arc::new(dispatcher), performed)
+    }
+
+    /// A request enters the pool.
+    pub fn arrive(self: &Arc<Self>, request: RequestId, deadline: Time, replayable: bool) -> Entry {
+        self.enter(request, Event::RequestArrived { request, deadline, replayable })
+    }
+
+    /// Something happened that no request waits for.
+    pub fn tell(&self, event: Event) {
+        let mut inner = self.inner.lock();
+        if let Event::InstanceExited { instance, cause } = &event
+            && let Some(link) = inner.links.get(instance)
+        {
+            link.set_fate(problem::death(cause).lines().next().unwrap_or_default());
+        }
+        let gone = match &event {
+            Event::InstanceExited { instance, .. } => Some(*instance),
+            Event::RequestArrived { .. }
+            | Event::RequestCancelled { .. }
+            | Event::RequestFinished { .. }
+            | Event::InstanceFound { .. }
+            | Event::InstanceStarted { .. }
+            | Event::InstanceProbed { .. }
+            | Event::SizeSet { .. }
+            | Event::InstanceReplace { .. }
+            | Event::Restart
+            | Event::ConfigChanged { .. }
+            | Event::Drain => None,
+        };
+        self.apply(&mut inner, event, None);
+        if let Some(link) = gone.and_then(|instance| inner.links.remove(&instance)) {
+            link.close();
+        }
+    }
+
+    /// Lets the pool act on timers that are due.
+    pub fn handle_timeout(&self) {
+        let now = self.clock.now();
+        let mut inner = self.inner.lock();
+        inner.pool.handle_timeout(now);
+        self.pump(&mut inner, None);
+        inner.armed = inner.pool.poll_timeout().unwrap_or(Time::MAX);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    pub fn armed(&self) -> Time {
+        self.inner.lock().armed
+    }
+
+    /// Resolves when [`armed`](Self::armed) has become earlier.
+    pub async fn rearmed(&self) {
+        self.rearm.notified().await;
+    }
+
+    /// The pool at this instant.
+    pub fn snapshot(&self) -> Snapshot {
+        let now = self.clock.now();
+        self.inner.lock().pool.snapshot(now)
+    }
+
+    fn enter(self: &Arc<Self>, request: RequestId, event: Event) -> Entry {
+        let mut inner = self.inner.lock();
+        match self.apply(&mut inner, event, Some(request)) {
+            Some(Verdict::Granted { link, attempt }) => Entry::Granted(self.lease(request, link, attempt)),
+            Some(Verdict::Refused(reason)) => Entry::Refused(reason),
+            None => {
+                let (sender, receiver) = oneshot::channel();
+                inner.waiting.insert(request, sender);
+                Entry::Waiting(Waiter { dispatcher: self.clone(), request, receiver })
+            }
+        }
+    }
+
+    fn lease(self: &Arc<Self>, request: RequestId, link: Arc<Link>, attempt: u32) -> Lease {
+        Lease { dispatcher: self.clone(), request, link, attempt, open: true }
+    }
+
+    fn apply(&self, inner: &mut Inner, event: Event, mine: Option<RequestId>) -> Option<Verdict> {
+        inner.pool.handle_event(event, self.clock.now());
+        let verdict = self.pump(inner, mine);
+        if let Some(next) = inner.pool.poll_timeout()
+            && next < inner.armed
+        {
+            inner.armed = next;
+            self.rearm.notify_one();
+        }
+        verdict
+    }
+
+    /// Hands out what the pool has decided, and returns what concerns `mine`.
+    fn pump(&self, inner: &mut Inner, mine: Option<RequestId>) -> Option<Verdict> {
+        let mut own = None;
+        while let Some(action) = inner.pool.poll_action() {
+            match action {
+                Action::Dispatch { request, instance, address, attempt } => {
+                    let link = link(&mut inner.links, &self.service, instance, address);
+                    let verdict = Verdict::Granted { link, attempt };
+                    if mine == Some(request) {
+                        own = Some(verdict);
+                    } else if !deliver(&mut inner.waiting, request, verdict) {
+                        let outcome = Outcome::Abandoned { broken: false };
+                        inner.pool.handle_event(Event::RequestFinished { request, outcome }, self.clock.now());
+                    }
+                }
+                Action::Reject { request, reason } => {
+                    let verdict = Verdict::Refused(reason);
+                    if mine == Some(request) {
+                        own = Some(verdict);
+                    } else {
+                        deliver(&mut inner.waiting, request, verdict);
+                    }
+                }
+                Action::Revoke { request: _, instance } => {
+                    if let Some(link) = inner.links.get(&instance) {
+                        link.close();
+                    }
+                }
+                Action::Start { .. } | Action::Probe { .. } | Action::Stop { .. } => {
+                    // The control loop outlives every request; without it the process is ending.
+                    let _ = self.actions.send(action);
+                }
+            }
+        }
+        own
+    }
+}
+
+fn link(
+    links: &mut HashMap<InstanceId, Arc<Link>>,
+    service: &str,
+    instance: InstanceId,
+    address: SocketAddr,
+) -> Arc<Link> {
+    links.entry(instance).or_insert_with(|| Arc::new(Link::new(service, instance, address))).clone()
+}
+
+fn deliver(waiting: &mut HashMap<RequestId, oneshot::Sender<Verdict>>, request: RequestId, verdict: Verdict) -> bool {
+    waiting.remove(&request).is_some_and(|sender| sender.send(verdict).is_ok())
+}
+
+/// A request in the queue. Dropping it takes the request out: its client has left.
+pub struct Waiter {
+    dispatcher: Arc<Dispatcher>,
+    request: RequestId,
+    receiver: oneshot::Receiver<Verdict>,
+}
+
+impl Waiter {
+    /// Resolves when the pool has decided. Cancel-safe.
+    pub async fn decided(&mut self) -> Result<Lease, RejectReason> {
+        match (&mut self.receiver).await {
+            Ok(Verdict::Granted { link, attempt }) => Ok(self.dispatcher.lease(self.request, link, attempt)),
+            Ok(Verdict::Refused(reason)) => Err(reason),
+            // The sender lives in the dispatcher that this waiter holds, until it is used.
+            Err(_) => Err(RejectReason::ShuttingDown),
+        }
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let waited = self.dispatcher.inner.lock().waiting.remove(&self.request).is_some();
+        if waited {
+            self.dispatcher.tell(Event::RequestCancelled { request: self.request });
+        } else if let Ok(Verdict::Granted { link, attempt }) = self.receiver.try_recv() {
+            drop(self.dispatcher.lease(self.request, link, attempt));
+        }
+    }
+}
+
+/// A slot of an instance, held by one request. Dropping it gives the slot back: the request is over for good.
+pub struct Lease {
+    dispatcher: Arc<Dispatcher>,
+    request: RequestId,
+    link: Arc<Link>,
+    attempt: u32,
+    open: bool,
+}
+
+impl Lease {
+    /// The connections to the instance.
+    pub fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    /// Which attempt at the request this is, from 1.
+    pub const fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// The request is over.
+    pub fn finish(mut self, outcome: Outcome) {
+        self.end(outcome);
+    }
+
+    /// The attempt is over and the request is not: it enters the pool again, at the head.
+    pub fn retry(mut self, outcome: Outcome) -> Entry {
+        self.open = false;
+        let request = self.request;
+        self.dispatcher.enter(request, Event::RequestFinished { request, outcome })
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        if std::mem::replace(&mut self.open, false) {
+            self.dispatcher.tell(Event::RequestFinished { request: self.request, outcome });
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.end(Outcome::Abandoned { broken: false });
+    }
+}

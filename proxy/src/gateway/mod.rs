@@ -1,0 +1,65 @@
+//! The gateway carries requests: from a client's connection, through the queue, to an instance and back.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | `listen` | sockets, through pingora |
+//! | `serve`, `watched` | one client connection, served by hyper |
+//! | `exchange` | one request, from its head to its answer |
+//! | `route` | which service it is for |
+//! | `lease` | the service's pool, and the slot that a request holds |
+//! | `spool`, `body` | its body, which can be sent again |
+//! | `attempt`, `connections` | sending it to an instance |
+//! | `stream` | an answer that is passed on as it comes |
+//! | `headers` | fields on their way through |
+
+mod attempt;
+mod body;
+mod connections;
+mod exchange;
+mod headers;
+pub mod lease;
+pub mod listen;
+pub mod route;
+mod serve;
+pub mod service;
+mod spool;
+mod stream;
+mod watched;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use longshore_pool::RequestId;
+
+use crate::clock::Clock;
+use crate::config::ProxyConfig;
+use route::Routes;
+use watched::Timeouts;
+
+/// What every connection shares.
+pub struct Gateway {
+    /// The rules in force.
+    pub routes: ArcSwap<Routes>,
+    clock: Clock,
+    timeouts: Timeouts,
+    forwarded: bool,
+    requests: AtomicU64,
+}
+
+impl Gateway {
+    /// A gateway that is not listening yet.
+    pub fn new(routes: Routes, proxy: &ProxyConfig, clock: Clock) -> Arc<Self> {
+        Arc::new(Self {
+            routes: ArcSwap::from_pointee(routes),
+            clock,
+            timeouts: Timeouts { header: proxy.request_header_timeout, idle: proxy.idle_timeout },
+            forwarded: proxy.forwarded,
+            requests: AtomicU64::new(0),
+        })
+    }
+
+    fn next_request(&self) -> RequestId {
+        RequestId(self.requests.fetch_add(1, Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,188 @@
+//! Which service a request is for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, Uri};
+
+use super::service::Service;
+use crate::problem::Problem;
+
+const LONGSHORE_SERVICE: HeaderName = HeaderName::from_static("longshore-service");
+
+/// The rules, in force until the next configuration.
+pub struct Routes {
+    services: BTreeMap<Arc<str>, Arc<Service>>,
+    hosts: BTreeMap<String, Arc<Service>>,
+    /// Longest first.
+    prefixes: Vec<(String, Arc<Service>)>,
+    default: Option<Arc<Service>>,
+}
+
+/// A service and how it was found.
+pub struct Route<'a> {
+    /// The service.
+    pub service: &'a Arc<Service>,
+    /// The path prefix that matched and is to be taken off.
+    pub strip: Option<&'a str>,
+}
+
+impl Routes {
+    /// The rules of these services, which their configuration has made unambiguous.
+    pub fn new(services: &[Arc<Service>]) -> Self {
+        let mut routes =
+            Self { services: BTreeMap::new(), hosts: BTreeMap::new(), prefixes: Vec::new(), default: None };
+        for service in services {
+            routes.services.insert(service.name.clone(), service.clone());
+            for host in &service.config.hosts {
+                routes.hosts.insert(host.clone(), service.clone());
+            }
+            for prefix in &service.config.paths {
+                routes.prefixes.push((prefix.clone(), service.clone()));
+            }
+            if service.config.default {
+                routes.default = Some(service.clone());
+            }
+        }
+        routes.prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        routes
+    }
+
+    /// By name.
+    pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
+        self.services.get(name)
+    }
+
+    /// All, by name.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
+    /// Chooses the service of a request:
+    ///
+    /// 1. the one that the header `Longshore-Service` names, which must exist;
+    /// 2. the one that has the host, from an absolute-form target, `:authority` or `Host`, without its port;
+    /// 3. the one with the longest path prefix;
+    /// 4. the default service.
+    pub fn choose(&self, uri: &Uri, headers: &HeaderMap, host: Option<&str>) -> Result<Route<'_>, Problem> {
+        // 1.
+        if let Some(name) = headers.get(&LONGSHORE_SERVICE) {
+            let name = name.to_str().unwrap_or_default().trim();
+            let service = self.services.get(name).ok_or_else(|| self.none(&format!("no service is named {name:?}")))?;
+            return Ok(self.found(service, uri));
+        }
+        // 2.
+        if let Some(service) = host.and_then(|host| self.host(host)) {
+            return Ok(self.found(service, uri));
+        }
+        // 3.
+        if let Some((prefix, service)) = self.prefixes.iter().find(|(prefix, _)| is_prefix(prefix, uri.path())) {
+            let strip = service.config.strip_prefix.then_some(prefix.as_str());
+            return Ok(Route { service, strip });
+        }
+        // 4.
+        match &self.default {
+            Some(service) => Ok(Route { service, strip: None }),
+            None => Err(self.none("neither host nor path belongs to a service, and none is the default")),
+        }
+    }
+
+    fn found<'a>(&'a self, service: &'a Arc<Service>, uri: &Uri) -> Route<'a> {
+        let strip = if service.config.strip_prefix {
+            let mut prefixes = self.prefixes.iter().filter(|(_, of)| Arc::ptr_eq(of, service));
+            prefixes.find(|(prefix, _)| is_prefix(prefix, uri.path())).map(|(prefix, _)| prefix.as_str())
+        } else {
+            None
+        };
+        Route { service, strip }
+    }
+
+    fn host(&self, host: &str) -> Option<&Arc<Service>> {
+        let name = without_port(host);
+        match self.hosts.get(name) {
+            Some(service) => Some(service),
+            None if name.bytes().any(|byte| byte.is_ascii_uppercase()) => self.hosts.get(&name.to_ascii_lowercase()),
+            None => None,
+        }
+    }
+
+    fn none(&self, why: &str) -> Problem {
+        let names: Vec<&str> = self.services.keys().map(AsRef::as_ref).collect();
+        Problem::NoService(format!("{why}; the services are: {}", names.join(", ")))
+    }
+}
+
+/// Whether `path` is `prefix` or lies below it.
+fn is_prefix(prefix: &str, path: &str) -> bool {
+    prefix == "/" || path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// `host:port` without the port; an IPv6 address keeps its brackets. A final dot (the DNS root) goes too.
+fn without_port(host: &str) -> &str {
+    let name = match host.rfind(':') {
+        Some(colon) if !host[colon..].contains(']') => &host[..colon],
+        Some(_) | None => host,
+    };
+    name.strip_suffix('.').unwrap_or(name)
+}
+
+/// The path and query that an instance sees.
+pub fn target(uri: &Uri, strip: Option<&str>) -> Uri {
+    let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
+    let rest = strip.filter(|prefix| *prefix != "/").and_then(|prefix| path_and_query.strip_prefix(prefix));
+    let mut parts = http::uri::Parts::default();
+    parts.path_and_query = match rest {
+        Some(rest) if rest.starts_with('/') => rest.parse().ok(),
+        Some(rest) => format!("/{rest}").parse().ok(),
+        None => uri.path_and_query().cloned(),
+    };
+    if parts.path_and_query.is_none() {
+        return Uri::from_static("/");
+    }
+    Uri::from_parts(parts).unwrap_or_else(|_| Uri::from_static("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_prefix, target, without_port};
+
+    #[test]
+    fn a_prefix_ends_at_a_slash() {
+        for (prefix, path, matches) in [
+            ("/", "/anything", true),
+            ("/api", "/api", true),
+            ("/api", "/api/x", true),
+            ("/api", "/apix", false),
+            ("/api", "/", false),
+        ] {
+            assert_eq!(is_prefix(prefix, path), matches, "{prefix} {path}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_known_without_its_port() {
+        for (host, name) in [
+            ("calc", "calc"),
+            ("calc:5000", "calc"),
+            ("calc.localhost.:80", "calc.localhost"),
+            ("[::1]:5000", "[::1]"),
+            ("[::1]", "[::1]"),
+        ] {
+            assert_eq!(without_port(host), name);
+        }
+    }
+
+    #[test]
+    fn an_instance_sees_the_origin_form_without_the_prefix() {
+        for (uri, strip, seen) in [
+            ("http://calc/add/3/4?x=1", None, "/add/3/4?x=1"),
+            ("http://calc", None, "/"),
+            ("/api/x?q", Some("/api"), "/x?q"),
+            ("/api", Some("/api"), "/"),
+            ("/api?q=1", Some("/api"), "/?q=1"),
+            ("*", None, "*"),
+        ] {
+            assert_eq!(target(&uri.parse().unwrap(), strip).to_string(), seen);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! One client connection: which protocol it speaks, and hyper serving it until it ends.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use pingora_core::protocols::Stream;
+use pingora_core::server::ShutdownWatch;
+
+use super::{Gateway, exchange};
+use crate::gateway::watched::Watched;
+
+/// A header section larger than this is refused with 431.
+pub const MAX_HEADER_BYTES: usize = 64 * 1024;
+
+/// hyper's buffers, each way: large enough for the header section, small enough for ten thousand connections.
+const MAX_BUFFER_BYTES: usize = 128 * 1024;
+
+/// Header fields of one request at the most.
+const MAX_HEADERS: usize = 200;
+
+/// Streams that one HTTP/2 connection may have open.
+const MAX_STREAMS: u32 = 256;
+
+/// The first bytes of the HTTP/2 preface, which no HTTP/1.1 method begins with.
+const PREFACE: [u8; 3] = *b"PRI";
+
+/// What a connection's requests share.
+#[derive(Clone)]
+pub struct Client {
+    address: Option<IpAddr>,
+    activity: Arc<Activity>,
+}
+
+/// The requests of a connection, counted.
+#[derive(Default)]
+pub struct Activity {
+    /// Those under way.
+    pub active: AtomicUsize,
+    /// Those that ever began.
+    pub begun: AtomicUsize,
+}
+
+/// A request under way on a connection: while there is one, the connection is not idle.
+pub struct Active(Arc<Activity>);
+
+impl Client {
+    /// The client's address.
+    pub const fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
+    /// A request begins; it is under way until the result is dropped.
+    pub fn begin(&self) -> Active {
+        self.activity.active.fetch_add(1, Ordering::Relaxed);
+        self.activity.begun.fetch_add(1, Ordering::Relaxed);
+        Active(self.activity.clone())
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Serves a connection until it ends, or, once `shutdown` says so, until its last answer is out.
+pub async fn connection(gateway: Arc<Gateway>, mut stream: Stream, shutdown: ShutdownWatch) {
+    let address = stream.get_socket_digest().and_then(|digest| Some(digest.peer_addr()?.as_inet()?.ip()));
+    let mut first = [0; PREFACE.len()];
+    let peeked = tokio::select! {
+        peeked = tokio::time::timeout(gateway.timeouts.idle, stream.try_peek(&mut first)) => peeked,
+        () = ended(shutdown.clone()) => return,
+    };
+    if !matches!(peeked, Ok(Ok(_))) {
+        return;
+    }
+    let client = Client { address, activity: Arc::default() };
+    let http2 = first == PREFACE;
+    let io = TokioIo::new(Watched::new(stream, client.activity.clone(), gateway.timeouts, !http2));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (gateway, client) = (gateway.clone(), client.clone());
+        async move { Ok::<_, Infallible>(exchange::handle(&gateway, &client, request).await) }
+    });
+    // Whatever ends a connection has been answered or counted where it happened.
+    let _ = if http2 {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .auto_date_header(false)
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(MAX_HEADER_BYTES as u32)
+            .keep_alive_interval(Duration::from_secs(30));
+        let mut serving = std::pin::pin!(builder.serve_connection(io, service));
+        tokio::select! {
+            ended = serving.as_mut() => ended,
+            () = ended(shutdown) => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        }
+    } else {
+        let mut builder = http1::Builder::new();
+        builder
+            .auto_date_header(false)
+            .header_read_timeout(None)
+            .max_header_size(MAX_HEADER_BYTES)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_BUFFER_BYTES);
+        let mut serving = std::pin::pin!(builder.serve_connection(io, service).with_upgrades());
+        tokio::select! {
+            ended = serving.as_mut() => ended,
+            () = ended(shutdown) => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        }
+    };
+}
+
+async fn ended(mut shutdown: ShutdownWatch) {
+    // A sender that is gone means the same as one that says so.
+    let _ = shutdown.wait_for(|ended| *ended).await;
+}

@@ -1,0 +1,80 @@
+//! One service as the gateway sees it: its settings, its pool, its metrics. Shared by every request to it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use longshore_pool::StateView;
+
+use super::lease::Dispatcher;
+use super::spool::SpoolLimits;
+use crate::clock::Clock;
+use crate::config;
+use crate::metrics::{PoolGauges, ServiceMetrics};
+
+/// Everything that a request to one service needs.
+pub struct Service {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What the file says of it.
+    pub config: config::Service,
+    /// Its pool.
+    pub dispatcher: Arc<Dispatcher>,
+    /// Its metrics.
+    pub metrics: Arc<ServiceMetrics>,
+    /// The time.
+    pub clock: Clock,
+    /// What bodies may take.
+    pub limits: SpoolLimits,
+    /// Bytes of bodies kept now.
+    pub kept: Arc<AtomicU64>,
+}
+
+impl Service {
+    /// Puts the parts together.
+    pub fn new(
+        config: config::Service,
+        proxy: &config::ProxyConfig,
+        dispatcher: Arc<Dispatcher>,
+        metrics: Arc<ServiceMetrics>,
+        clock: Clock,
+        directory: PathBuf,
+    ) -> Arc<Self> {
+        let limits = SpoolLimits {
+            memory: proxy.memory_per_body,
+            max_body: proxy.max_body,
+            max_total: config.queue.max_bytes,
+            directory,
+        };
+        Arc::new(Self {
+            name: config.name.clone(),
+            config,
+            dispatcher,
+            metrics,
+            clock,
+            limits,
+            kept: Arc::default(),
+        })
+    }
+
+    /// Requests that wait or are at work.
+    pub fn open_requests(&self) -> usize {
+        let snapshot = self.dispatcher.snapshot();
+        snapshot.waiting + snapshot.in_flight
+    }
+
+    /// What a scrape shows of it.
+    pub fn gauges(&self) -> PoolGauges {
+        let snapshot = self.dispatcher.snapshot();
+        let count = |state| snapshot.instances.iter().filter(|instance| instance.state == state).count() as i64;
+        PoolGauges {
+            waiting: snapshot.waiting,
+            queue_bytes: self.kept.load(Ordering::Relaxed),
+            in_flight: snapshot.in_flight,
+            instances: StateView::ALL.into_iter().map(|state| (state.name(), count(state))).collect(),
+            wanted: snapshot.wanted,
+            min: snapshot.bounds.0,
+            max: snapshot.bounds.1,
+        }
+    }
+}

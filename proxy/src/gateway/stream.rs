@@ -1,0 +1,145 @@
+//! An answer that is passed on as it comes: it holds its lease until the last byte is out or somebody has left.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use longshore_pool::{Outcome, Time};
+use tokio::time::Sleep;
+
+use super::connections::Sender;
+use super::lease::Lease;
+use super::serve::Active;
+use super::service::Service;
+
+/// Why an answer breaks off in the client's sight.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The instance broke off.
+    #[error("the instance broke off its answer: {0}")]
+    Instance(#[from] hyper::Error),
+    /// The request's deadline passed.
+    #[error("the request's deadline passed in the middle of its answer")]
+    Deadline,
+}
+
+/// The parts of an answer under way.
+pub struct Streaming {
+    source: Incoming,
+    open: Option<Open>,
+    deadline: Option<Pin<Box<Sleep>>>,
+    _active: Active,
+}
+
+/// What ends with the answer.
+pub struct Open {
+    /// The slot.
+    pub lease: Lease,
+    /// The connection, to be kept if it is still good.
+    pub sender: Sender,
+    /// Whether the request had been sent whole when the answer began; else its connection is not used again.
+    pub reusable: bool,
+    /// For its metrics.
+    pub service: Arc<Service>,
+    /// When the request came.
+    pub started: Time,
+    /// The answer's status.
+    pub code: u16,
+    /// The request's id, for the log.
+    pub request_id: http::HeaderValue,
+}
+
+impl Streaming {
+    /// Passes `source` on. `deadline` is when it must be complete, if it must.
+    pub fn new(source: Incoming, open: Open, deadline: Option<tokio::time::Instant>, active: Active) -> Self {
+        let deadline = deadline.map(|at| Box::pin(tokio::time::sleep_until(at)));
+        Self { source, open: Some(open), deadline, _active: active }
+    }
+
+    /// The next piece.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.source).poll_frame(cx) {
+            return Poll::Ready(match frame {
+                Some(Ok(frame)) => Some(Ok(frame)),
+                Some(Err(error)) => Some(Err(self.broke(error))),
+                None => {
+                    self.complete();
+                    None
+                }
+            });
+        }
+        match &mut self.deadline {
+            Some(deadline) => {
+                ready!(deadline.as_mut().poll(cx));
+                self.expire();
+                Poll::Ready(Some(Err(StreamError::Deadline)))
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    /// How much is to come, where the instance said so.
+    pub fn size_hint(&self) -> SizeHint {
+        self.source.size_hint()
+    }
+
+    fn complete(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        open.report();
+        if open.reusable {
+            open.lease.link().keep(open.sender);
+        }
+        open.lease.finish(Outcome::Answered);
+    }
+
+    fn broke(&mut self, error: hyper::Error) -> StreamError {
+        if let Some(open) = self.open.take() {
+            open.service.metrics.lost();
+            open.report();
+            tracing::warn!(
+                service = %open.service.name,
+                instance = ?open.lease.link().name(),
+                request_id = ?open.request_id,
+                error = %error,
+                "an instance broke off its answer after its first byte had left: the request is lost"
+            );
+            open.lease.finish(Outcome::Abandoned { broken: true });
+        }
+        StreamError::Instance(error)
+    }
+
+    fn expire(&mut self) {
+        if let Some(open) = self.open.take() {
+            open.report();
+            tracing::warn!(
+                service = %open.service.name,
+                instance = ?open.lease.link().name(),
+                request_id = ?open.request_id,
+                "the deadline passed in the middle of an answer: it is cut"
+            );
+            open.lease.finish(Outcome::Abandoned { broken: false });
+        }
+    }
+}
+
+impl Open {
+    fn report(&self) {
+        let elapsed = self.service.clock.now().since(self.started);
+        self.service.metrics.answered(self.code, elapsed);
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        if self.source.is_end_stream() {
+            self.complete();
+        } else if let Some(open) = self.open.take() {
+            // The lease and the connection go with it: the instance sees that nobody listens any more.
+            open.service.metrics.client_gone();
+            open.report();
+        }
+    }
+}

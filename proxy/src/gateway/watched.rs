@@ -1,0 +1,212 @@
+//! A client's socket, watched: no connection stays idle, or dribbles its header, for longer than allowed; and what
+//! hyper refuses by itself, before any request exists, is answered in Longshore's words.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http::{HeaderMap, Response};
+use pingora_core::protocols::Stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::serve::{Activity, MAX_HEADER_BYTES};
+use crate::problem::Problem;
+
+/// How patient a listener is.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For a whole header section.
+    pub header: Duration,
+    /// Without any request.
+    pub idle: Duration,
+}
+
+/// A socket and what is known of the requests on it.
+pub struct Watched {
+    stream: Stream,
+    activity: Arc<Activity>,
+    timeouts: Timeouts,
+    /// Whether hyper's own refusals are HTTP/1.1 and to be put into words.
+    http1: bool,
+    /// When the first byte of a header came that is not complete yet.
+    head_since: Option<Instant>,
+    idle_since: Instant,
+    alarm: Pin<Box<Sleep>>,
+    /// Whether a request was under way at the last look.
+    was_active: bool,
+    /// How many requests had begun at the last look: when one more has, the header before it is complete.
+    begun: usize,
+    refusal: Option<Bytes>,
+}
+
+impl Watched {
+    /// Watches a socket that has just sent its first bytes.
+    pub fn new(stream: Stream, activity: Arc<Activity>, timeouts: Timeouts, http1: bool) -> Self {
+        let now = Instant::now();
+        let alarm = Box::pin(tokio::time::sleep_until(now + timeouts.header));
+        Self {
+            stream,
+            activity,
+            begun: 0,
+            timeouts,
+            http1,
+            head_since: Some(now),
+            idle_since: now,
+            alarm,
+            was_active: false,
+            refusal: None,
+        }
+    }
+
+    fn is_active(&mut self) -> bool {
+        let begun = self.activity.begun.load(Ordering::Relaxed);
+        if begun != self.begun {
+            self.begun = begun;
+            self.head_since = None;
+            self.idle_since = Instant::now();
+        }
+        self.was_active = self.activity.active.load(Ordering::Relaxed) > 0;
+        self.was_active
+    }
+
+    /// Whether the client has been silent for too long. Looks at the clock only when the alarm rings: setting it anew
+    /// for each request would cost more than a late look.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.alarm.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            let until = if self.is_active() {
+                now + self.timeouts.header.min(self.timeouts.idle)
+            } else {
+                match self.head_since {
+                    Some(since) => since + self.timeouts.header,
+                    None => (self.idle_since + self.timeouts.idle).min(now + self.timeouts.header),
+                }
+            };
+            let over = match self.head_since {
+                Some(_) => until <= now,
+                None => !self.was_active && self.idle_since + self.timeouts.idle <= now,
+            };
+            if over {
+                return Poll::Ready(());
+            }
+            self.alarm.as_mut().reset(until.max(now + Duration::from_millis(1)));
+        }
+        Poll::Pending
+    }
+
+    /// hyper's own answer to bytes that are no request, in Longshore's words.
+    fn reword(&mut self, written: &[u8]) -> Option<Bytes> {
+        if !self.http1 || self.is_active() || self.head_since.is_none() {
+            return None;
+        }
+        let problem = match written.get(..12)? {
+            b"HTTP/1.1 431" => Problem::HeadersTooLarge(format!(
+                "the header section is larger than {MAX_HEADER_BYTES} bytes or has too many fields"
+            )),
+            b"HTTP/1.1 414" => Problem::HeadersTooLarge("the request target is too long".to_owned()),
+            b"HTTP/1.1 400" => Problem::BadRequest(
+                "the request is malformed or its length is ambiguous: check the request line, Host, Content-Length \
+                 and Transfer-Encoding"
+                    .to_owned(),
+            ),
+            _ => return None,
+        };
+        Some(render(&problem.response(None, None, &HeaderMap::new())))
+    }
+
+    fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.refusal.as_mut().filter(|rest| rest.has_remaining()) {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            rest.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn render(response: &Response<Bytes>) -> Bytes {
+    let mut text = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
+    for (name, value) in response.headers() {
+        text.extend_from_slice(name.as_str().as_bytes());
+        text.extend_from_slice(b": ");
+        text.extend_from_slice(value.as_bytes());
+        text.extend_from_slice(b"\r\n");
+    }
+    text.extend_from_slice(format!("content-length: {}\r\n\r\n", response.body().len()).as_bytes());
+    text.extend_from_slice(response.body());
+    text.into()
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let was_active = self.was_active;
+        let active = self.is_active();
+        match Pin::new(&mut self.stream).poll_read(cx, buf) {
+            Poll::Ready(result) => {
+                if !active && self.head_since.is_none() && buf.filled().len() > before {
+                    self.head_since = Some(Instant::now());
+                }
+                Poll::Ready(result)
+            }
+            Poll::Pending => {
+                if was_active && !active {
+                    self.idle_since = Instant::now();
+                }
+                match self.poll_patience(cx) {
+                    Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+                    Poll::Pending => Poll::Pending,
+                }
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.refusal.is_some() {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        if let Some(refusal) = self.reword(buf) {
+            self.refusal = Some(refusal);
+            return Poll::Ready(Ok(buf.len()));
+        }
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        // hyper writes a refusal in one piece; what it is made of does not matter.
+        if self.refusal.is_none() {
+            self.refusal = bufs.first().and_then(|first| self.reword(first));
+        }
+        if self.refusal.is_some() {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_refusal(cx))?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_refusal(cx))?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

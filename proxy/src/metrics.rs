@@ -1,0 +1,254 @@
+//! Every metric of Longshore, by name. Nothing else in the workspace names one.
+//!
+//! Counters and histograms are resolved per service once, so that the request path touches atomics only; gauges that
+//! mirror a pool (queue depth, in flight, instances) are read from its snapshot when somebody scrapes.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+/// Waits and durations from half a millisecond to ten minutes: queues in front of models are slow things.
+const SECONDS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
+    600.0,
+];
+
+/// The registry and every family in it.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    queue_wait: HistogramVec,
+    queue_depth: IntGaugeVec,
+    queue_bytes: IntGaugeVec,
+    in_flight: IntGaugeVec,
+    replays: IntCounterVec,
+    lost: IntCounterVec,
+    rejected: IntCounterVec,
+    client_gone: IntCounterVec,
+    instances: IntGaugeVec,
+    starts: IntCounterVec,
+    start_seconds: HistogramVec,
+    deaths: IntCounterVec,
+    size: IntGaugeVec,
+    services: Mutex<Vec<Arc<ServiceMetrics>>>,
+}
+
+impl Metrics {
+    /// A fresh registry with every family registered.
+    pub fn new() -> Result<Arc<Self>, prometheus::Error> {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
+            let family = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(family.clone()))?;
+            Ok(family)
+        };
+        let gauge = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
+            let family = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(family.clone()))?;
+            Ok(family)
+        };
+        let histogram = |name: &str, help: &str| -> Result<HistogramVec, prometheus::Error> {
+            let opts = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+            let family = HistogramVec::new(opts, &["service"])?;
+            registry.register(Box::new(family.clone()))?;
+            Ok(family)
+        };
+        let metrics = Self {
+            requests: counter("longshore_requests_total", "Requests answered, by status code.", &["service", "code"])?,
+            duration: histogram(
+                "longshore_request_duration_seconds",
+                "From a request's head to the end of its answer, queueing included.",
+            )?,
+            queue_wait: histogram("longshore_queue_wait_seconds", "Waits for a slot, one for each dispatch.")?,
+            queue_depth: gauge("longshore_queue_depth", "Requests waiting for a slot.", &["service"])?,
+            queue_bytes: gauge(
+                "longshore_queue_bytes",
+                "Bytes of bodies kept for replay, in memory and on disk.",
+                &["service"],
+            )?,
+            in_flight: gauge("longshore_in_flight", "Requests that instances work on.", &["service"])?,
+            replays: counter(
+                "longshore_replays_total",
+                "Requests put back at the head of the queue, by reason.",
+                &["service", "reason"],
+            )?,
+            lost: counter(
+                "longshore_requests_lost_total",
+                "Accepted requests that got no complete answer because instances died.",
+                &["service"],
+            )?,
+            rejected: counter(
+                "longshore_rejected_total",
+                "Requests refused by Longshore itself, by kind of problem.",
+                &["service", "kind"],
+            )?,
+            client_gone: counter(
+                "longshore_client_gone_total",
+                "Requests whose client left before the answer was complete.",
+                &["service"],
+            )?,
+            instances: gauge("longshore_instances", "Instances, by state.", &["service", "state"])?,
+            starts: counter("longshore_instance_starts_total", "Instance starts, by result.", &["service", "result"])?,
+            start_seconds: histogram(
+                "longshore_instance_start_seconds",
+                "From the decision to start an instance until it is ready.",
+            )?,
+            deaths: counter("longshore_instance_deaths_total", "Instance deaths, by cause.", &["service", "cause"])?,
+            size: gauge("longshore_size", "Instances wanted, and the bounds of that.", &["service", "kind"])?,
+            services: Mutex::default(),
+            registry,
+        };
+        metrics.register_build_info()?;
+        Ok(Arc::new(metrics))
+    }
+
+    /// The metrics of one service, each at zero.
+    pub fn service(&self, name: &str) -> Arc<ServiceMetrics> {
+        let service = Arc::new(ServiceMetrics {
+            name: name.to_owned(),
+            codes: std::array::from_fn(|_| OnceLock::new()),
+            requests: self.requests.clone(),
+            rejected: self.rejected.clone(),
+            replays: self.replays.clone(),
+            starts: self.starts.clone(),
+            deaths: self.deaths.clone(),
+            duration: self.duration.with_label_values(&[name]),
+            queue_wait: self.queue_wait.with_label_values(&[name]),
+            lost: self.lost.with_label_values(&[name]),
+            client_gone: self.client_gone.with_label_values(&[name]),
+            start_seconds: self.start_seconds.with_label_values(&[name]),
+        });
+        // A rate over a counter that appears with its first increment misses that increment.
+        service.code(200);
+        for result in ["ready", "failed"] {
+            self.starts.with_label_values(&[name, result]);
+        }
+        self.services.lock().push(service.clone());
+        service
+    }
+
+    /// Writes what is only read when somebody looks: the state of one pool.
+    pub fn observe(&self, name: &str, gauges: &PoolGauges) {
+        self.queue_depth.with_label_values(&[name]).set(gauges.waiting as i64);
+        self.queue_bytes.with_label_values(&[name]).set(gauges.queue_bytes as i64);
+        self.in_flight.with_label_values(&[name]).set(gauges.in_flight as i64);
+        for (state, count) in &gauges.instances {
+            self.instances.with_label_values(&[name, *state]).set(*count);
+        }
+        for (kind, value) in [("wanted", gauges.wanted), ("min", gauges.min), ("max", gauges.max)] {
+            self.size.with_label_values(&[name, kind]).set(i64::from(value));
+        }
+    }
+
+    /// Everything, in the Prometheus text format.
+    pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+
+    fn register_build_info(&self) -> Result<(), prometheus::Error> {
+        let info = GaugeVec::new(Opts::new("longshore_build_info", "1, labelled with the version."), &["version"])?;
+        let child: Gauge = info.with_label_values(&[env!("CARGO_PKG_VERSION")]);
+        child.set(1.0);
+        self.registry.register(Box::new(info))?;
+        let process = prometheus::process_collector::ProcessCollector::for_self();
+        self.registry.register(Box::new(process))
+    }
+}
+
+/// What a pool looks like to a scrape.
+pub struct PoolGauges {
+    /// Requests waiting.
+    pub waiting: usize,
+    /// Bytes kept for replay.
+    pub queue_bytes: u64,
+    /// Requests at work.
+    pub in_flight: usize,
+    /// How many instances are in each state, every state named.
+    pub instances: Vec<(&'static str, i64)>,
+    /// Instances wanted.
+    pub wanted: u32,
+    /// Fewest.
+    pub min: u32,
+    /// Most.
+    pub max: u32,
+}
+
+/// One service's counters and histograms, their labels resolved.
+pub struct ServiceMetrics {
+    name: String,
+    codes: [OnceLock<IntCounter>; 500],
+    requests: IntCounterVec,
+    rejected: IntCounterVec,
+    replays: IntCounterVec,
+    starts: IntCounterVec,
+    deaths: IntCounterVec,
+    duration: Histogram,
+    queue_wait: Histogram,
+    lost: IntCounter,
+    client_gone: IntCounter,
+    start_seconds: Histogram,
+}
+
+impl ServiceMetrics {
+    fn code(&self, code: u16) -> Option<&IntCounter> {
+        let slot = self.codes.get(usize::from(code).checked_sub(100)?)?;
+        Some(slot.get_or_init(|| self.requests.with_label_values(&[self.name.as_str(), &code.to_string()])))
+    }
+
+    /// A request was answered with this status after this long.
+    pub fn answered(&self, code: u16, after: Duration) {
+        if let Some(counter) = self.code(code) {
+            counter.inc();
+        }
+        self.duration.observe(after.as_secs_f64());
+    }
+
+    /// A request was dispatched after this wait.
+    pub fn waited(&self, wait: Duration) {
+        self.queue_wait.observe(wait.as_secs_f64());
+    }
+
+    /// A request was refused by Longshore, with this kind of problem.
+    pub fn rejected(&self, kind: &str) {
+        self.rejected.with_label_values(&[self.name.as_str(), kind]).inc();
+    }
+
+    /// A request went back to the head of the queue. `reason` is one of a fixed few.
+    pub fn replayed(&self, reason: &str) {
+        self.replays.with_label_values(&[self.name.as_str(), reason]).inc();
+    }
+
+    /// An accepted request got no complete answer because instances died.
+    pub fn lost(&self) {
+        self.lost.inc();
+    }
+
+    /// A client left before its answer was complete.
+    pub fn client_gone(&self) {
+        self.client_gone.inc();
+    }
+
+    /// An instance became ready so long after its start was decided.
+    pub fn started(&self, after: Duration) {
+        self.starts.with_label_values(&[self.name.as_str(), "ready"]).inc();
+        self.start_seconds.observe(after.as_secs_f64());
+    }
+
+    /// An instance could not be started, or ended before it was ready.
+    pub fn start_failed(&self) {
+        self.starts.with_label_values(&[self.name.as_str(), "failed"]).inc();
+    }
+
+    /// An instance died. `cause` is one of a fixed few.
+    pub fn died(&self, cause: &str) {
+        self.deaths.with_label_values(&[self.name.as_str(), cause]).inc();
+    }
+}

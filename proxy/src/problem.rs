@@ -1,0 +1,321 @@
+//! Longshore's own errors, and the one place where an error becomes a status code (RFC 9457 problem details).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use longshore_pool::{DeathCause, RejectReason, Retry};
+
+/// What went wrong, as a client may see it. The kinds, their statuses and fields are interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// Malformed or ambiguous framing; the connection is closed.
+    BadRequest(String),
+    /// A token is demanded.
+    Unauthorized(String),
+    /// No rule matches the request.
+    NoService(String),
+    /// Something named in an admin request does not exist.
+    NotFound(String),
+    /// A value in an admin request is wrong.
+    Invalid(String),
+    /// The body is larger than `max_body`.
+    BodyTooLarge(String),
+    /// The header section is larger than the limit.
+    HeadersTooLarge(String),
+    /// The request took longer to arrive than allowed.
+    RequestTimeout(String),
+    /// The request was lost on too many instances.
+    AttemptsExhausted(String),
+    /// Too much waits already.
+    QueueFull(String, Duration),
+    /// No instance can be started.
+    CannotStart(String, Duration),
+    /// The service's size is 0 and nothing will raise it.
+    Stopped(String),
+    /// Longshore is ending.
+    ShuttingDown(String),
+    /// Waited for a slot as long as the service allows.
+    QueueTimeout(String),
+    /// The request's own deadline passed.
+    Timeout(String),
+    /// The disk that keeps waiting bodies is full or gone.
+    Storage(String),
+}
+
+impl Problem {
+    /// What becomes of a request that the pool rejects.
+    pub fn from_reject(reason: &RejectReason, service: &str) -> Self {
+        match reason {
+            RejectReason::QueueFull { retry_after } => Self::QueueFull(
+                format!("the queue of {service} is full; try again in {}", seconds(*retry_after)),
+                *retry_after,
+            ),
+            RejectReason::QueueTimeout => {
+                Self::QueueTimeout(format!("no instance of {service} had a free slot within the queue timeout"))
+            }
+            RejectReason::DeadlinePassed => {
+                Self::Timeout(format!("{service} did not answer before the request's deadline"))
+            }
+            RejectReason::AttemptsExhausted { attempts } => {
+                let list: Vec<_> =
+                    attempts.iter().map(|(instance, how)| format!("{service}-{instance}: {how}")).collect();
+                Self::AttemptsExhausted(format!(
+                    "the request was lost on {} and is not tried again ({})",
+                    count(attempts.len(), "instance"),
+                    list.join("; ")
+                ))
+            }
+            RejectReason::CannotStart { cause, retry_after } => Self::CannotStart(
+                format!("no instance of {service} can be started: {}", death(cause)),
+                *retry_after,
+            ),
+            RejectReason::Stopped => Self::Stopped(format!(
+                "{service} is stopped (its size is 0); start it with `longshore scale {service}=1`"
+            )),
+            RejectReason::ShuttingDown => Self::ShuttingDown("longshore is shutting down".to_owned()),
+        }
+    }
+
+    /// The last part of the `type` URN, and the `kind` label in metrics.
+    pub const fn kind(&self) -> &'static str {
+        self.facts().0
+    }
+
+    /// The status code.
+    pub const fn status(&self) -> StatusCode {
+        self.facts().1
+    }
+
+    /// What happened, for the client.
+    pub fn detail(&self) -> &str {
+        match self {
+            Self::BadRequest(detail)
+            | Self::Unauthorized(detail)
+            | Self::NoService(detail)
+            | Self::NotFound(detail)
+            | Self::Invalid(detail)
+            | Self::BodyTooLarge(detail)
+            | Self::HeadersTooLarge(detail)
+            | Self::RequestTimeout(detail)
+            | Self::AttemptsExhausted(detail)
+            | Self::QueueFull(detail, _)
+            | Self::CannotStart(detail, _)
+            | Self::Stopped(detail)
+            | Self::ShuttingDown(detail)
+            | Self::QueueTimeout(detail)
+            | Self::Timeout(detail)
+            | Self::Storage(detail) => detail,
+        }
+    }
+
+    const fn facts(&self) -> (&'static str, StatusCode, &'static str) {
+        match self {
+            Self::BadRequest(_) => ("bad-request", StatusCode::BAD_REQUEST, "Malformed request"),
+            Self::Unauthorized(_) => ("unauthorized", StatusCode::UNAUTHORIZED, "Not authorised"),
+            Self::NoService(_) => ("no-service", StatusCode::NOT_FOUND, "No such service"),
+            Self::NotFound(_) => ("not-found", StatusCode::NOT_FOUND, "Not found"),
+            Self::Invalid(_) => ("invalid", StatusCode::BAD_REQUEST, "Invalid value"),
+            Self::BodyTooLarge(_) => ("body-too-large", StatusCode::PAYLOAD_TOO_LARGE, "Body too large"),
+            Self::HeadersTooLarge(_) => {
+                ("headers-too-large", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Header section too large")
+            }
+            Self::RequestTimeout(_) => ("request-timeout", StatusCode::REQUEST_TIMEOUT, "Request timed out"),
+            Self::AttemptsExhausted(_) => ("attempts-exhausted", StatusCode::BAD_GATEWAY, "Instances died"),
+            Self::QueueFull(..) => ("queue-full", StatusCode::SERVICE_UNAVAILABLE, "Queue full"),
+            Self::CannotStart(..) => ("cannot-start", StatusCode::SERVICE_UNAVAILABLE, "Service cannot start"),
+            Self::Stopped(_) => ("stopped", StatusCode::SERVICE_UNAVAILABLE, "Service stopped"),
+            Self::ShuttingDown(_) => ("shutting-down", StatusCode::SERVICE_UNAVAILABLE, "Shutting down"),
+            Self::QueueTimeout(_) => ("queue-timeout", StatusCode::GATEWAY_TIMEOUT, "Waited too long"),
+            Self::Timeout(_) => ("timeout", StatusCode::GATEWAY_TIMEOUT, "Timed out"),
+            Self::Storage(_) => ("storage", StatusCode::INSUFFICIENT_STORAGE, "No room for the body"),
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::QueueFull(_, after) | Self::CannotStart(_, after) => Some(*after),
+            Self::ShuttingDown(_) => Some(Duration::from_secs(5)),
+            Self::BadRequest(_)
+            | Self::Unauthorized(_)
+            | Self::NoService(_)
+            | Self::NotFound(_)
+            | Self::Invalid(_)
+            | Self::BodyTooLarge(_)
+            | Self::HeadersTooLarge(_)
+            | Self::RequestTimeout(_)
+            | Self::AttemptsExhausted(_)
+            | Self::Stopped(_)
+            | Self::QueueTimeout(_)
+            | Self::Timeout(_)
+            | Self::Storage(_) => None,
+        }
+    }
+
+    /// The answer, as `application/problem+json`, or as a page where the client's `Accept` prefers HTML.
+    pub fn response(&self, service: Option<&str>, request_id: Option<&str>, asked: &HeaderMap) -> Response<Bytes> {
+        let (_, status, title) = self.facts();
+        let html = prefers_html(asked);
+        let body = if html { self.page(title, service, request_id) } else { self.json(title, service, request_id) };
+        let kind = if html { "text/html; charset=utf-8" } else { "application/problem+json" };
+        let mut response = Response::new(Bytes::from(body));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(after) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+        }
+        if let Some(id) = request_id.and_then(|id| HeaderValue::from_str(id).ok()) {
+            headers.insert("x-request-id", id);
+        }
+        if matches!(self, Self::Unauthorized(_)) {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if matches!(self, Self::BadRequest(_) | Self::HeadersTooLarge(_) | Self::BodyTooLarge(_)) {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    fn json(&self, title: &str, service: Option<&str>, request_id: Option<&str>) -> String {
+        let mut body = serde_json::json!({
+            "type": format!("urn:longshore:{}", self.kind()),
+            "title": title,
+            "status": self.status().as_u16(),
+            "detail": self.detail(),
+        });
+        if let Some(service) = service {
+            body["service"] = service.into();
+        }
+        if let Some(id) = request_id {
+            body["request_id"] = id.into();
+        }
+        format!("{body}\n")
+    }
+
+    fn page(&self, title: &str, service: Option<&str>, request_id: Option<&str>) -> String {
+        let rows: String = [("service", service), ("request", request_id)]
+            .into_iter()
+            .filter_map(|(name, value)| value.map(|value| format!("<p><small>{name}: {}</small></p>", escape(value))))
+            .collect();
+        format!(
+            "<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-width'>\
+             <title>{status} {title}</title>\
+             <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:40em;margin:4em auto;padding:0 1em;color:#222}}\
+             h1{{font-size:1.4em}}p{{overflow-wrap:anywhere;white-space:pre-wrap}}small{{color:#666}}</style>\
+             <h1>{status} {title}</h1><p>{detail}</p>{rows}<p><small>longshore: {kind}</small></p>\n",
+            status = self.status().as_u16(),
+            detail = escape(self.detail()),
+            kind = self.kind(),
+        )
+    }
+}
+
+/// Why an instance is no more, in words.
+pub fn death(cause: &DeathCause) -> String {
+    match cause {
+        DeathCause::Exited { code, log } => with_log(format!("exited with code {code}"), log),
+        DeathCause::OutOfMemory { log } => with_log("killed for want of memory (OOM)".to_owned(), log),
+        DeathCause::Killed { signal } => format!("killed by signal {signal}"),
+        DeathCause::Vanished => "vanished (removed from outside)".to_owned(),
+        DeathCause::StartFailed { error, retry } => match retry {
+            Retry::Later | Retry::Futile => error.to_string(),
+            Retry::EngineDown => format!("the engine does not answer: {error}"),
+        },
+        DeathCause::StartTimeout { log } => with_log("not ready within the start timeout".to_owned(), log),
+        DeathCause::Hung => "hung: it failed its probes".to_owned(),
+        DeathCause::Stopped => "stopped".to_owned(),
+    }
+}
+
+/// The label of a cause in metrics: one of a fixed few.
+pub const fn death_label(cause: &DeathCause) -> &'static str {
+    match cause {
+        DeathCause::Exited { .. } => "exited",
+        DeathCause::OutOfMemory { .. } => "oom",
+        DeathCause::Killed { .. } => "killed",
+        DeathCause::Vanished => "vanished",
+        DeathCause::StartFailed { .. } => "start-failed",
+        DeathCause::StartTimeout { .. } => "start-timeout",
+        DeathCause::Hung => "hung",
+        DeathCause::Stopped => "stopped",
+    }
+}
+
+fn with_log(what: String, log: &str) -> String {
+    let log = log.trim_end();
+    if log.is_empty() { what } else { format!("{what}; its last log lines:\n{log}") }
+}
+
+fn seconds(duration: Duration) -> String {
+    count(usize::try_from(duration.as_secs().max(1)).unwrap_or(usize::MAX), "second")
+}
+
+fn count(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+fn prefers_html(asked: &HeaderMap) -> bool {
+    // Browsers name text/html first; API clients name JSON, anything, or nothing.
+    asked.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(|accept| {
+        accept.split(',').next().is_some_and(|first| first.trim().to_ascii_lowercase().starts_with("text/html"))
+    })
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_the_interface_has_its_status() {
+        let text = String::new;
+        for (problem, kind, status) in [
+            (Problem::BadRequest(text()), "bad-request", 400),
+            (Problem::Unauthorized(text()), "unauthorized", 401),
+            (Problem::NoService(text()), "no-service", 404),
+            (Problem::BodyTooLarge(text()), "body-too-large", 413),
+            (Problem::HeadersTooLarge(text()), "headers-too-large", 431),
+            (Problem::AttemptsExhausted(text()), "attempts-exhausted", 502),
+            (Problem::QueueFull(text(), Duration::ZERO), "queue-full", 503),
+            (Problem::CannotStart(text(), Duration::ZERO), "cannot-start", 503),
+            (Problem::Stopped(text()), "stopped", 503),
+            (Problem::ShuttingDown(text()), "shutting-down", 503),
+            (Problem::QueueTimeout(text()), "queue-timeout", 504),
+            (Problem::Timeout(text()), "timeout", 504),
+            (Problem::Storage(text()), "storage", 507),
+        ] {
+            assert_eq!((problem.kind(), problem.status().as_u16()), (kind, status));
+        }
+    }
+
+    #[test]
+    fn a_client_gets_problem_details_and_a_browser_a_page() {
+        let problem = Problem::QueueFull("full of <b>".to_owned(), Duration::from_millis(100));
+        let json = problem.response(Some("calc"), Some("id-1"), &HeaderMap::new());
+        assert_eq!(json.headers()[header::CONTENT_TYPE], "application/problem+json");
+        assert_eq!(json.headers()[header::RETRY_AFTER], "1");
+        let body: serde_json::Value = serde_json::from_slice(json.body()).unwrap();
+        assert_eq!(body["type"], "urn:longshore:queue-full");
+        assert_eq!((&body["status"], &body["service"], &body["request_id"]), (&503.into(), &"calc".into(), &"id-1".into()));
+        let mut browser = HeaderMap::new();
+        browser.insert(header::ACCEPT, HeaderValue::from_static("text/html,application/xhtml+xml,*/*;q=0.8"));
+        let page = problem.response(Some("calc"), None, &browser);
+        assert!(String::from_utf8_lossy(page.body()).contains("full of &lt;b&gt;"));
+    }
+
+    #[test]
+    fn what_killed_an_instance_is_told_with_its_last_words() {
+        let cause = DeathCause::Exited { code: 3, log: "no such model\n".into() };
+        let reject = RejectReason::CannotStart { cause, retry_after: Duration::from_secs(2) };
+        let detail = Problem::from_reject(&reject, "calc").detail().to_owned();
+        assert_eq!(
+            detail,
+            "no instance of calc can be started: exited with code 3; its last log lines:\nno such model"
+        );
+    }
+}
