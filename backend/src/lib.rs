@@ -3,8 +3,11 @@
 //! | module | owns |
 //! | --- | --- |
 //! | this one | the [`Backend`] trait and its types |
-//! | `docker` | containers, through bollard, which nothing else in the workspace names |
-//! | `process` | child processes: the default where no engine answers |
+//! | [`docker`] | containers, through bollard, which nothing else in the workspace names |
+//! | [`process`] | child processes: the default where no engine answers |
+//! | `digest` | [`Spec::digest`] |
+//! | `cause` | what an exit code or a signal says about a death, and how much of the log goes with it |
+//! | `watchers` | the streams that [`Backend::watch`] has handed out |
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,6 +18,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
+
+mod cause;
+mod digest;
+pub mod docker;
+pub mod process;
+mod watchers;
 
 /// Names one life of one slot of one service. Two lives never share a key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::{Check, Pattern};
 use crate::gateway::lease::Dispatcher;
 use crate::gateway::service::Service;
-use crate::{problem, probe};
+use crate::{probe, problem};
 
 /// Pause between two tries to stop an instance while the engine does not answer.
 const STOP_RETRY: Duration = Duration::from_secs(1);
@@ -50,6 +50,8 @@ struct Life {
     started: Option<oneshot::Receiver<()>>,
     /// Whether a line of its log has matched.
     log_matched: bool,
+    /// Whether it is being stopped, so that its end is no death.
+    stopping: bool,
 }
 
 impl Control {
@@ -76,6 +78,13 @@ impl Control {
         self.remember(instance, None);
         self.watch_log(instance);
         self.dispatcher().tell(Event::InstanceFound { instance, address });
+    }
+
+    /// From now on an instance that ends is one that was stopped: the process is ending.
+    pub fn close(&self) {
+        for life in self.instances.lock().values_mut() {
+            life.stopping = true;
+        }
     }
 
     /// Performs the pool's actions and tells it of `exits`, for as long as the process lives.
@@ -118,7 +127,8 @@ impl Control {
     }
 
     fn remember(&self, instance: InstanceId, started: Option<oneshot::Receiver<()>>) {
-        let life = Life { starting: Some(self.service.clock.now()), started, log_matched: false };
+        let life =
+            Life { starting: Some(self.service.clock.now()), started, log_matched: false, stopping: false };
         self.instances.lock().insert(instance, life);
     }
 
@@ -189,7 +199,10 @@ impl Control {
     }
 
     fn stop(self: &Arc<Self>, instance: InstanceId, grace: Duration) {
-        let started = self.instances.lock().get_mut(&instance).and_then(|life| life.started.take());
+        let started = self.instances.lock().get_mut(&instance).and_then(|life| {
+            life.stopping = true;
+            life.started.take()
+        });
         let control = self.clone();
         self.tasks.spawn(async move {
             if let Some(started) = started {
@@ -209,18 +222,16 @@ impl Control {
 
     fn exited(&self, instance: InstanceId, cause: DeathCause) {
         let known = self.instances.lock().remove(&instance);
-        if let Some(life) = known {
-            self.report_death(instance, &cause, life.starting.is_some());
+        match known {
+            Some(life) if !life.stopping => self.report_death(instance, &cause, life.starting.is_some()),
+            Some(_) => tracing::debug!(instance = %self.key(instance), "instance stopped"),
+            None => {}
         }
         self.dispatcher().tell(Event::InstanceExited { instance, cause });
     }
 
     fn report_death(&self, instance: InstanceId, cause: &DeathCause, before_ready: bool) {
         let key = self.key(instance);
-        if *cause == DeathCause::Stopped {
-            tracing::debug!(instance = %key, "instance stopped");
-            return;
-        }
         if before_ready {
             self.service.metrics.start_failed();
         }

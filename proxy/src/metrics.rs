@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 /// Waits and durations from half a millisecond to ten minutes: queues in front of models are slow things.
 const SECONDS: &[f64] = &[
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
-    600.0,
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
+    300.0, 600.0,
 ];
 
 /// The registry and every family in it.
@@ -60,12 +60,19 @@ impl Metrics {
             Ok(family)
         };
         let metrics = Self {
-            requests: counter("longshore_requests_total", "Requests answered, by status code.", &["service", "code"])?,
+            requests: counter(
+                "longshore_requests_total",
+                "Requests answered, by status code.",
+                &["service", "code"],
+            )?,
             duration: histogram(
                 "longshore_request_duration_seconds",
                 "From a request's head to the end of its answer, queueing included.",
             )?,
-            queue_wait: histogram("longshore_queue_wait_seconds", "Waits for a slot, one for each dispatch.")?,
+            queue_wait: histogram(
+                "longshore_queue_wait_seconds",
+                "Waits for a slot, one for each dispatch.",
+            )?,
             queue_depth: gauge("longshore_queue_depth", "Requests waiting for a slot.", &["service"])?,
             queue_bytes: gauge(
                 "longshore_queue_bytes",
@@ -94,12 +101,20 @@ impl Metrics {
                 &["service"],
             )?,
             instances: gauge("longshore_instances", "Instances, by state.", &["service", "state"])?,
-            starts: counter("longshore_instance_starts_total", "Instance starts, by result.", &["service", "result"])?,
+            starts: counter(
+                "longshore_instance_starts_total",
+                "Instance starts, by result.",
+                &["service", "result"],
+            )?,
             start_seconds: histogram(
                 "longshore_instance_start_seconds",
                 "From the decision to start an instance until it is ready.",
             )?,
-            deaths: counter("longshore_instance_deaths_total", "Instance deaths, by cause.", &["service", "cause"])?,
+            deaths: counter(
+                "longshore_instance_deaths_total",
+                "Instance deaths, by cause.",
+                &["service", "cause"],
+            )?,
             size: gauge("longshore_size", "Instances wanted, and the bounds of that.", &["service", "kind"])?,
             services: Mutex::default(),
             registry,
@@ -154,7 +169,8 @@ impl Metrics {
     }
 
     fn register_build_info(&self) -> Result<(), prometheus::Error> {
-        let info = GaugeVec::new(Opts::new("longshore_build_info", "1, labelled with the version."), &["version"])?;
+        let info =
+            GaugeVec::new(Opts::new("longshore_build_info", "1, labelled with the version."), &["version"])?;
         let child: Gauge = info.with_label_values(&[env!("CARGO_PKG_VERSION")]);
         child.set(1.0);
         self.registry.register(Box::new(info))?;

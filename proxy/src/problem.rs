@@ -51,9 +51,9 @@ impl Problem {
                 format!("the queue of {service} is full; try again in {}", seconds(*retry_after)),
                 *retry_after,
             ),
-            RejectReason::QueueTimeout => {
-                Self::QueueTimeout(format!("no instance of {service} had a free slot within the queue timeout"))
-            }
+            RejectReason::QueueTimeout => Self::QueueTimeout(format!(
+                "no instance of {service} had a free slot within the queue timeout"
+            )),
             RejectReason::DeadlinePassed => {
                 Self::Timeout(format!("{service} did not answer before the request's deadline"))
             }
@@ -123,7 +123,9 @@ impl Problem {
             Self::RequestTimeout(_) => ("request-timeout", StatusCode::REQUEST_TIMEOUT, "Request timed out"),
             Self::AttemptsExhausted(_) => ("attempts-exhausted", StatusCode::BAD_GATEWAY, "Instances died"),
             Self::QueueFull(..) => ("queue-full", StatusCode::SERVICE_UNAVAILABLE, "Queue full"),
-            Self::CannotStart(..) => ("cannot-start", StatusCode::SERVICE_UNAVAILABLE, "Service cannot start"),
+            Self::CannotStart(..) => {
+                ("cannot-start", StatusCode::SERVICE_UNAVAILABLE, "Service cannot start")
+            }
             Self::Stopped(_) => ("stopped", StatusCode::SERVICE_UNAVAILABLE, "Service stopped"),
             Self::ShuttingDown(_) => ("shutting-down", StatusCode::SERVICE_UNAVAILABLE, "Shutting down"),
             Self::QueueTimeout(_) => ("queue-timeout", StatusCode::GATEWAY_TIMEOUT, "Waited too long"),
@@ -153,10 +155,16 @@ impl Problem {
     }
 
     /// The answer, as `application/problem+json`, or as a page where the client's `Accept` prefers HTML.
-    pub fn response(&self, service: Option<&str>, request_id: Option<&str>, asked: &HeaderMap) -> Response<Bytes> {
+    pub fn response(
+        &self,
+        service: Option<&str>,
+        request_id: Option<&str>,
+        asked: &HeaderMap,
+    ) -> Response<Bytes> {
         let (_, status, title) = self.facts();
         let html = prefers_html(asked);
-        let body = if html { self.page(title, service, request_id) } else { self.json(title, service, request_id) };
+        let body =
+            if html { self.page(title, service, request_id) } else { self.json(title, service, request_id) };
         let kind = if html { "text/html; charset=utf-8" } else { "application/problem+json" };
         let mut response = Response::new(Bytes::from(body));
         *response.status_mut() = status;
@@ -197,7 +205,9 @@ impl Problem {
     fn page(&self, title: &str, service: Option<&str>, request_id: Option<&str>) -> String {
         let rows: String = [("service", service), ("request", request_id)]
             .into_iter()
-            .filter_map(|(name, value)| value.map(|value| format!("<p><small>{name}: {}</small></p>", escape(value))))
+            .filter_map(|(name, value)| {
+                value.map(|value| format!("<p><small>{name}: {}</small></p>", escape(value)))
+            })
             .collect();
         format!(
             "<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-width'>\
@@ -259,7 +269,10 @@ fn count(n: usize, noun: &str) -> String {
 fn prefers_html(asked: &HeaderMap) -> bool {
     // Browsers name text/html first; API clients name JSON, anything, or nothing.
     asked.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(|accept| {
-        accept.split(',').next().is_some_and(|first| first.trim().to_ascii_lowercase().starts_with("text/html"))
+        accept
+            .split(',')
+            .next()
+            .is_some_and(|first| first.trim().to_ascii_lowercase().starts_with("text/html"))
     })
 }
 
@@ -301,7 +314,10 @@ mod tests {
         assert_eq!(json.headers()[header::RETRY_AFTER], "1");
         let body: serde_json::Value = serde_json::from_slice(json.body()).unwrap();
         assert_eq!(body["type"], "urn:longshore:queue-full");
-        assert_eq!((&body["status"], &body["service"], &body["request_id"]), (&503.into(), &"calc".into(), &"id-1".into()));
+        assert_eq!(
+            (&body["status"], &body["service"], &body["request_id"]),
+            (&503.into(), &"calc".into(), &"id-1".into())
+        );
         let mut browser = HeaderMap::new();
         browser.insert(header::ACCEPT, HeaderValue::from_static("text/html,application/xhtml+xml,*/*;q=0.8"));
         let page = problem.response(Some("calc"), None, &browser);

@@ -136,7 +136,9 @@ impl Pool {
                 self.lost(key, instance, how, sent, now);
             }
             Outcome::Busy { retry_after } => {
-                self.pause(instance, now + retry_after.clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
+                if !revoked {
+                    self.pause(instance, now + retry_after.clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
+                }
                 self.requeue(key, now);
             }
         }

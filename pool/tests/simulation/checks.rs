@@ -44,7 +44,11 @@ impl Model {
                     known.failed_probes += 1;
                 }
             }
-            Action::Stop { .. } => {}
+            Action::Stop { instance, grace } => {
+                if !grace.is_zero() {
+                    self.stopped.insert(*instance);
+                }
+            }
         }
         Ok(())
     }
@@ -218,6 +222,12 @@ impl Model {
         ensure!(live <= after.wanted + surge, "{live} live, {} wanted", after.wanted);
         let enough = live + leaving >= after.wanted + surge;
         ensure!(enough || self.draining, "only {live} live and {leaving} leaving, {} wanted", after.wanted);
+        let given_up = after.instances.iter().any(|view| {
+            let gentle = view.state == StateView::Draining || self.stopped.contains(&view.instance);
+            gentle && self.was_ready.contains(&view.instance)
+        });
+        let served = !self.config.managed || count(&[StateView::Ready]) >= after.wanted;
+        ensure!(served || !given_up, "a ready one is given up, with fewer ready than {}", after.wanted);
         Ok(())
     }
 

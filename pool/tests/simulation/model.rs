@@ -86,6 +86,9 @@ pub(crate) struct Model {
     pub(crate) requests: BTreeMap<u64, Request>,
     pub(crate) instances: BTreeMap<InstanceId, Instance>,
     pub(crate) views: BTreeMap<InstanceId, InstanceView>,
+    /// Who was ready before this step, and who was stopped gently in it.
+    pub(crate) was_ready: BTreeSet<InstanceId>,
+    pub(crate) stopped: BTreeSet<InstanceId>,
     pub(crate) incarnations: BTreeSet<u32>,
     pub(crate) draining: bool,
     pub(crate) fixed: Option<u32>,
@@ -107,6 +110,8 @@ impl Model {
             requests: BTreeMap::new(),
             instances: BTreeMap::new(),
             views: BTreeMap::new(),
+            was_ready: BTreeSet::new(),
+            stopped: BTreeSet::new(),
             incarnations: BTreeSet::new(),
             draining: false,
             fixed,
@@ -123,6 +128,9 @@ impl Model {
         self.timing_out = false;
         self.arriving = None;
         self.exiting = None;
+        let ready = self.views.values().filter(|view| view.state == StateView::Ready);
+        self.was_ready = ready.map(|view| view.instance).collect();
+        self.stopped.clear();
         let waited = self.waiting().next().is_some();
         self.waited_before = waited;
     }

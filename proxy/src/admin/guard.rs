@@ -30,7 +30,8 @@ fn has_token(headers: &HeaderMap, token: &str) -> Result<(), Problem> {
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
     // Digests of equal length are compared, so that the time taken tells nothing of the token.
-    let equal = Sha256::digest(given.trim()).iter().zip(Sha256::digest(token)).fold(0, |acc, (a, b)| acc | (a ^ b));
+    let equal =
+        Sha256::digest(given.trim()).iter().zip(Sha256::digest(token)).fold(0, |acc, (a, b)| acc | (a ^ b));
     if equal == 0 {
         Ok(())
     } else {
@@ -44,7 +45,10 @@ fn is_local(headers: &HeaderMap) -> Result<(), Problem> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name = host.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(host, |(name, _)| name);
     let address = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-    if name == "localhost" || name.ends_with(".localhost") || address.is_ok_and(|address| address.is_loopback()) {
+    if name == "localhost"
+        || name.ends_with(".localhost")
+        || address.is_ok_and(|address| address.is_loopback())
+    {
         return Ok(());
     }
     Err(Problem::Unauthorized(format!(

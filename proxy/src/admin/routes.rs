@@ -108,7 +108,10 @@ async fn set_size(
 fn bounded(control: &Control, size: u32) -> Result<u32, String> {
     let config = &control.service().config;
     if let Source::Addresses(_) = config.source {
-        return Err(format!("{} has fixed addresses, which are not started or stopped: its size is theirs", config.name));
+        return Err(format!(
+            "{} has fixed addresses, which are not started or stopped: its size is theirs",
+            config.name
+        ));
     }
     let (min, max) = (config.size.min, config.size.max);
     if (min..=max).contains(&size) {
@@ -196,7 +199,9 @@ async fn logs(
         return refused(&Problem::Invalid(format!("{name} has fixed addresses: their logs are elsewhere")));
     };
     match backend.logs(&key, query.tail.unwrap_or(LOG_TAIL), query.follow).await {
-        Ok(log) => ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from_stream(log)).into_response(),
+        Ok(log) => {
+            ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from_stream(log)).into_response()
+        }
         Err(error) => refused(&Problem::NotFound(format!("no log of {id}: {error}"))),
     }
 }
@@ -207,7 +212,9 @@ async fn metrics(State(admin): Shared) -> Response {
         admin.metrics.observe(&service.name, &service.gauges());
     }
     match admin.metrics.render() {
-        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
+        Ok(text) => {
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+        }
         Err(error) => {
             tracing::error!(%error, "failed to render metrics");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
@@ -221,7 +228,9 @@ async fn ready(State(admin): Shared) -> Response {
         .iter()
         .map(|control| service_view(control))
         .filter(|service| service.size.wanted > 0 && service.size.ready == 0)
-        .map(|service| format!("{}: {}", service.name, service.cannot_start.unwrap_or_else(|| "starting".to_owned())))
+        .map(|service| {
+            format!("{}: {}", service.name, service.cannot_start.unwrap_or_else(|| "starting".to_owned()))
+        })
         .collect();
     if missing.is_empty() {
         "ready\n".into_response()
@@ -239,7 +248,7 @@ async fn shutdown(State(admin): Shared) -> Response {
 fn known<'a>(admin: &'a Admin, name: &str) -> Result<&'a Arc<Control>, Problem> {
     admin.service(name).ok_or_else(|| {
         let names: Vec<&str> = admin.services.iter().map(|control| &*control.service().name).collect();
-        Problem::NotFound(format!("no service is named {name:?}; the services are: {}", names.join(", ")))
+        Problem::NoService(format!("no service is named {name:?}; the services are: {}", names.join(", ")))
     })
 }
 
@@ -250,7 +259,8 @@ fn instance<'a>(admin: &'a Admin, name: &str, id: &str) -> Result<(&'a Arc<Contr
     let snapshot = control.service().dispatcher.snapshot();
     let found = snapshot.instances.iter().find(|view| view.instance.to_string() == short);
     found.map(|view| (control, view.instance)).ok_or_else(|| {
-        let ids: Vec<String> = snapshot.instances.iter().map(|view| format!("{name}-{}", view.instance)).collect();
+        let ids: Vec<String> =
+            snapshot.instances.iter().map(|view| format!("{name}-{}", view.instance)).collect();
         Problem::NotFound(format!("{name} has no instance {id:?}; it has: {}", ids.join(", ")))
     })
 }

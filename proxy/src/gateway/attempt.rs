@@ -141,7 +141,8 @@ impl Attempt<'_> {
         &self,
         sender: &mut Sender,
         sent_at: Instant,
-    ) -> Result<Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<AttemptBody>>>, Failure> {
+    ) -> Result<Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<AttemptBody>>>, Failure>
+    {
         let silence = self.first_byte_timeout.map(|limit| (sent_at + limit, limit));
         let until = silence.map_or(self.deadline, |(at, _)| at.min(self.deadline));
         match tokio::time::timeout_at(until, sender.try_send_request(self.request())).await {
@@ -182,9 +183,11 @@ impl Attempt<'_> {
         if length > 0 {
             let collected = tokio::time::timeout_at(self.deadline, collect(&mut source, &mut held)).await;
             collected.map_err(|_| Failure::Deadline)?.map_err(|error| match lost(lease, &error, true) {
-                Failure::Lost { how, .. } => {
-                    Failure::Lost { how: format!("in the middle of its answer: {how}"), label: "truncated", sent: true }
-                }
+                Failure::Lost { how, .. } => Failure::Lost {
+                    how: format!("in the middle of its answer: {how}"),
+                    label: "truncated",
+                    sent: true,
+                },
                 other @ (Failure::Busy(_) | Failure::Body(_) | Failure::Deadline) => other,
             })?;
         }
@@ -238,4 +241,3 @@ fn retry_after(headers: &HeaderMap) -> Duration {
     let seconds = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
     seconds.map_or(BUSY_DEFAULT, Duration::from_secs)
 }
-

@@ -86,7 +86,8 @@ impl Link {
         loop {
             let (mut sender, since) = self.pool.lock().idle.pop()?;
             let alive = sender.is_ready()
-                || (!sender.is_closed() && matches!(timeout(READY_TIMEOUT, sender.ready()).await, Ok(Ok(()))));
+                || (!sender.is_closed()
+                    && matches!(timeout(READY_TIMEOUT, sender.ready()).await, Ok(Ok(()))));
             if alive {
                 return Some(Connection { sender, idle_for: Some(since.elapsed()) });
             }

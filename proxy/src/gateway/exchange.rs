@@ -23,7 +23,11 @@ use crate::config::ReplayMethods;
 use crate::problem::Problem;
 
 /// Answers one request. Dropping the future (the client has left) gives back whatever it holds.
-pub async fn handle(gateway: &Gateway, client: &Client, request: Request<Incoming>) -> Response<ResponseBody> {
+pub async fn handle(
+    gateway: &Gateway,
+    client: &Client,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
     let active = client.begin();
     let started = gateway.clock.now();
     let request_id = headers::request_id(request.headers());
@@ -32,7 +36,8 @@ pub async fn handle(gateway: &Gateway, client: &Client, request: Request<Incomin
         Ok(begun) => {
             let mut exchange = Exchange::new(gateway, client, begun, parts, request_id.clone(), started);
             let gone = Departure { service: Some(exchange.service.clone()) };
-            let answered = exchange.run(body, active).await.map_err(|problem| Refusal::from(&exchange, problem));
+            let answered =
+                exchange.run(body, active).await.map_err(|problem| Refusal::from(&exchange, problem));
             gone.answered();
             answered
         }
@@ -91,7 +96,8 @@ impl<'a> Exchange<'a> {
         started: Time,
     ) -> Self {
         let Begun { service, target, timeout } = begun;
-        let authority = parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+        let authority =
+            parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
         let host = authority.or_else(|| parts.headers.get(http::header::HOST).cloned());
         let origin = Origin {
             client: client.address(),
@@ -110,7 +116,9 @@ impl<'a> Exchange<'a> {
         let until = self.service.clock.instant(self.deadline);
         let body = match tokio::time::timeout_at(until, self.take_body(body)).await {
             Ok(body) => body.map_err(|error| self.body_problem(&error))?,
-            Err(_) => return Err(Problem::RequestTimeout("the body did not arrive within the timeout".to_owned())),
+            Err(_) => {
+                return Err(Problem::RequestTimeout("the body did not arrive within the timeout".to_owned()));
+            }
         };
         let request = self.gateway.next_request();
         let mut since = self.service.clock.now();
@@ -202,7 +210,10 @@ impl<'a> Exchange<'a> {
             }
             Failure::Deadline => {
                 lease.finish(outcome);
-                return Err(Problem::Timeout(format!("{} did not answer before the request's deadline", self.service.name)));
+                return Err(Problem::Timeout(format!(
+                    "{} did not answer before the request's deadline",
+                    self.service.name
+                )));
             }
         }
         self.service.metrics.replayed(label);
@@ -259,7 +270,8 @@ impl<'a> Exchange<'a> {
     fn stream(&self, response: Response<Incoming>, open: Open, active: Active) -> Response<ResponseBody> {
         let known = http_body::Body::size_hint(response.body()).exact().is_some();
         let deadline = known.then(|| self.service.clock.instant(self.deadline));
-        response.map(|source| ResponseBody::Streaming(Box::new(Streaming::new(source, open, deadline, active))))
+        response
+            .map(|source| ResponseBody::Streaming(Box::new(Streaming::new(source, open, deadline, active))))
     }
 
     /// Joins both connections and lets them talk; the slot is held until either side ends.
@@ -286,7 +298,10 @@ impl<'a> Exchange<'a> {
                 "the body is larger than the {limit} bytes that are taken (max_body)"
             )),
             SpoolError::QueueFull(limit) => Problem::QueueFull(
-                format!("the bodies waiting for {} take all of {limit} bytes (queue.max_bytes)", self.service.name),
+                format!(
+                    "the bodies waiting for {} take all of {limit} bytes (queue.max_bytes)",
+                    self.service.name
+                ),
                 Duration::from_secs(1),
             ),
             SpoolError::Storage(folder, cause) => {
@@ -355,4 +370,3 @@ impl Refusal {
         self.problem.response(name, request_id.to_str().ok(), &self.headers).map(ResponseBody::from)
     }
 }
-

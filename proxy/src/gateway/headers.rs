@@ -65,9 +65,9 @@ pub fn request_id(headers: &HeaderMap) -> HeaderValue {
 /// The client's own limit on the time for an answer, if it is one.
 pub fn client_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Problem> {
     let Some(value) = headers.get(&LONGSHORE_TIMEOUT) else { return Ok(None) };
-    value.to_str().ok().and_then(|text| humantime::parse_duration(text.trim()).ok()).map(Some).ok_or_else(|| {
-        Problem::BadRequest("Longshore-Timeout must be a duration such as 30s or 500ms".to_owned())
-    })
+    value.to_str().ok().and_then(|text| humantime::parse_duration(text.trim()).ok()).map(Some).ok_or_else(
+        || Problem::BadRequest("Longshore-Timeout must be a duration such as 30s or 500ms".to_owned()),
+    )
 }
 
 /// Where a request came from and how, for the forwarding fields.
@@ -85,12 +85,15 @@ pub struct Origin<'a> {
 }
 
 /// Makes a client's fields fit for an instance, in place. Returns the protocol that it wants to upgrade to.
-pub fn prepare_request(headers: &mut HeaderMap, version: Version, origin: &Origin<'_>) -> Option<HeaderValue> {
+pub fn prepare_request(
+    headers: &mut HeaderMap,
+    version: Version,
+    origin: &Origin<'_>,
+) -> Option<HeaderValue> {
     let upgrade = upgrade_token(headers);
-    let trailers = headers
-        .get_all(header::TE)
-        .iter()
-        .any(|te| te.to_str().is_ok_and(|te| te.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers"))));
+    let trailers = headers.get_all(header::TE).iter().any(|te| {
+        te.to_str().is_ok_and(|te| te.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers")))
+    });
     remove_hop_by_hop(headers);
     // The framing of the next hop is hyper's to write; the client's would be believed by nobody who is careful.
     for name in [header::CONTENT_LENGTH, header::EXPECT, header::PROXY_AUTHORIZATION, LONGSHORE_TIMEOUT] {
@@ -245,17 +248,18 @@ fn forward(headers: &mut HeaderMap, origin: &Origin<'_>) {
 }
 
 fn continue_list(headers: &mut HeaderMap, name: HeaderName, item: &str) {
-    let value = match headers.get_all(&name).iter().filter_map(|value| value.to_str().ok()).reduce(|_, last| last) {
-        // Several fields of one name are a list in their order; the last one is continued.
-        Some(_) => headers
-            .get_all(&name)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .chain(std::iter::once(item))
-            .collect::<Vec<_>>()
-            .join(", "),
-        None => item.to_owned(),
-    };
+    let value =
+        match headers.get_all(&name).iter().filter_map(|value| value.to_str().ok()).reduce(|_, last| last) {
+            // Several fields of one name are a list in their order; the last one is continued.
+            Some(_) => headers
+                .get_all(&name)
+                .iter()
+                .filter_map(|value| value.to_str().ok())
+                .chain(std::iter::once(item))
+                .collect::<Vec<_>>()
+                .join(", "),
+            None => item.to_owned(),
+        };
     if let Ok(value) = HeaderValue::try_from(value) {
         headers.insert(name, value);
     }
@@ -299,7 +303,11 @@ mod tests {
             (Version::HTTP_11, vec![host, ("transfer-encoding", "Chunked")], false),
             (Version::HTTP_11, vec![host, ("transfer-encoding", "chunked, chunked")], true),
             (Version::HTTP_11, vec![host, ("transfer-encoding", "gzip, chunked")], true),
-            (Version::HTTP_11, vec![host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], true),
+            (
+                Version::HTTP_11,
+                vec![host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+                true,
+            ),
             (Version::HTTP_2, vec![], false),
         ] {
             let checked = check_framing(version, &Method::POST, &map(&fields));
@@ -325,7 +333,10 @@ mod tests {
     #[test]
     fn an_instance_sees_what_the_client_sent_but_for_what_belongs_to_the_hop() {
         let cases: [(&[(&str, &str)], &[&str]); 7] = [
-            (&[("accept", "a"), ("x-twice", "1"), ("x-twice", "2")], &["accept: a", "x-twice: 1", "x-twice: 2"]),
+            (
+                &[("accept", "a"), ("x-twice", "1"), ("x-twice", "2")],
+                &["accept: a", "x-twice: 1", "x-twice: 2"],
+            ),
             (&[("connection", "close, x-secret"), ("x-secret", "1"), ("keep-alive", "5")], &[]),
             (&[("transfer-encoding", "chunked"), ("expect", "100-continue"), ("content-length", "3")], &[]),
             (&[("te", "trailers, deflate")], &["te: trailers"]),
@@ -357,10 +368,16 @@ mod tests {
         assert!(local.contains(&"x-forwarded-proto: https".to_owned()), "{local:?}");
         let remote = prepared(Version::HTTP_11, "192.0.2.7", true, claimed);
         assert!(remote.contains(&"x-forwarded-for: 192.0.2.7".to_owned()), "{remote:?}");
-        assert!(remote.contains(&"forwarded: for=192.0.2.7;proto=http;host=\"calc\"".to_owned()), "{remote:?}");
+        assert!(
+            remote.contains(&"forwarded: for=192.0.2.7;proto=http;host=\"calc\"".to_owned()),
+            "{remote:?}"
+        );
         assert!(remote.contains(&"x-forwarded-host: calc".to_owned()), "{remote:?}");
         let six = prepared(Version::HTTP_11, "2001:db8::1", true, &[]);
-        assert!(six.contains(&"forwarded: for=\"[2001:db8::1]\";proto=http;host=\"calc\"".to_owned()), "{six:?}");
+        assert!(
+            six.contains(&"forwarded: for=\"[2001:db8::1]\";proto=http;host=\"calc\"".to_owned()),
+            "{six:?}"
+        );
     }
 
     #[test]

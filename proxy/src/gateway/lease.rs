@@ -52,10 +52,8 @@ impl Dispatcher {
     /// Takes the pool of `service`, and gives what the control loop performs.
     pub fn new(service: Arc<str>, clock: Clock, pool: Pool) -> (Arc<Self>, mpsc::UnboundedReceiver<Action>) {
         let (actions, performed) = mpsc::unbounded_channel();
-        let inner =
-            Inner { pool, waiting: HashMap::new(), links: HashMap::new(), armed: Time::MAX };
-        let dispatcher =
-            Self { service, clock, inner: Mutex::new(inner), actions, rearm: Notify::new() };
+        let inner = Inner { pool, waiting: HashMap::new(), links: HashMap::new(), armed: Time::MAX };
+        let dispatcher = Self { service, clock, inner: Mutex::new(inner), actions, rearm: Notify::new() };
         (Arc::new(dispatcher), performed)
     }
 
@@ -158,7 +156,9 @@ impl Dispatcher {
                         own = Some(verdict);
                     } else if !deliver(&mut inner.waiting, request, verdict) {
                         let outcome = Outcome::Abandoned { broken: false };
-                        inner.pool.handle_event(Event::RequestFinished { request, outcome }, self.clock.now());
+                        inner
+                            .pool
+                            .handle_event(Event::RequestFinished { request, outcome }, self.clock.now());
                     }
                 }
                 Action::Reject { request, reason } => {
@@ -193,7 +193,11 @@ fn link(
     links.entry(instance).or_insert_with(|| Arc::new(Link::new(service, instance, address))).clone()
 }
 
-fn deliver(waiting: &mut HashMap<RequestId, oneshot::Sender<Verdict>>, request: RequestId, verdict: Verdict) -> bool {
+fn deliver(
+    waiting: &mut HashMap<RequestId, oneshot::Sender<Verdict>>,
+    request: RequestId,
+    verdict: Verdict,
+) -> bool {
     waiting.remove(&request).is_some_and(|sender| sender.send(verdict).is_ok())
 }
 

@@ -68,7 +68,8 @@ impl Routes {
         // 1.
         if let Some(name) = headers.get(&LONGSHORE_SERVICE) {
             let name = name.to_str().unwrap_or_default().trim();
-            let service = self.services.get(name).ok_or_else(|| self.none(&format!("no service is named {name:?}")))?;
+            let service =
+                self.services.get(name).ok_or_else(|| self.none(&format!("no service is named {name:?}")))?;
             return Ok(self.found(service, uri));
         }
         // 2.
@@ -76,7 +77,9 @@ impl Routes {
             return Ok(self.found(service, uri));
         }
         // 3.
-        if let Some((prefix, service)) = self.prefixes.iter().find(|(prefix, _)| is_prefix(prefix, uri.path())) {
+        if let Some((prefix, service)) =
+            self.prefixes.iter().find(|(prefix, _)| is_prefix(prefix, uri.path()))
+        {
             let strip = service.config.strip_prefix.then_some(prefix.as_str());
             return Ok(Route { service, strip });
         }
@@ -101,7 +104,9 @@ impl Routes {
         let name = without_port(host);
         match self.hosts.get(name) {
             Some(service) => Some(service),
-            None if name.bytes().any(|byte| byte.is_ascii_uppercase()) => self.hosts.get(&name.to_ascii_lowercase()),
+            None if name.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+                self.hosts.get(&name.to_ascii_lowercase())
+            }
             None => None,
         }
     }

@@ -66,7 +66,8 @@ impl Service {
     /// What a scrape shows of it.
     pub fn gauges(&self) -> PoolGauges {
         let snapshot = self.dispatcher.snapshot();
-        let count = |state| snapshot.instances.iter().filter(|instance| instance.state == state).count() as i64;
+        let count =
+            |state| snapshot.instances.iter().filter(|instance| instance.state == state).count() as i64;
         PoolGauges {
             waiting: snapshot.waiting,
             queue_bytes: self.kept.load(Ordering::Relaxed),

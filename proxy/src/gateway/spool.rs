@@ -141,7 +141,11 @@ impl Spool {
     }
 
     /// Takes one frame from the client and keeps it; `None` for a frame without data, and at the end.
-    fn poll_source(&self, state: &mut State, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, SpoolError>> {
+    fn poll_source(
+        &self,
+        state: &mut State,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, SpoolError>> {
         let taken = match ready!(Pin::new(&mut state.source).poll_frame(cx)) {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => self.keep(state, data).map(Some),

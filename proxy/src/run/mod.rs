@@ -112,7 +112,8 @@ fn bind_admin(config: &Config) -> Result<tokio::net::TcpListener, UpError> {
 
 async fn signal(asked: &mut mpsc::UnboundedReceiver<()>) -> Result<(), UpError> {
     use tokio::signal::unix::{SignalKind, signal};
-    let listen = |kind| signal(kind).map_err(|error| UpError::Own(format!("cannot listen for signals: {error}")));
+    let listen =
+        |kind| signal(kind).map_err(|error| UpError::Own(format!("cannot listen for signals: {error}")));
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
     tokio::select! {
         _ = interrupt.recv() => {}
@@ -124,17 +125,23 @@ async fn signal(asked: &mut mpsc::UnboundedReceiver<()>) -> Result<(), UpError> 
 
 /// Builds or pulls the images that are missing, several at once. One that fails is no reason not to serve the others:
 /// its service says why it cannot start.
-async fn prepare(config: &Config, backend: &dyn Backend, build: bool, console: &Console) -> Result<(), UpError> {
+async fn prepare(
+    config: &Config,
+    backend: &dyn Backend,
+    build: bool,
+    console: &Console,
+) -> Result<(), UpError> {
     let specs = config.services.iter().filter_map(|service| match &service.source {
         Source::Image { spec } => Some((service, spec)),
         Source::Addresses(_) => None,
     });
-    let prepared = futures_util::future::join_all(specs.map(|(service, spec)| async move {
-        (service, backend.prepare(spec, build, console).await)
-    }))
+    let prepared = futures_util::future::join_all(
+        specs.map(|(service, spec)| async move { (service, backend.prepare(spec, build, console).await) }),
+    )
     .await;
     console.finish();
-    let failed: Vec<_> = prepared.iter().filter_map(|(service, result)| Some((service, result.as_ref().err()?))).collect();
+    let failed: Vec<_> =
+        prepared.iter().filter_map(|(service, result)| Some((service, result.as_ref().err()?))).collect();
     for (service, error) in &failed {
         tracing::error!(service = %service.name, %error, "the service cannot start");
     }
@@ -180,11 +187,8 @@ impl Cluster {
     async fn assemble(config: &Config, backend: Arc<dyn Backend>) -> Result<Self, UpError> {
         let clock = Clock::start();
         let metrics = Metrics::new().map_err(|error| UpError::Own(error.to_string()))?;
-        let wires: Vec<Wires> = config
-            .services
-            .iter()
-            .map(|service| wire(service, config, &backend, &metrics, clock))
-            .collect();
+        let wires: Vec<Wires> =
+            config.services.iter().map(|service| wire(service, config, &backend, &metrics, clock)).collect();
         // The watch begins before the list is read, so that no death falls between them.
         let mut exits = backend.watch();
         adopt(&wires, &backend).await?;
@@ -225,6 +229,7 @@ impl Cluster {
 
     /// Stops every instance that this cluster runs.
     async fn stop(&self) {
+        self.controls.iter().for_each(|control| control.close());
         let found = match self.backend.list().await {
             Ok(found) => found,
             Err(error) => {
@@ -240,8 +245,12 @@ impl Cluster {
                 .map_or(Duration::ZERO, |control| control.service().config.stop_grace);
             match timeout(grace + STOP_MARGIN, self.backend.stop(&found.key, grace)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(instance = %found.key, %error, "failed to stop an instance"),
-                Err(_) => tracing::error!(instance = %found.key, "stopping an instance takes too long; it is left"),
+                Ok(Err(error)) => {
+                    tracing::error!(instance = %found.key, %error, "failed to stop an instance")
+                }
+                Err(_) => {
+                    tracing::error!(instance = %found.key, "stopping an instance takes too long; it is left")
+                }
             }
         });
         futures_util::future::join_all(stops).await;
@@ -278,7 +287,8 @@ fn wire(
 
 /// Takes over what an earlier process has left running and is current, and removes the rest of it.
 async fn adopt(wires: &[Wires], backend: &Arc<dyn Backend>) -> Result<(), UpError> {
-    let found = backend.list().await.map_err(|error| UpError::Backend(StartError::EngineDown(error.to_string())))?;
+    let found =
+        backend.list().await.map_err(|error| UpError::Backend(StartError::EngineDown(error.to_string())))?;
     let (current, stale): (Vec<Found>, Vec<Found>) =
         found.into_iter().partition(|found| home(wires, found).is_some() && found.address.is_some());
     for found in current {

@@ -33,12 +33,21 @@ impl Console {
     /// Where everything is.
     pub fn serving(&self, proxy: &[SocketAddr], admin: SocketAddr, backend: &str) {
         let proxy: Vec<String> = proxy.iter().map(|address| format!("http://{address}")).collect();
-        self.line(&format!("serving requests on {}, admin API on http://{admin}, backend {backend}", proxy.join(" and ")));
+        self.line(&format!(
+            "serving requests on {}, admin API on http://{admin}, backend {backend}",
+            proxy.join(" and ")
+        ));
     }
 
     /// How far the start of a service is.
     pub fn starting(&self, service: &str, ready: usize, wanted: u32) {
-        self.show(service, "starting", ready as u64, u64::from(wanted), "{prefix:>16.bold} {bar:24} {pos}/{len} ready {msg}");
+        self.show(
+            service,
+            "starting",
+            ready as u64,
+            u64::from(wanted),
+            "{prefix:>16.bold} {bar:24} {pos}/{len} ready {msg}",
+        );
     }
 
     /// A service has all that it wants.
@@ -63,7 +72,8 @@ impl Console {
         let (bar, last) = shown.entry(what.to_owned()).or_insert_with(|| {
             let bar = self.bars.add(ProgressBar::new(total));
             // The templates are this file's own; a wrong one shows the default bar.
-            let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            let style =
+                ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
             bar.set_style(style.progress_chars("=> "));
             bar.set_prefix(what.to_owned());
             (bar, String::new())
@@ -80,6 +90,12 @@ impl Console {
 
 impl Progress for Console {
     fn step(&self, what: &str, status: &str, done: u64, total: u64) {
-        self.show(what, status, done, total, "{prefix:>16.bold} {bar:24} {binary_bytes}/{binary_total_bytes} {msg}");
+        self.show(
+            what,
+            status,
+            done,
+            total,
+            "{prefix:>16.bold} {bar:24} {binary_bytes}/{binary_total_bytes} {msg}",
+        );
     }
 }
