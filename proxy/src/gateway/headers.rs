@@ -332,7 +332,8 @@ mod tests {
 
     #[test]
     fn an_instance_sees_what_the_client_sent_but_for_what_belongs_to_the_hop() {
-        let cases: [(&[(&str, &str)], &[&str]); 7] = [
+        type Case = (&'static [(&'static str, &'static str)], &'static [&'static str]);
+        let cases: [Case; 7] = [
             (
                 &[("accept", "a"), ("x-twice", "1"), ("x-twice", "2")],
                 &["accept: a", "x-twice: 1", "x-twice: 2"],
