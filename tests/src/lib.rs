@@ -1,1 +1,65 @@
-//! t
+//! What the end-to-end tests share. Every test drives the real binary as a child process, with real instances.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | `cluster` | [`Setup`] and [`Cluster`]: a running `longshore up`, and its end |
+//! | `log` | what it writes, and that no ERROR in it goes unnoticed |
+//! | `admin` | its admin API, seen from outside |
+//! | `metrics` | its metrics, read |
+//! | `command` | the other commands, run to their end |
+//! | `client` | requests and answers |
+//! | `raw` | bytes on a socket, where framing matters |
+//! | `digest` | `Content-Digest` |
+//! | `load` | requests at a rate, each answer verified |
+//! | `server` | servers inside a test, for `addresses` |
+//! | `docker` | the Docker command line; a second engine that may be killed |
+//! | `process` | `/proc`, and signals |
+//! | `turn` | which tests run side by side, and for how long at the most |
+
+pub mod admin;
+pub mod client;
+pub mod cluster;
+pub mod command;
+pub mod digest;
+pub mod docker;
+mod engine;
+pub mod load;
+mod log;
+pub mod metrics;
+pub mod process;
+pub mod raw;
+pub mod server;
+mod setup;
+pub mod turn;
+
+pub use client::{Client, Reply};
+pub use cluster::Cluster;
+pub use engine::Engine;
+pub use setup::{Backend, Setup, model, repository};
+
+use std::time::{Duration, Instant};
+
+/// Longer than a busy machine takes for any single step.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks again and again, every few milliseconds, until there is an answer.
+///
+/// # Panics
+/// When there is none after `limit`.
+pub async fn eventually<T>(limit: Duration, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(begun.elapsed() < limit, "not within {limit:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A number of the environment, for tests whose length can be chosen.
+pub fn from_environment(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text:?}")))
+}

@@ -113,3 +113,38 @@ impl Drop for State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::signal::{Signal, kill};
+
+    use super::*;
+
+    fn sleeper() -> (Child, Pid) {
+        let process = Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();
+        let group = Pid::from_raw(process.id().cast_signed());
+        (process, group)
+    }
+
+    #[test]
+    fn a_guard_that_was_killed_is_replaced_and_forgets_nobody() {
+        let (mut one, first) = sleeper();
+        let (mut two, second) = sleeper();
+        let (mut spared, third) = sleeper();
+        let guard = Guard::default();
+        guard.add(first).unwrap();
+        guard.add(third).unwrap();
+        guard.remove(third);
+        let shell = guard.0.lock().shell.as_ref().map(|shell| shell.process.id().cast_signed());
+        kill(Pid::from_raw(shell.unwrap()), Signal::SIGKILL).unwrap();
+        // Until the kernel has closed its end, lines still go into the pipe: only a closed one shows that it is gone.
+        while guard.0.lock().shell.as_mut().unwrap().process.try_wait().unwrap().is_none() {}
+        guard.add(second).unwrap();
+        drop(guard);
+        assert!(!one.wait().unwrap().success());
+        assert!(!two.wait().unwrap().success());
+        assert!(spared.try_wait().unwrap().is_none(), "what was taken off the list is left alone");
+        spared.kill().unwrap();
+        spared.wait().unwrap();
+    }
+}

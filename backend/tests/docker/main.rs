@@ -4,4 +4,5 @@ mod deaths;
 mod engine;
 mod images;
 mod lives;
+mod registry;
 mod support;

@@ -31,7 +31,7 @@ fn serve() {
 /// Logs more lines than are wanted, and exits.
 fn fail(code: &str) {
     for line in 1..=30 {
-        println!("line {line}");
+        eprintln!("line {line}");
     }
     eprintln!("no weights");
     std::process::exit(code.parse().expect("a code"));

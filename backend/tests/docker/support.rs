@@ -29,6 +29,8 @@ pub struct Cluster {
     /// The same engine, for faults and looks that no backend offers.
     pub docker: Docker,
     host: Option<String>,
+    /// A Dockerfile and the server.
+    context: TempDir,
 }
 
 impl Cluster {
@@ -47,14 +49,15 @@ impl Cluster {
             .await
             .expect("these tests need a Docker engine: start dockerd, or name one with DOCKER_HOST");
         let docker = docker(host.as_deref());
-        Self { image: format!("longshore-{name}"), name, backend, docker, host }
+        let context = context(&name);
+        Self { image: format!("longshore-{name}"), name, backend, docker, host, context }
     }
 
     /// The server, built when missing, and never pulled.
     pub fn spec(&self) -> Spec {
         Spec {
             image: self.image.clone(),
-            build: Some(context().to_owned()),
+            build: Some(self.context.path().to_owned()),
             pull: Pull::Never,
             command: None,
             port: 8080,
@@ -122,27 +125,38 @@ fn docker(host: Option<&str>) -> Docker {
     .expect("these tests need a Docker engine")
 }
 
-/// A folder with a Dockerfile and the server, compiled once a test run.
-pub fn context() -> &'static Path {
-    static CONTEXT: OnceLock<TempDir> = OnceLock::new();
-    CONTEXT.get_or_init(build_context).path()
+/// A folder to build from. The label keeps tests from sharing layers: an engine that removes an image while it builds
+/// the same one from its cache fails that build.
+fn context(name: &str) -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::copy(server(), folder.path().join("server")).expect("the server is there");
+    let dockerfile = format!(
+        "FROM scratch\nLABEL test={name}\nCOPY server /server\nVOLUME /scratch\nCMD [\"/server\", \"serve\"]\n"
+    );
+    std::fs::write(folder.path().join("Dockerfile"), dockerfile).expect("a Dockerfile");
+    folder
 }
 
-fn build_context() -> TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+/// The server's program, compiled once a test run.
+pub fn server() -> &'static Path {
+    static SERVER: OnceLock<PathBuf> = OnceLock::new();
+    SERVER.get_or_init(compile)
+}
+
+fn compile() -> PathBuf {
+    // Cargo's own place, because nothing removes what a static holds.
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("docker-test-server");
     let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/docker/server.rs");
     // With a target named, the flag holds for this program and not for the compiler's own.
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let status = std::process::Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
         .args(["--edition", "2024", "-C", "target-feature=+crt-static", "--target", &target, "-o"])
-        .arg(folder.path().join("server"))
+        .arg(&program)
         .arg(source)
         .status()
         .expect("rustc runs");
     assert!(status.success(), "the server of these tests does not compile");
-    let dockerfile = "FROM scratch\nCOPY server /server\nVOLUME /scratch\nCMD [\"/server\", \"serve\"]\n";
-    std::fs::write(folder.path().join("Dockerfile"), dockerfile).expect("a Dockerfile");
-    folder
+    program
 }
 
 /// The first life of a slot of the service `calc`.
@@ -185,10 +199,11 @@ impl Progress for Silent {
 
 /// Remembers what it is told.
 #[derive(Default)]
-pub struct Recorder(pub Mutex<Vec<String>>);
+pub struct Recorder(pub Mutex<Vec<String>>, pub Mutex<Vec<(u64, u64)>>);
 
 impl Progress for Recorder {
-    fn step(&self, what: &str, status: &str, _: u64, _: u64) {
+    fn step(&self, what: &str, status: &str, done: u64, total: u64) {
         self.0.lock().push(format!("{what}: {status}"));
+        self.1.lock().push((done, total));
     }
 }

@@ -13,6 +13,7 @@ use super::Gateway;
 use super::attempt::{Answer, Attempt, Failure};
 use super::body::{RequestBody, ResponseBody};
 use super::headers::{self, Origin, Told};
+use super::ids::Trace;
 use super::lease::{Entry, Lease};
 use super::route;
 use super::serve::{Active, Client};
@@ -30,11 +31,13 @@ pub async fn handle(
 ) -> Response<ResponseBody> {
     let active = client.begin();
     let started = gateway.clock.now();
-    let request_id = headers::request_id(request.headers());
+    let (request_in_pool, trace) = gateway.ids.next();
+    let request_id = headers::request_id(request.headers()).unwrap_or_else(|| trace.request_id());
     let (parts, body) = request.into_parts();
     let answered = match begin(gateway, &parts) {
         Ok(begun) => {
-            let mut exchange = Exchange::new(gateway, client, begun, parts, request_id.clone(), started);
+            let name = Name { request: request_in_pool, trace, id: request_id.clone() };
+            let mut exchange = Exchange::new(gateway, client, begun, parts, name, started);
             let gone = Departure { service: Some(exchange.service.clone()) };
             let answered =
                 exchange.run(body, active).await.map_err(|problem| Refusal::from(&exchange, problem));
@@ -73,12 +76,19 @@ fn begin(gateway: &Gateway, parts: &Parts) -> Result<Begun, Problem> {
     })
 }
 
-struct Exchange<'a> {
-    gateway: &'a Gateway,
+/// What a request is called: in the pool, in traces, by people.
+struct Name {
+    request: RequestId,
+    trace: Trace,
+    id: HeaderValue,
+}
+
+struct Exchange {
     service: Arc<Service>,
     parts: Parts,
     target: http::Uri,
     upgrade: Option<HeaderValue>,
+    request: RequestId,
     request_id: HeaderValue,
     started: Time,
     deadline: Time,
@@ -86,13 +96,13 @@ struct Exchange<'a> {
     waited: Duration,
 }
 
-impl<'a> Exchange<'a> {
+impl Exchange {
     fn new(
-        gateway: &'a Gateway,
+        gateway: &Gateway,
         client: &Client,
         begun: Begun,
         mut parts: Parts,
-        request_id: HeaderValue,
+        name: Name,
         started: Time,
     ) -> Self {
         let Begun { service, target, timeout } = begun;
@@ -100,16 +110,27 @@ impl<'a> Exchange<'a> {
             parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
         let host = authority.or_else(|| parts.headers.get(http::header::HOST).cloned());
         let origin = Origin {
-            client: client.address(),
+            sender: client.sender(),
             scheme: "http",
             host: host.as_ref(),
             forwarded: gateway.forwarded,
-            request_id: &request_id,
+            request_id: &name.id,
+            trace: name.trace,
         };
         let deadline = started + timeout;
         let upgrade = headers::prepare_request(&mut parts.headers, parts.version, &origin);
         let waited = Duration::ZERO;
-        Self { gateway, service, parts, target, upgrade, request_id, started, deadline, waited }
+        Self {
+            service,
+            parts,
+            target,
+            upgrade,
+            request: name.request,
+            request_id: name.id,
+            started,
+            deadline,
+            waited,
+        }
     }
 
     async fn run(&mut self, body: Incoming, active: Active) -> Result<Response<ResponseBody>, Problem> {
@@ -120,11 +141,10 @@ impl<'a> Exchange<'a> {
                 return Err(Problem::RequestTimeout("the body did not arrive within the timeout".to_owned()));
             }
         };
-        let request = self.gateway.next_request();
         let mut since = self.service.clock.now();
-        let mut entry = self.service.dispatcher.arrive(request, self.deadline, self.replayable());
+        let mut entry = self.service.dispatcher.arrive(self.request, self.deadline, self.replayable());
         loop {
-            let lease = self.granted(entry, &body, request).await?;
+            let lease = self.granted(entry, &body).await?;
             let dispatched = self.service.clock.now();
             let wait = dispatched.since(since);
             self.waited += wait;
@@ -144,7 +164,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Waits for a slot, and reads the body meanwhile: so a departing client is seen.
-    async fn granted(&self, entry: Entry, body: &RequestBody, request: RequestId) -> Result<Lease, Problem> {
+    async fn granted(&self, entry: Entry, body: &RequestBody) -> Result<Lease, Problem> {
         let decided = match entry {
             Entry::Granted(lease) => return Ok(lease),
             Entry::Refused(reason) => Err(reason),
@@ -161,7 +181,7 @@ impl<'a> Exchange<'a> {
             if matches!(problem, Problem::AttemptsExhausted(_)) {
                 self.service.metrics.lost();
                 tracing::warn!(
-                    service = %self.service.name, request_id = ?self.request_id, request = request.0,
+                    service = %self.service.name, request_id = ?self.request_id, request = self.request.0,
                     detail = problem.detail(), "a request is given up"
                 );
             }
@@ -351,7 +371,7 @@ struct Refusal {
 }
 
 impl Refusal {
-    fn from(exchange: &Exchange<'_>, problem: Problem) -> Self {
+    fn from(exchange: &Exchange, problem: Problem) -> Self {
         Self {
             problem,
             service: Some(exchange.service.clone()),

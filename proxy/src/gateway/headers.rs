@@ -1,12 +1,12 @@
 //! Header fields on their way through: what belongs to one hop goes, what tells of the way comes.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Version};
 
+use super::ids::Trace;
 use crate::problem::Problem;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -49,17 +49,11 @@ pub fn check_framing(version: Version, method: &Method, headers: &HeaderMap) -> 
     }
 }
 
-/// The client's id for the request, or a new one.
-pub fn request_id(headers: &HeaderMap) -> HeaderValue {
-    if let Some(id) = headers.get(&X_REQUEST_ID)
-        && (1..=MAX_REQUEST_ID).contains(&id.len())
-        && id.as_bytes().iter().all(u8::is_ascii_graphic)
-    {
-        return id.clone();
-    }
-    let mut buffer = uuid::Uuid::encode_buffer();
-    let id = uuid::Uuid::now_v7().simple().encode_lower(&mut buffer);
-    HeaderValue::from_str(id).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+/// The client's id for the request, if it is a sane one.
+pub fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
+    let id = headers.get(&X_REQUEST_ID)?;
+    let sane = (1..=MAX_REQUEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
+    sane.then(|| id.clone())
 }
 
 /// The client's own limit on the time for an answer, if it is one.
@@ -72,8 +66,8 @@ pub fn client_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Problem> 
 
 /// Where a request came from and how, for the forwarding fields.
 pub struct Origin<'a> {
-    /// The client's address.
-    pub client: Option<IpAddr>,
+    /// The client.
+    pub sender: Option<&'a Sender>,
     /// `http` or `https`.
     pub scheme: &'static str,
     /// The host that the client asked for.
@@ -82,6 +76,8 @@ pub struct Origin<'a> {
     pub forwarded: bool,
     /// The request's id.
     pub request_id: &'a HeaderValue,
+    /// For a trace, where the client has begun none.
+    pub trace: Trace,
 }
 
 /// Makes a client's fields fit for an instance, in place. Returns the protocol that it wants to upgrade to.
@@ -117,7 +113,7 @@ pub fn prepare_request(
     }
     headers.insert(X_REQUEST_ID, origin.request_id.clone());
     if !headers.contains_key(&TRACEPARENT) {
-        headers.insert(TRACEPARENT, traceparent());
+        headers.insert(TRACEPARENT, origin.trace.begin());
     }
     upgrade
 }
@@ -156,17 +152,22 @@ pub fn tell(headers: &mut HeaderMap, told: &Told<'_>) {
 }
 
 fn timing(queue: Duration, instance: Duration) -> HeaderValue {
-    let mut text = String::with_capacity(48);
-    // Writing to a String cannot fail.
-    let _ = write!(
-        text,
-        "queue;dur={}.{:03}, instance;dur={}.{:03}",
-        queue.as_millis(),
-        queue.subsec_micros() % 1000,
-        instance.as_millis(),
-        instance.subsec_micros() % 1000
-    );
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("queue"))
+    let mut text = Vec::with_capacity(64);
+    text.extend_from_slice(b"queue;dur=");
+    push_millis(&mut text, queue);
+    text.extend_from_slice(b", instance;dur=");
+    push_millis(&mut text, instance);
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(text))
+        .unwrap_or_else(|_| HeaderValue::from_static("queue"))
+}
+
+/// Milliseconds with three decimals. Formatting machinery would cost more than the rest of an answer's fields.
+fn push_millis(text: &mut Vec<u8>, duration: Duration) {
+    let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    text.extend_from_slice(itoa::Buffer::new().format(micros / 1000).as_bytes());
+    let rest = micros % 1000;
+    let digit = |value: u64| b'0' + (value % 10) as u8;
+    text.extend_from_slice(&[b'.', digit(rest / 100), digit(rest / 10), digit(rest)]);
 }
 
 fn upgrade_token(headers: &HeaderMap) -> Option<HeaderValue> {
@@ -217,59 +218,74 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
+/// What a client's connection adds to the forwarding fields of each of its requests, made once.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    is_local: bool,
+    address: HeaderValue,
+    /// `Forwarded` up to the host.
+    element: Vec<u8>,
+}
+
+impl Sender {
+    /// Of a client at this address, which speaks this scheme.
+    pub fn new(client: IpAddr, scheme: &str) -> Self {
+        let element = match client {
+            IpAddr::V4(v4) => format!("for={v4};proto={scheme}"),
+            IpAddr::V6(v6) => format!("for=\"[{v6}]\";proto={scheme}"),
+        };
+        let address = HeaderValue::try_from(client.to_string());
+        Self {
+            is_local: client.is_loopback(),
+            address: address.unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+            element: element.into_bytes(),
+        }
+    }
+
+    fn element(&self, host: Option<&HeaderValue>) -> Option<HeaderValue> {
+        let mut element = Vec::with_capacity(self.element.len() + 8 + host.map_or(0, HeaderValue::len));
+        element.extend_from_slice(&self.element);
+        if let Some(host) =
+            host.filter(|host| !host.as_bytes().iter().any(|byte| matches!(byte, b'"' | b'\\')))
+        {
+            element.extend_from_slice(b";host=\"");
+            element.extend_from_slice(host.as_bytes());
+            element.push(b'"');
+        }
+        HeaderValue::from_maybe_shared(bytes::Bytes::from(element)).ok()
+    }
+}
+
 /// `X-Forwarded-*` and `Forwarded` (RFC 7239). A client on this machine may be a proxy and its fields are continued;
 /// what others claim about where they come from is replaced.
 fn forward(headers: &mut HeaderMap, origin: &Origin<'_>) {
-    let Some(client) = origin.client else { return };
-    if !client.is_loopback() {
+    let Some(sender) = origin.sender else { return };
+    if !sender.is_local {
         for name in [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, header::FORWARDED] {
             headers.remove(name);
         }
     }
-    let mut text = String::with_capacity(64);
-    let _ = write!(text, "{client}");
-    continue_list(headers, X_FORWARDED_FOR, &text);
-    let scheme = HeaderValue::from_static(origin.scheme);
-    headers.entry(X_FORWARDED_PROTO).or_insert(scheme);
-    text.clear();
-    let _ = match client {
-        IpAddr::V4(v4) => write!(text, "for={v4};proto={}", origin.scheme),
-        IpAddr::V6(v6) => write!(text, "for=\"[{v6}]\";proto={}", origin.scheme),
-    };
+    continue_list(headers, X_FORWARDED_FOR, sender.address.clone());
+    headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(origin.scheme));
     if let Some(host) = origin.host {
         headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
-        if let Ok(host) = host.to_str()
-            && host.bytes().all(|byte| byte != b'"' && byte != b'\\')
-        {
-            let _ = write!(text, ";host=\"{host}\"");
-        }
     }
-    continue_list(headers, header::FORWARDED, &text);
-}
-
-fn continue_list(headers: &mut HeaderMap, name: HeaderName, item: &str) {
-    let value =
-        match headers.get_all(&name).iter().filter_map(|value| value.to_str().ok()).reduce(|_, last| last) {
-            // Several fields of one name are a list in their order; the last one is continued.
-            Some(_) => headers
-                .get_all(&name)
-                .iter()
-                .filter_map(|value| value.to_str().ok())
-                .chain(std::iter::once(item))
-                .collect::<Vec<_>>()
-                .join(", "),
-            None => item.to_owned(),
-        };
-    if let Ok(value) = HeaderValue::try_from(value) {
-        headers.insert(name, value);
+    if let Some(element) = sender.element(origin.host) {
+        continue_list(headers, header::FORWARDED, element);
     }
 }
 
-/// Begins a trace (W3C trace context), not sampled: nobody exports it.
-fn traceparent() -> HeaderValue {
-    let id = uuid::Uuid::now_v7().as_u128();
-    let text = format!("00-{id:032x}-{:016x}-00", (id as u64) | 1);
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("00"))
+/// Several fields of one name are a list in their order (RFC 9110, 5.3); the item goes to its end.
+fn continue_list(headers: &mut HeaderMap, name: HeaderName, item: HeaderValue) {
+    let earlier: Vec<&[u8]> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
+    if earlier.is_empty() {
+        headers.insert(name, item);
+        return;
+    }
+    let joined = [earlier.as_slice(), &[item.as_bytes()]].concat().join(&b", "[..]);
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        headers.insert(name, joined);
+    }
 }
 
 #[cfg(test)]
@@ -319,8 +335,11 @@ mod tests {
     fn prepared(version: Version, client: &str, forwarded: bool, fields: &[(&str, &str)]) -> Vec<String> {
         let mut headers = map(fields);
         let (host, request_id) = (HeaderValue::from_static("calc"), HeaderValue::from_static("id"));
+        let sender = Sender::new(client.parse().unwrap(), "http");
+        let trace = super::super::ids::Ids::new().next().1;
         let origin = Origin {
-            client: client.parse().ok(),
+            trace,
+            sender: Some(&sender),
             scheme: "http",
             host: Some(&host),
             forwarded,
@@ -383,10 +402,9 @@ mod tests {
 
     #[test]
     fn a_request_keeps_its_id_if_it_is_a_sane_one() {
-        assert_eq!(request_id(&map(&[("x-request-id", "abc-1")])), "abc-1");
+        assert_eq!(request_id(&map(&[("x-request-id", "abc-1")])).unwrap(), "abc-1");
         for bad in ["", "a b", &"x".repeat(129)] {
-            let id = request_id(&map(&[("x-request-id", bad)]));
-            assert_eq!(id.len(), 32, "{bad:?}");
+            assert_eq!(request_id(&map(&[("x-request-id", bad)])), None, "{bad:?}");
         }
     }
 

@@ -11,12 +11,14 @@
 //! | `attempt`, `connections` | sending it to an instance |
 //! | `stream` | an answer that is passed on as it comes |
 //! | `headers` | fields on their way through |
+//! | `ids` | names for requests |
 
 mod attempt;
 mod body;
 mod connections;
 mod exchange;
 mod headers;
+mod ids;
 pub mod lease;
 pub mod listen;
 pub mod route;
@@ -27,13 +29,12 @@ mod stream;
 mod watched;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use longshore_pool::RequestId;
 
 use crate::clock::Clock;
 use crate::config::ProxyConfig;
+use ids::Ids;
 use route::Routes;
 use watched::Timeouts;
 
@@ -44,7 +45,7 @@ pub struct Gateway {
     clock: Clock,
     timeouts: Timeouts,
     forwarded: bool,
-    requests: AtomicU64,
+    ids: Ids,
 }
 
 impl Gateway {
@@ -55,11 +56,7 @@ impl Gateway {
             clock,
             timeouts: Timeouts { header: proxy.request_header_timeout, idle: proxy.idle_timeout },
             forwarded: proxy.forwarded,
-            requests: AtomicU64::new(0),
+            ids: Ids::new(),
         })
-    }
-
-    fn next_request(&self) -> RequestId {
-        RequestId(self.requests.fetch_add(1, Ordering::Relaxed))
     }
 }

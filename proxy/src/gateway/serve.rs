@@ -1,7 +1,6 @@
 //! One client connection: which protocol it speaks, and hyper serving it until it ends.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use pingora_core::protocols::Stream;
 use pingora_core::server::ShutdownWatch;
 
+use super::headers::Sender;
 use super::{Gateway, exchange};
 use crate::gateway::watched::Watched;
 
@@ -35,7 +35,7 @@ const PREFACE: [u8; 3] = *b"PRI";
 /// What a connection's requests share.
 #[derive(Clone)]
 pub struct Client {
-    address: Option<IpAddr>,
+    sender: Option<Arc<Sender>>,
     activity: Arc<Activity>,
 }
 
@@ -52,9 +52,9 @@ pub struct Activity {
 pub struct Active(Arc<Activity>);
 
 impl Client {
-    /// The client's address.
-    pub const fn address(&self) -> Option<IpAddr> {
-        self.address
+    /// What its requests' forwarding fields say of it.
+    pub fn sender(&self) -> Option<&Sender> {
+        self.sender.as_deref()
     }
 
     /// A request begins; it is under way until the result is dropped.
@@ -74,6 +74,7 @@ impl Drop for Active {
 /// Serves a connection until it ends, or, once `shutdown` says so, until its last answer is out.
 pub async fn connection(gateway: Arc<Gateway>, mut stream: Stream, shutdown: ShutdownWatch) {
     let address = stream.get_socket_digest().and_then(|digest| Some(digest.peer_addr()?.as_inet()?.ip()));
+    let sender = address.map(|address| Arc::new(Sender::new(address, "http")));
     let mut first = [0; PREFACE.len()];
     let peeked = tokio::select! {
         peeked = tokio::time::timeout(gateway.timeouts.idle, stream.try_peek(&mut first)) => peeked,
@@ -82,7 +83,7 @@ pub async fn connection(gateway: Arc<Gateway>, mut stream: Stream, shutdown: Shu
     if !matches!(peeked, Ok(Ok(_))) {
         return;
     }
-    let client = Client { address, activity: Arc::default() };
+    let client = Client { sender, activity: Arc::default() };
     let http2 = first == PREFACE;
     let io = TokioIo::new(Watched::new(stream, client.activity.clone(), gateway.timeouts, !http2));
     let service = service_fn(move |request: Request<Incoming>| {

@@ -1,0 +1,130 @@
+//! The admin API: who may ask, and what it says of health and numbers.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use longshore_tests::{Backend, Setup, command, each};
+
+async fn a_token_is_demanded_of_everybody() {
+    let setup = Setup::new(Backend::Process).model("calc", "calculator", "");
+    let token = setup.file("token", "s3cret\n");
+    let cluster = setup.admin(&format!("token_file = {token:?}")).serve().await;
+    let admin = cluster.admin();
+    let client = admin.client();
+    for (path, header) in
+        [("/services", ""), ("/services", "Bearer wrong"), ("/metrics", ""), ("/services", "s3cret")]
+    {
+        let request = Request::get(path).header("authorization", header);
+        let reply = client.send(request, Bytes::new()).await;
+        assert_eq!((reply.status, reply.problem().as_str()), (401, "unauthorized"), "{path} {header}");
+        assert_eq!(reply.header("www-authenticate"), "Bearer");
+    }
+    let reply =
+        client.send(Request::get("/services").header("authorization", "Bearer s3cret"), Bytes::new()).await;
+    assert_eq!(reply.status, 200);
+    let (limit, url) = (Duration::from_secs(20), admin.url());
+    let done = command::run(limit, &["--admin", &url, "ps"], &[]).await;
+    assert_eq!(done.code, 1);
+    assert!(done.stderr.contains("token"), "{}", done.stderr);
+    let done = command::run(limit, &["--admin", &url, "ps"], &[("LONGSHORE_TOKEN", "s3cret")]).await;
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    cluster.stop().await;
+}
+
+async fn pages_of_other_origins_change_nothing() {
+    let cluster = Setup::new(Backend::Process).model("calc", "calculator", "").start().await;
+    let admin = cluster.admin();
+    for request in [
+        Request::put("/services/calc/size").header("origin", "http://evil.example"),
+        Request::get("/services").header("host", "evil.example"),
+        Request::put("/services/calc/size").header("host", "evil.example:5001"),
+    ] {
+        let reply = admin.client().send(request, "{\"size\": 0}".into()).await;
+        assert_eq!(reply.status, 401, "{}", reply.text());
+    }
+    assert_eq!(admin.service("calc").await["size"]["wanted"], 1);
+    cluster.stop().await;
+}
+
+async fn alive_is_at_once_and_ready_is_with_the_last_service() {
+    let cluster = Setup::new(Backend::Process)
+        .model("calc", "calculator", "")
+        .model("late", "calculator --fault-start-delay 2s", "")
+        .serve()
+        .await;
+    let admin = cluster.admin();
+    assert_eq!(admin.client().get("/healthz").await.status, 200);
+    let reply = admin.client().get("/readyz").await;
+    assert_eq!(reply.status, 503);
+    assert!(reply.text().contains("late"), "{}", reply.text());
+    cluster.settled().await;
+    assert_eq!(admin.client().get("/readyz").await.status, 200);
+    for (path, status) in [("/nowhere", 404), ("/services/clac", 404)] {
+        assert_eq!(admin.client().get(path).await.status, status, "{path}");
+    }
+    assert_eq!(admin.post("/metrics").await.status, 405);
+    cluster.stop().await;
+}
+
+async fn the_metrics_are_what_prometheus_expects() {
+    let keys = "size = 2\ndefault = true";
+    let cluster = Setup::new(Backend::Process)
+        .model("calc", "calculator", keys)
+        .model("echo", "echo", "")
+        .start()
+        .await;
+    for _ in 0..5 {
+        cluster.client().get("/add/1/2").await;
+    }
+    cluster.client().get("/nonsense").await;
+    let admin = cluster.admin();
+    let calc = ("service", "calc");
+    admin.counts("longshore_requests_total", &[calc, ("code", "200")], 5.0).await;
+    admin.counts("longshore_requests_total", &[calc, ("code", "404")], 1.0).await;
+    admin.counts("longshore_request_duration_seconds_count", &[calc], 6.0).await;
+    admin.counts("longshore_queue_wait_seconds_count", &[calc], 6.0).await;
+    admin.counts("longshore_instances", &[calc, ("state", "ready")], 2.0).await;
+    admin.counts("longshore_size", &[calc, ("kind", "wanted")], 2.0).await;
+    admin.counts("longshore_instance_starts_total", &[calc, ("result", "ready")], 2.0).await;
+    let scrape = admin.client().get("/metrics").await;
+    let metrics = longshore_tests::metrics::Metrics::parse(&scrape.text());
+    for name in [
+        "longshore_queue_depth",
+        "longshore_queue_bytes",
+        "longshore_in_flight",
+        "longshore_requests_lost_total",
+        "longshore_client_gone_total",
+        "longshore_instance_start_seconds_count",
+        "longshore_build_info",
+        "process_resident_memory_bytes",
+        "process_open_fds",
+    ] {
+        assert!(metrics.has(name), "{name} is missing");
+    }
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool is installed; ./test does that");
+    promtool.stdin.take().expect("it is piped").write_all(&scrape.body).expect("it reads");
+    let judged = promtool.wait_with_output().expect("it ends");
+    let said =
+        String::from_utf8_lossy(&judged.stderr).into_owned() + &String::from_utf8_lossy(&judged.stdout);
+    assert!(judged.status.success() && said.trim().is_empty(), "{said}");
+    cluster.stop().await;
+}
+
+async fn a_shutdown_that_is_asked_for_is_one() {
+    let mut cluster = Setup::new(Backend::Process).model("calc", "calculator", "").start().await;
+    assert_eq!(cluster.admin().post("/shutdown").await.status, 202);
+    assert!(cluster.ended(Duration::from_secs(20)).await.success());
+}
+
+each!(light 60: a_token_is_demanded_of_everybody, pages_of_other_origins_change_nothing);
+each!(light 60: alive_is_at_once_and_ready_is_with_the_last_service, the_metrics_are_what_prometheus_expects);
+each!(light 60: a_shutdown_that_is_asked_for_is_one);

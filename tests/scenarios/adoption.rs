@@ -1,0 +1,158 @@
+//! What a proxy that was killed leaves behind, and what the next one makes of it.
+
+use std::time::Duration;
+
+use longshore_tests::{Backend, Cluster, PATIENCE, Setup, each, eventually, model, process};
+
+async fn three() -> Cluster {
+    Setup::new(Backend::Docker).model("calc", "calculator", "size = 3").start().await
+}
+
+/// The ids of its containers, in order.
+fn containers(cluster: &Cluster) -> Vec<String> {
+    let mut ids = cluster.docker().containers(cluster.name());
+    ids.sort();
+    ids
+}
+
+async fn running_containers_are_adopted_and_none_is_doubled() {
+    let mut cluster = three().await;
+    let before = containers(&cluster);
+    assert_eq!(before.len(), 3);
+    cluster.kill().await;
+    assert_eq!(containers(&cluster), before, "containers go on without the proxy");
+    cluster.again().await;
+    cluster.settled().await;
+    assert_eq!(containers(&cluster), before);
+    assert_eq!(cluster.client().get("/add/3/4").await.text(), "7");
+    let adopted = cluster.log().iter().filter(|line| line.contains("adopting a running instance")).count();
+    assert_eq!(adopted, 3);
+    // They are ours like any other: killed ones are replaced, and all of them end with the proxy.
+    let victim = cluster.admin().has("calc", 3).await.remove(0);
+    cluster.kill_instance(&victim);
+    eventually(PATIENCE, "it is replaced", async || {
+        let ready = cluster.admin().ready("calc").await;
+        (ready.len() == 3 && ready.iter().all(|one| one.id != victim.id)).then_some(())
+    })
+    .await;
+    cluster.stop().await;
+}
+
+async fn containers_of_another_configuration_are_replaced() {
+    let mut cluster = three().await;
+    let before = containers(&cluster);
+    cluster.kill().await;
+    cluster.setup_mut().replace_services(&model(
+        "calc",
+        "calculator",
+        "size = 3\nenv = { COLOUR = \"blue\" }",
+    ));
+    cluster.again().await;
+    cluster.settled().await;
+    let now = containers(&cluster);
+    assert_eq!(now.len(), 3);
+    assert!(now.iter().all(|id| !before.contains(id)), "{now:?} and {before:?}");
+    cluster.stop().await;
+}
+
+async fn of_too_many_containers_only_those_wanted_stay() {
+    let mut cluster = three().await;
+    let before = containers(&cluster);
+    cluster.kill().await;
+    cluster.setup_mut().replace_services(&model("calc", "calculator", "size = 1"));
+    cluster.again().await;
+    cluster.settled().await;
+    eventually(PATIENCE, "two are gone", async || (containers(&cluster).len() == 1).then_some(())).await;
+    assert!(before.contains(&containers(&cluster)[0]));
+    cluster.stop().await;
+}
+
+async fn containers_of_a_service_that_is_no_more_are_removed() {
+    let mut cluster = three().await;
+    let before = containers(&cluster);
+    cluster.kill().await;
+    cluster.setup_mut().replace_services(&model("other", "echo", ""));
+    cluster.again().await;
+    cluster.settled().await;
+    let now = containers(&cluster);
+    assert!(now.len() == 1 && !before.contains(&now[0]), "{now:?}");
+    cluster.stop().await;
+}
+
+async fn dead_and_paused_containers_are_not_adopted() {
+    let mut cluster = three().await;
+    let before = cluster.admin().has("calc", 3).await;
+    cluster.kill().await;
+    cluster.kill_instance(&before[0]);
+    cluster.freeze_instance(&before[1]);
+    cluster.again().await;
+    // One cannot tell from outside whether it is soon thawed: three failed probes end it.
+    let now = eventually(PATIENCE, "three are ready that answer", async || {
+        let ready = cluster.admin().ready("calc").await;
+        let healthy = ready.iter().all(|one| one.id != before[0].id && one.id != before[1].id);
+        (ready.len() == 3 && healthy && containers(&cluster).len() == 3).then_some(ready)
+    })
+    .await;
+    assert!(now.iter().any(|one| one.id == before[2].id), "the healthy one stays");
+    cluster.stop().await;
+}
+
+async fn keep_leaves_the_containers_for_the_next_up() {
+    let setup = Setup::new(Backend::Docker).argument("--keep").model("calc", "calculator", "size = 2");
+    let mut cluster = setup.start().await;
+    let before = containers(&cluster);
+    cluster.signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(cluster.ended(Duration::from_secs(20)).await.success());
+    assert_eq!(containers(&cluster), before);
+    cluster.setup_mut().drop_arguments();
+    cluster.again().await;
+    cluster.settled().await;
+    assert_eq!(containers(&cluster), before);
+    cluster.stop().await;
+}
+
+async fn an_adopted_instance_serves_while_a_new_one_still_starts() {
+    let mut cluster = Setup::new(Backend::Docker).model("calc", "calculator", "").start().await;
+    cluster.kill().await;
+    let begun = std::time::Instant::now();
+    cluster.again().await;
+    assert_eq!(cluster.client().get("/add/3/4").await.text(), "7");
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    cluster.stop().await;
+}
+
+async fn child_processes_end_with_a_proxy_that_is_killed() {
+    let mut cluster = Setup::new(Backend::Process).model("calc", "calculator", "size = 3").start().await;
+    let instances = cluster.admin().has("calc", 3).await;
+    let pids: Vec<u32> =
+        instances.iter().map(|instance| cluster.instance_pid(instance).expect("it is a child")).collect();
+    assert!(pids.iter().all(|&pid| process::lives(pid)));
+    cluster.kill().await;
+    eventually(Duration::from_secs(5), "no child is left", async || {
+        pids.iter().all(|&pid| !process::lives(pid)).then_some(())
+    })
+    .await;
+    cluster.again().await;
+    cluster.settled().await;
+    cluster.stop().await;
+}
+
+async fn a_cluster_leaves_the_containers_of_others_alone() {
+    let one = Setup::new(Backend::Docker).model("calc", "calculator", "").start().await;
+    let mut other = Setup::new(Backend::Docker).model("calc", "calculator", "").start().await;
+    let before = containers(&one);
+    other.kill().await;
+    other.again().await;
+    other.settled().await;
+    assert_eq!(containers(&other).len(), 1);
+    other.stop().await;
+    assert_eq!(containers(&one), before);
+    assert_eq!(one.client().get("/add/3/4").await.text(), "7");
+    one.stop().await;
+}
+
+each!(light 90: running_containers_are_adopted_and_none_is_doubled, containers_of_another_configuration_are_replaced);
+each!(light 90: of_too_many_containers_only_those_wanted_stay, containers_of_a_service_that_is_no_more_are_removed);
+each!(light 90: dead_and_paused_containers_are_not_adopted, keep_leaves_the_containers_for_the_next_up);
+each!(light 90: an_adopted_instance_serves_while_a_new_one_still_starts, child_processes_end_with_a_proxy_that_is_killed);
+each!(light 90: a_cluster_leaves_the_containers_of_others_alone);

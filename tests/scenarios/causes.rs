@@ -1,0 +1,101 @@
+//! Instances that cannot be started, and why: told to clients and to operators.
+
+use std::time::{Duration, Instant};
+
+use longshore_tests::{Backend, PATIENCE, Reply, Setup, both, each, eventually};
+
+/// What a client is told: 503 `cannot-start` with these words, and when to come again.
+fn told(reply: &Reply, words: &[&str]) {
+    assert_eq!((reply.status, reply.problem().as_str()), (503, "cannot-start"), "{}", reply.text());
+    assert!(reply.header("retry-after").parse::<u64>().is_ok_and(|after| after > 0), "{:?}", reply.headers);
+    let detail = reply.detail();
+    for word in words {
+        assert!(detail.contains(word), "{word:?} is not in {detail:?}");
+    }
+}
+
+async fn an_instance_that_exits_at_once_is_told_with_its_last_words(backend: Backend) {
+    let cluster = Setup::new(backend)
+        .model("good", "calculator", "default = true")
+        .model(
+            "broken",
+            "calculator --fault-exit-at-start 3",
+            "restart.backoff = { initial = \"200ms\", max = \"2s\" }",
+        )
+        .serve()
+        .await;
+    let client = cluster.client();
+    let begun = Instant::now();
+    told(&client.get_from("broken", "/add/3/4").await, &["broken", "exited with code 3", "exit-at-start"]);
+    assert!(begun.elapsed() < Duration::from_secs(10), "told after {:?}", begun.elapsed());
+    assert_eq!(client.get("/add/3/4").await.text(), "7", "others are not held up");
+    let failures = eventually(PATIENCE, "a few starts have failed", async || {
+        let instances = cluster.admin().instances("broken").await;
+        let backing = instances.iter().find(|instance| instance.state == "backing-off")?;
+        backing.json["failures"].as_u64().filter(|failures| *failures >= 3)
+    })
+    .await;
+    let (mut ps, begun) = (String::new(), Instant::now());
+    // Between two waits there is a start.
+    while !ps.contains("backing-off (") && begun.elapsed() < PATIENCE {
+        ps = cluster.command(&["ps"]).await.stdout;
+    }
+    assert!(ps.contains("backing-off (") && ps.contains("failures)"), "{failures}: {ps}");
+    assert!(ps.contains("broken cannot start: exited with code 3"), "{ps}");
+    told(&client.get_from("broken", "/add/3/4").await, &["exited with code 3"]);
+    cluster.stop().await;
+}
+
+async fn a_start_that_takes_too_long_is_told(backend: Backend) {
+    let keys = "health = { path = \"/healthz\", start_timeout = \"1s\" }";
+    let cluster = Setup::new(backend).model("calc", "calculator --fault-start-delay 60s", keys).serve().await;
+    let begun = Instant::now();
+    told(&cluster.client().get("/add/3/4").await, &["start timeout"]);
+    assert!(begun.elapsed() < Duration::from_secs(15), "told after {:?}", begun.elapsed());
+    cluster.admin().lost_nothing("calc").await;
+    cluster.stop().await;
+}
+
+async fn an_image_that_is_nowhere_is_told_to_the_clients_of_its_service() {
+    let missing = "[services.missing]\nimage = \"127.0.0.1:1/longshore/nowhere\"";
+    let cluster = Setup::new(Backend::Docker)
+        .model("calc", "calculator", "default = true")
+        .service(missing)
+        .serve()
+        .await;
+    cluster.expect_error("127.0.0.1:1/longshore/nowhere");
+    told(&cluster.client().get_from("missing", "/").await, &["127.0.0.1:1/longshore/nowhere"]);
+    assert_eq!(cluster.client().get("/add/3/4").await.text(), "7");
+    let ready = cluster.admin().client().get("/readyz").await;
+    assert!(ready.status == 503 && ready.text().contains("missing"), "{}", ready.text());
+    cluster.stop().await;
+}
+
+async fn a_program_that_is_nowhere_is_told_to_the_clients_of_its_service() {
+    let missing = "[services.missing]\nimage = \"x\"\ncommand = [\"no-such-program\"]";
+    let cluster = Setup::new(Backend::Process)
+        .model("calc", "calculator", "default = true")
+        .service(missing)
+        .serve()
+        .await;
+    cluster.expect_error("no-such-program");
+    told(&cluster.client().get_from("missing", "/").await, &["no-such-program"]);
+    assert_eq!(cluster.client().get("/add/3/4").await.text(), "7");
+    cluster.stop().await;
+}
+
+async fn an_instance_that_takes_too_much_memory_is_told_apart() {
+    let cluster = Setup::new(Backend::Docker).model("calc", "calculator", "memory = \"32MiB\"").start().await;
+    let reply = cluster.client().get_with_fault("/add/3/4", "memory=200000000").await;
+    assert_eq!((reply.status, reply.problem().as_str()), (502, "attempts-exhausted"));
+    assert!(reply.detail().contains("OOM") || reply.detail().contains("memory"), "{}", reply.detail());
+    let deaths = [("service", "calc"), ("cause", "oom")];
+    let counted = cluster.admin().metrics().await.sum("longshore_instance_deaths_total", &deaths);
+    assert!(counted >= 3.0, "{counted} deaths by OOM");
+    cluster.stop().await;
+}
+
+both!(light 90: an_instance_that_exits_at_once_is_told_with_its_last_words, a_start_that_takes_too_long_is_told);
+each!(light 90: an_image_that_is_nowhere_is_told_to_the_clients_of_its_service);
+each!(light 90: a_program_that_is_nowhere_is_told_to_the_clients_of_its_service);
+each!(light 90: an_instance_that_takes_too_much_memory_is_told_apart);

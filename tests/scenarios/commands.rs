@@ -1,0 +1,94 @@
+//! The commands that talk to a running proxy: what they print, and how they end.
+
+use std::time::Duration;
+
+use longshore_tests::{Backend, Setup, both, command, each};
+
+async fn ps_scale_restart_and_logs_do_what_they_say(backend: Backend) {
+    let cluster = Setup::new(backend).model("calc", "calculator", "size = 2").start().await;
+    let scaled = cluster.command(&["scale", "calc=4"]).await;
+    assert_eq!(scaled.code, 0, "{}", scaled.stderr);
+    assert!(scaled.stdout.starts_with("calc: 4 wanted"), "{}", scaled.stdout);
+    cluster.admin().has("calc", 4).await;
+    let table = cluster.command(&["ps"]).await;
+    assert_eq!(table.code, 0, "{}", table.stderr);
+    let row = table.stdout.lines().find(|line| line.trim_start().starts_with("calc ")).unwrap_or_default();
+    let cells: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(cells[..4], ["calc", "4", "4", "0"], "{}", table.stdout);
+    assert_eq!(table.stdout.matches(" ready ").count(), 4, "{}", table.stdout);
+    let json = cluster.command(&["ps", "--json"]).await;
+    let parsed: serde_json::Value = serde_json::from_str(&json.stdout).expect("it is JSON");
+    assert_eq!((&parsed["cluster"], &parsed["backend"]), (&cluster.name().into(), &backend.name().into()));
+    assert_eq!(parsed["services"][0]["size"]["ready"], 4);
+    let before = cluster.admin().has("calc", 4).await;
+    let restarted = cluster.command(&["restart", "calc"]).await;
+    assert_eq!(restarted.code, 0, "{}", restarted.stderr);
+    assert!(restarted.stdout.contains("restarting 4 instances"), "{}", restarted.stdout);
+    longshore_tests::eventually(longshore_tests::PATIENCE, "all are new", async || {
+        let now = cluster.admin().ready("calc").await;
+        (now.len() == 4 && now.iter().all(|one| before.iter().all(|old| old.id != one.id))).then_some(())
+    })
+    .await;
+    let instances = cluster.admin().has("calc", 4).await;
+    let logs = cluster.command(&["logs", "calc"]).await;
+    assert_eq!(logs.code, 0, "{}", logs.stderr);
+    for instance in instances {
+        let said = logs.stdout.lines().any(|line| line.starts_with(&instance.id) && line.contains("listen"));
+        assert!(said, "nothing of {}: {}", instance.id, logs.stdout);
+    }
+    cluster.stop().await;
+}
+
+async fn a_command_that_fails_says_why_and_ends_with_1_and_one_that_is_wrong_with_2() {
+    let cluster = Setup::new(Backend::Process).model("calc", "calculator", "").start().await;
+    for (arguments, code, said) in [
+        (&["scale", "clac=3"][..], 1, "\"clac\""),
+        (&["scale", "calc=-1"], 2, "from 0 to 1000"),
+        (&["scale", "calc=1e9"], 2, "from 0 to 1000"),
+        (&["scale", "calc=x"], 2, "\"x\""),
+        (&["scale", "calc"], 2, "NAME=SIZE"),
+        (&["restart", "clac"], 1, "\"clac\""),
+        (&["logs", "clac"], 1, "\"clac\""),
+        (&["verify", "clac"], 1, "clac"),
+        (&["frobnicate"], 2, "frobnicate"),
+    ] {
+        let done = cluster.command(arguments).await;
+        assert_eq!(done.code, code, "{arguments:?}: {}", done.stderr);
+        assert!(done.stderr.contains(said), "{arguments:?}: {}", done.stderr);
+        assert!(done.stdout.is_empty(), "{arguments:?}: {}", done.stdout);
+    }
+    assert_eq!(cluster.admin().service("calc").await["size"]["wanted"], 1);
+    let url = cluster.admin().url();
+    cluster.stop().await;
+    let done = command::run(Duration::from_secs(20), &["ps", "--admin", &url], &[]).await;
+    assert_eq!(done.code, 1);
+    assert!(
+        done.stderr.contains("no Longshore answers at") && done.stderr.contains("longshore up"),
+        "{}",
+        done.stderr
+    );
+    let done = command::run(Duration::from_secs(20), &["ps"], &[("LONGSHORE_ADMIN", "no url")]).await;
+    assert_eq!(done.code, 2, "{}", done.stderr);
+}
+
+async fn verify_kills_instances_and_finds_nothing_lost(backend: Backend) {
+    let cluster = Setup::new(backend).model("calc", "calculator", "size = 3").start().await;
+    let proxy = format!("http://{}", cluster.address());
+    let arguments = ["verify", "calc", "--duration", "6s", "--kill-every", "2s", "--proxy", &proxy];
+    let done = cluster.command(&arguments).await;
+    assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
+    let row = |name: &str| -> Vec<String> {
+        let line = done.stdout.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line[name.len().min(line.len())..].split_whitespace().map(str::to_owned).collect()
+    };
+    assert_eq!(row("lost ")[0], "0", "{}", done.stdout);
+    assert_eq!(row("lost, by the proxy's count")[0], "0", "{}", done.stdout);
+    assert!(row("kills")[0].parse::<u32>().is_ok_and(|kills| kills >= 2), "{}", done.stdout);
+    assert_eq!(row("sent")[0], row("answered")[0], "{}", done.stdout);
+    cluster.admin().lost_nothing("calc").await;
+    cluster.stop().await;
+}
+
+both!(light 120: ps_scale_restart_and_logs_do_what_they_say);
+both!(heavy 60: verify_kills_instances_and_finds_nothing_lost);
+each!(light 60: a_command_that_fails_says_why_and_ends_with_1_and_one_that_is_wrong_with_2);

@@ -1,0 +1,19 @@
+//! The end-to-end tests: the real binary, real instances, one file a theme.
+
+mod admin;
+mod adoption;
+mod causes;
+mod clients;
+mod commands;
+mod engine;
+mod faults;
+mod first;
+mod framing;
+mod hangs;
+mod mistakes;
+mod queue;
+mod replay;
+mod resize;
+mod rolling;
+mod shutdown;
+mod streams;

@@ -1,0 +1,87 @@
+//! The other commands, run to their end.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Command;
+
+use crate::Cluster;
+use crate::cluster::binary;
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Done {
+    /// Its exit code; -1 when a signal ended it.
+    pub code: i32,
+    /// What it printed.
+    pub stdout: String,
+    /// What it said besides.
+    pub stderr: String,
+}
+
+/// Runs `longshore` with these arguments in `environment`.
+///
+/// # Panics
+/// When it takes longer than `limit`.
+pub async fn run(limit: Duration, arguments: &[&str], environment: &[(&str, &str)]) -> Done {
+    let mut command = Command::new(binary());
+    command
+        .args(arguments)
+        .env_remove("RUST_LOG")
+        .env_remove("LONGSHORE_ADMIN")
+        .env_remove("LONGSHORE_TOKEN");
+    command.envs(environment.iter().copied());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let output = command.spawn().expect("the binary runs").wait_with_output();
+    let output = tokio::time::timeout(limit, output).await;
+    let output =
+        output.unwrap_or_else(|_| panic!("longshore {} is not done after {limit:?}", arguments.join(" ")));
+    let output = output.expect("its output can be read");
+    Done {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+impl Cluster {
+    /// Runs a command that talks to this cluster.
+    pub async fn command(&self, arguments: &[&str]) -> Done {
+        let admin = self.admin().url();
+        run(Duration::from_secs(60), &[&["--admin", &admin], arguments].concat(), &[]).await
+    }
+}
+
+/// Runs a command that does not end by itself, until it says `text` on stderr, and then interrupts it.
+///
+/// # Panics
+/// When it does not say so, or does not end, within `limit`.
+pub async fn interrupted(
+    limit: Duration,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+    text: &str,
+) -> Done {
+    let mut command = Command::new(binary());
+    command.args(arguments).env_remove("RUST_LOG").envs(environment.iter().copied());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().expect("the binary runs");
+    let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+    let course = async {
+        let mut said = String::new();
+        let mut told = false;
+        while let Some(line) = lines.next_line().await.expect("its log can be read") {
+            said.push_str(&line);
+            said.push('\n');
+            if !told && line.contains(text) {
+                told = true;
+                crate::process::signal(child.id().expect("it runs"), nix::sys::signal::Signal::SIGINT);
+            }
+        }
+        let status = child.wait().await.expect("it is ours to wait for");
+        Done { code: status.code().unwrap_or(-1), stdout: String::new(), stderr: said }
+    };
+    let done = tokio::time::timeout(limit, course).await;
+    done.unwrap_or_else(|_| panic!("longshore {} is not done after {limit:?}", arguments.join(" ")))
+}
