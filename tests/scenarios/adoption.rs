@@ -74,8 +74,11 @@ async fn containers_of_a_service_that_is_no_more_are_removed() {
     cluster.setup_mut().replace_services(&model("other", "echo", ""));
     cluster.again().await;
     cluster.settled().await;
-    let now = containers(&cluster);
-    assert!(now.len() == 1 && !before.contains(&now[0]), "{now:?}");
+    let now = eventually(PATIENCE, "there is one", async || {
+        Some(containers(&cluster)).filter(|now| now.len() == 1)
+    })
+    .await;
+    assert!(!before.contains(&now[0]), "{now:?}");
     cluster.stop().await;
 }
 

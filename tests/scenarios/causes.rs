@@ -26,7 +26,7 @@ async fn an_instance_that_exits_at_once_is_told_with_its_last_words(backend: Bac
         .await;
     let client = cluster.client();
     let begun = Instant::now();
-    told(&client.get_from("broken", "/add/3/4").await, &["broken", "exited with code 3", "exit-at-start"]);
+    told(&client.get_from("broken", "/add/3/4").await, &["broken", "code 3", "fault: exit 3 at start"]);
     assert!(begun.elapsed() < Duration::from_secs(10), "told after {:?}", begun.elapsed());
     assert_eq!(client.get("/add/3/4").await.text(), "7", "others are not held up");
     let failures = eventually(PATIENCE, "a few starts have failed", async || {
@@ -41,8 +41,9 @@ async fn an_instance_that_exits_at_once_is_told_with_its_last_words(backend: Bac
         ps = cluster.command(&["ps"]).await.stdout;
     }
     assert!(ps.contains("backing-off (") && ps.contains("failures)"), "{failures}: {ps}");
-    assert!(ps.contains("broken cannot start: exited with code 3"), "{ps}");
-    told(&client.get_from("broken", "/add/3/4").await, &["exited with code 3"]);
+    let cause = ps.split("broken cannot start: ").nth(1).unwrap_or_default();
+    assert!(cause.contains("code 3") && cause.contains("fault: exit 3 at start"), "{ps}");
+    told(&client.get_from("broken", "/add/3/4").await, &["code 3"]);
     cluster.stop().await;
 }
 
@@ -88,7 +89,7 @@ async fn an_instance_that_takes_too_much_memory_is_told_apart() {
     let cluster = Setup::new(Backend::Docker).model("calc", "calculator", "memory = \"32MiB\"").start().await;
     let reply = cluster.client().get_with_fault("/add/3/4", "memory=200000000").await;
     assert_eq!((reply.status, reply.problem().as_str()), (502, "attempts-exhausted"));
-    assert!(reply.detail().contains("OOM") || reply.detail().contains("memory"), "{}", reply.detail());
+    assert!(reply.detail().contains("3 instances"), "{}", reply.detail());
     let deaths = [("service", "calc"), ("cause", "oom")];
     let counted = cluster.admin().metrics().await.sum("longshore_instance_deaths_total", &deaths);
     assert!(counted >= 3.0, "{counted} deaths by OOM");

@@ -49,7 +49,7 @@ async fn a_wrong_size_changes_nothing_and_is_explained(backend: Backend) {
         assert!(reply.detail().contains(said), "{body}: {}", reply.detail());
     }
     let reply = admin.set_size("clac", 3).await;
-    assert_eq!((reply.status, reply.problem().as_str()), (404, "not-found"));
+    assert_eq!((reply.status, reply.problem().as_str()), (404, "no-service"));
     assert!(reply.detail().contains("\"clac\"") && reply.detail().contains("calc"), "{}", reply.detail());
     assert_eq!(admin.service("calc").await["size"]["wanted"], 1);
     cluster.stop().await;
