@@ -49,8 +49,10 @@ async fn containers_of_another_configuration_are_replaced() {
     ));
     cluster.again().await;
     cluster.settled().await;
-    let now = containers(&cluster);
-    assert_eq!(now.len(), 3);
+    let now = eventually(PATIENCE, "there are three containers, and three only", async || {
+        Some(containers(&cluster)).filter(|now| now.len() == 3)
+    })
+    .await;
     assert!(now.iter().all(|id| !before.contains(id)), "{now:?} and {before:?}");
     cluster.stop().await;
 }

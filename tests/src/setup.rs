@@ -45,7 +45,11 @@ pub fn model(name: &str, arguments: &str, keys: &str) -> String {
         .chain(arguments.split_whitespace())
         .map(|word| format!("{word:?}"))
         .collect();
-    let health = if keys.contains("health.") || keys.contains("health =") { "" } else { "health.path = \"/healthz\"\n" };
+    let health = if keys.contains("health.") || keys.contains("health =") {
+        ""
+    } else {
+        "health.path = \"/healthz\"\n"
+    };
     format!(
         "[services.{name}]\nimage = \"{}\"\nbuild = {:?}\ncommand = [{}]\n{health}{keys}\n",
         docker::MODEL_SERVER,

@@ -38,7 +38,7 @@ pub(super) fn report(shared: &Arc<Shared>, news: News) {
         let started = !shared.starting.contains(&news.key);
         shared.watchers.tell(&Exit { key: news.key, cause });
         match news.id {
-            Some(id) if !stopped && started => stop::discard(shared, id),
+            Some(id) if !stopped && started => stop::discard_later(shared, id).await,
             // After the next listing.
             Some(id) => drop(shared.doomed.lock().insert(id)),
             None => {}

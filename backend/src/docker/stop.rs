@@ -12,6 +12,8 @@ use super::Shared;
 use super::call::{LOOK, backend_error, patiently, status, within};
 use crate::{BackendError, Key};
 
+/// How long a dead container is left lying while its replacement starts.
+const REMOVAL_PAUSE: Duration = Duration::from_secs(1);
 /// How often a removal that somebody else has begun is looked at.
 const GONE_INTERVAL: Duration = Duration::from_millis(50);
 /// How long it may take.
@@ -67,6 +69,13 @@ async fn wait_until_gone(shared: &Shared, name: &str) -> Result<(), BackendError
     };
     let late = |_| BackendError(format!("cannot remove {name}: a removal under way does not end"));
     tokio::time::timeout(GONE_LIMIT, gone).await.map_err(late)
+}
+
+/// As [`discard`], after a moment: the engine is about to start the replacement, and does both at once half as fast.
+pub(super) async fn discard_later(shared: Arc<Shared>, name: String) {
+    shared.doomed.lock().insert(name.clone());
+    tokio::time::sleep(REMOVAL_PAUSE).await;
+    discard(shared, name);
 }
 
 /// Removes it in the background; if the engine does not answer, once it does again.
