@@ -94,6 +94,12 @@ impl Pool {
         }
     }
 
+    /// Gives no instance an incarnation up to `last`: an earlier process has used those, and news of its instances may
+    /// still come.
+    pub fn skip_incarnations(&mut self, last: u32) {
+        self.next_incarnation = self.next_incarnation.max(last.saturating_add(1));
+    }
+
     /// Takes in what happened. Events about a request or an instance that is not known (late, doubled, out of order)
     /// change nothing.
     pub fn handle_event(&mut self, event: Event, now: Time) {

@@ -198,7 +198,21 @@ impl Control {
         }
     }
 
+    /// The pool itself finds some dead: hung, or not ready in time. Their end is a stop, their death is told here.
+    fn report_sentence(&self, instance: InstanceId) {
+        let snapshot = self.dispatcher().snapshot();
+        let Some(view) = snapshot.instances.iter().find(|view| view.instance == instance) else { return };
+        if let Some((cause, at)) = &view.last_death
+            && *at == view.since
+        {
+            let before_ready =
+                self.instances.lock().get(&instance).is_some_and(|life| life.starting.is_some());
+            self.report_death(instance, cause, before_ready);
+        }
+    }
+
     fn stop(self: &Arc<Self>, instance: InstanceId, grace: Duration) {
+        self.report_sentence(instance);
         let started = self.instances.lock().get_mut(&instance).and_then(|life| {
             life.stopping = true;
             life.started.take()

@@ -29,7 +29,7 @@ async fn running_containers_are_adopted_and_none_is_doubled() {
     assert_eq!(adopted, 3);
     // They are ours like any other: killed ones are replaced, and all of them end with the proxy.
     let victim = cluster.admin().has("calc", 3).await.remove(0);
-    cluster.kill_instance(&victim);
+    cluster.kill_instance(&victim).await;
     eventually(PATIENCE, "it is replaced", async || {
         let ready = cluster.admin().ready("calc").await;
         (ready.len() == 3 && ready.iter().all(|one| one.id != victim.id)).then_some(())
@@ -88,8 +88,8 @@ async fn dead_and_paused_containers_are_not_adopted() {
     let mut cluster = three().await;
     let before = cluster.admin().has("calc", 3).await;
     cluster.kill().await;
-    cluster.kill_instance(&before[0]);
-    cluster.freeze_instance(&before[1]);
+    cluster.kill_instance(&before[0]).await;
+    cluster.freeze_instance(&before[1]).await;
     cluster.again().await;
     // One cannot tell from outside whether it is soon thawed: three failed probes end it.
     let now = eventually(PATIENCE, "three are ready that answer", async || {

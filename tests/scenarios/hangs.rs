@@ -11,7 +11,7 @@ const REPLACED: Duration = Duration::from_secs(12);
 async fn a_paused_idle_instance_is_replaced(backend: Backend) {
     let cluster = Setup::new(backend).model("calc", "calculator", "size = 2").start().await;
     let victim = cluster.admin().has("calc", 2).await.remove(0);
-    cluster.freeze_instance(&victim);
+    cluster.freeze_instance(&victim).await;
     let begun = Instant::now();
     let ready = eventually(PATIENCE, "it is replaced", async || {
         let ready = cluster.admin().ready("calc").await;
@@ -41,7 +41,7 @@ async fn the_request_of_a_paused_instance_is_answered_by_another(backend: Backen
         instances.into_iter().find(|instance| instance.json["in_flight"] == 1)
     })
     .await;
-    cluster.freeze_instance(&victim);
+    cluster.freeze_instance(&victim).await;
     let begun = Instant::now();
     let reply = asked.await.expect("no panic");
     assert_eq!(reply.status, 200, "{}", reply.text());
@@ -57,7 +57,7 @@ async fn a_request_that_meets_a_paused_instance_is_answered_by_another() {
     let keys = "size = 2\nconcurrency = 1\nfirst_byte_timeout = \"1s\"";
     let cluster = Setup::new(Backend::Process).model("calc", "calculator", keys).start().await;
     let victim = cluster.admin().has("calc", 2).await.remove(0);
-    cluster.freeze_instance(&victim);
+    cluster.freeze_instance(&victim).await;
     let begun = Instant::now();
     for number in 0..6 {
         let reply = cluster.client().get(&format!("/add/{number}/1")).await;
@@ -72,11 +72,11 @@ async fn a_request_that_meets_a_paused_instance_is_answered_by_another() {
 async fn a_pause_shorter_than_three_probes_is_forgiven(backend: Backend) {
     let cluster = Setup::new(backend).model("calc", "calculator", "").start().await;
     let before = cluster.admin().has("calc", 1).await;
-    cluster.freeze_instance(&before[0]);
+    cluster.freeze_instance(&before[0]).await;
     let client = cluster.client();
     let asked = tokio::spawn(async move { client.get("/add/3/4").await });
     tokio::time::sleep(Duration::from_millis(1_500)).await;
-    cluster.thaw_instance(&before[0]);
+    cluster.thaw_instance(&before[0]).await;
     assert_eq!(asked.await.expect("no panic").text(), "7");
     tokio::time::sleep(Duration::from_secs(4)).await;
     let now = cluster.admin().has("calc", 1).await;

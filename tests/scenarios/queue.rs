@@ -63,7 +63,7 @@ async fn ten_thousand_requests_wait_for_an_instance_and_are_answered_in_order() 
         process::peak_memory(cluster.pid()) >> 10,
     );
     // Two answers that are a moment apart may be seen in either order here: a few places, never a batch.
-    let order = order.lock();
+    let order = order.lock().clone();
     assert_eq!(order.len(), LIMIT);
     for (place, number) in order.iter().enumerate() {
         let (place, batch) = (place / BATCH, number / BATCH);

@@ -97,7 +97,7 @@ async fn an_instance_that_ignores_the_request_to_stop_is_stopped_all_the_same() 
     let cluster = setup.start().await;
     let instance = cluster.admin().has("calc", 1).await.remove(0);
     let child = cluster.instance_pid(&instance).expect("it is a child");
-    cluster.freeze_instance(&instance);
+    cluster.freeze_instance(&instance).await;
     let begun = Instant::now();
     cluster.stop().await;
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());

@@ -154,27 +154,44 @@ impl Cluster {
         self.log.lines()
     }
 
-    /// Kills an instance from outside: `docker kill`, or SIGKILL.
-    pub fn kill_instance(&self, instance: &Instance) {
-        match self.setup.backend {
-            Backend::Docker => _ = self.docker().output(&["kill", &self.container(instance)]),
-            Backend::Process => self.signal_instance(instance, Signal::SIGKILL),
-        }
+    /// Kills instances from outside, all of them at once: `docker kill`, or SIGKILL.
+    pub async fn kill_instances(&self, instances: &[Instance]) {
+        self.disturb(instances, "kill", Signal::SIGKILL).await;
+    }
+
+    /// Kills an instance from outside.
+    pub async fn kill_instance(&self, instance: &Instance) {
+        self.kill_instances(std::slice::from_ref(instance)).await;
     }
 
     /// Freezes an instance: `docker pause`, or SIGSTOP.
-    pub fn freeze_instance(&self, instance: &Instance) {
-        match self.setup.backend {
-            Backend::Docker => _ = self.docker().output(&["pause", &self.container(instance)]),
-            Backend::Process => self.signal_instance(instance, Signal::SIGSTOP),
-        }
+    pub async fn freeze_instance(&self, instance: &Instance) {
+        self.disturb(std::slice::from_ref(instance), "pause", Signal::SIGSTOP).await;
     }
 
     /// Lets a frozen instance go on, if it is still there.
-    pub fn thaw_instance(&self, instance: &Instance) {
+    pub async fn thaw_instance(&self, instance: &Instance) {
+        self.disturb(std::slice::from_ref(instance), "unpause", Signal::SIGCONT).await;
+    }
+
+    async fn disturb(&self, instances: &[Instance], command: &'static str, signal: Signal) {
         match self.setup.backend {
-            Backend::Docker => _ = self.docker().output(&["unpause", &self.container(instance)]),
-            Backend::Process => self.signal_instance(instance, Signal::SIGCONT),
+            Backend::Docker => {
+                let (docker, names) = (self.docker(), instances.iter().map(|one| self.container(one)));
+                let names: Vec<String> = names.collect();
+                // Not on this thread: the load that the test sends must not wait for it. It may fail where somebody
+                // else's fault came first.
+                let done = tokio::task::spawn_blocking(move || {
+                    let names = names.iter().map(String::as_str);
+                    docker.output(&[command].into_iter().chain(names).collect::<Vec<_>>())
+                });
+                done.await.expect("no panic");
+            }
+            Backend::Process => {
+                for instance in instances {
+                    self.signal_instance(instance, signal);
+                }
+            }
         }
     }
 

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::docker::{Docker, MODEL_SERVER};
-use crate::{PATIENCE, eventually};
+use crate::{PATIENCE, eventually, process};
 
 /// A running engine. Dropping it ends it and removes what it had.
 #[derive(Debug)]
@@ -103,22 +104,25 @@ fn ip(arguments: &[&str]) {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        let docker = self.docker();
-        let all = docker.output(&["ps", "-aq"]);
-        let all = String::from_utf8_lossy(&all.stdout).into_owned();
-        let ids: Vec<&str> = all.split_whitespace().collect();
-        if !ids.is_empty() {
-            docker.output(&[&["rm", "-f"], &ids[..]].concat());
-        }
-        // SIGTERM, so that it ends its own children and unmounts what it has mounted.
-        let _ = crate::process::try_signal(self.daemon.id(), nix::sys::signal::Signal::SIGTERM);
-        let begun = std::time::Instant::now();
-        while matches!(self.daemon.try_wait(), Ok(None)) && begun.elapsed() < Duration::from_secs(15) {
+        // SIGTERM ends its own children and its containers, and unmounts what it has mounted.
+        let _ = process::try_signal(self.daemon.id(), Signal::SIGTERM);
+        let begun = Instant::now();
+        while matches!(self.daemon.try_wait(), Ok(None)) && begun.elapsed() < Duration::from_secs(20) {
             std::thread::park_timeout(Duration::from_millis(50));
         }
         let _ = self.daemon.kill();
         let _ = self.daemon.wait();
-        let _ = Command::new("umount").arg("-l").arg(self.folder.path().join("data")).output();
+        // Of an engine that was killed and not started again, containers are left.
+        for pid in process::all() {
+            if process::command_line(pid).contains(&self.folder.path().display().to_string()) {
+                for pid in process::children(pid).into_iter().chain([pid]) {
+                    let _ = process::try_signal(pid, Signal::SIGKILL);
+                }
+            }
+        }
+        for mount in process::mounts_below(self.folder.path()) {
+            let _ = Command::new("umount").arg("-l").arg(mount).output();
+        }
         let _ = Command::new("ip").args(["link", "del", &self.bridge]).output();
     }
 }

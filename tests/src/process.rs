@@ -1,6 +1,6 @@
 //! What the kernel tells of processes, and signals to them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -57,9 +57,23 @@ pub fn variable(pid: u32, name: &str) -> Option<String> {
     text.split('\0').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
 }
 
-/// Processes, of all that run, whose environment has `name=value`.
-pub fn with_variable(name: &str, value: &str) -> Vec<u32> {
-    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let ids = all.filter_map(|entry| PathBuf::from(entry.file_name()).to_str()?.parse().ok());
-    ids.filter(|&id| lives(id) && variable(id, name).as_deref() == Some(value)).collect()
+/// All processes that run.
+pub fn all() -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The arguments that a process was started with; empty when it is gone.
+pub fn command_line(pid: u32) -> String {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&line).replace('\0', " ")
+}
+
+/// What is mounted below a folder, the innermost first.
+pub fn mounts_below(folder: &Path) -> Vec<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1).map(PathBuf::from));
+    let mut below: Vec<PathBuf> = points.filter(|point| point.starts_with(folder)).collect();
+    below.reverse();
+    below
 }

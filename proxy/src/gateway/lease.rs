@@ -62,6 +62,11 @@ impl Dispatcher {
         self.enter(request, Event::RequestArrived { request, deadline, replayable })
     }
 
+    /// An earlier process has used incarnations up to `last`.
+    pub fn skip_incarnations(&self, last: u32) {
+        self.inner.lock().pool.skip_incarnations(last);
+    }
+
     /// Something happened that no request waits for.
     pub fn tell(&self, event: Event) {
         let mut inner = self.inner.lock();

@@ -289,6 +289,13 @@ fn wire(
 async fn adopt(wires: &[Wires], backend: &Arc<dyn Backend>) -> Result<(), UpError> {
     let found =
         backend.list().await.map_err(|error| UpError::Backend(StartError::EngineDown(error.to_string())))?;
+    for found in &found {
+        if let Some((control, _)) =
+            wires.iter().find(|(control, _)| control.service().name == found.key.service)
+        {
+            control.service().dispatcher.skip_incarnations(found.key.incarnation);
+        }
+    }
     let (current, stale): (Vec<Found>, Vec<Found>) =
         found.into_iter().partition(|found| home(wires, found).is_some() && found.address.is_some());
     for found in current {
