@@ -64,21 +64,21 @@ async fn faults(cluster: &Cluster, duration: Duration) -> usize {
     while next < all {
         tokio::time::sleep_until(next).await;
         if let Some(victim) = cluster.admin().ready("calc").await.into_iter().next() {
-            cluster.kill_instance(&victim);
+            cluster.kill_instance(&victim).await;
             kills += 1;
         }
         next += KILL_EVERY;
     }
     tokio::time::sleep_until(all).await;
     for victim in cluster.admin().instances("calc").await {
-        cluster.kill_instance(&victim);
+        cluster.kill_instance(&victim).await;
         kills += 1;
     }
     tokio::time::sleep_until(pause).await;
     if let Some(victim) = cluster.admin().ready("calc").await.into_iter().next() {
-        cluster.freeze_instance(&victim);
+        cluster.freeze_instance(&victim).await;
         tokio::time::sleep(PAUSE).await;
-        cluster.thaw_instance(&victim);
+        cluster.thaw_instance(&victim).await;
     }
     kills
 }

@@ -27,8 +27,9 @@ pub async fn heavy(limit: Duration, test: impl Future<Output = ()>) {
 
 async fn run(places: u32, limit: Duration, test: impl Future<Output = ()>) {
     let _turn = TURN.acquire_many(places).await.expect("it is never closed");
-    // Boxed: a test's future is large.
-    let ended = tokio::time::timeout(limit, Box::pin(test)).await;
+    // Boxed: a test's future is large. Dropped after the assertion, so that its clusters show their logs.
+    let mut test = Box::pin(test);
+    let ended = tokio::time::timeout(limit, &mut test).await;
     assert!(ended.is_ok(), "the test is not over after {limit:?}");
 }
 
