@@ -97,6 +97,8 @@ pub(crate) struct Serving {
     pub(crate) ready_since: Time,
     /// The requests that it holds, in the order of their dispatch.
     pub(crate) held: List,
+    /// When it showed life last: the beginning of a probe that it passed, or the end of an answer.
+    pub(crate) alive_at: Time,
     /// When it gave up a request last.
     pub(crate) worked_until: Time,
     /// The turn of its last dispatch.
@@ -157,6 +159,7 @@ impl Instance {
             address,
             ready_since: now,
             held: List::default(),
+            alive_at: now,
             worked_until: Time::ZERO,
             turn: 0,
             paused_until: None,

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::event::{InstanceId, RequestId};
 use crate::time::Time;
@@ -38,6 +39,8 @@ pub(crate) struct Request {
     pub(crate) attempts: u32,
     /// Losses after which an instance may have seen it.
     pub(crate) sent_losses: u32,
+    /// It goes only to an instance that has shown life since then.
+    pub(crate) trust_from: Time,
     /// Where and how it was lost. Empty (and without memory of its own) for most.
     pub(crate) losses: Vec<(InstanceId, Arc<str>)>,
     /// Where it is now.
@@ -95,6 +98,7 @@ impl Request {
             replayable,
             attempts: 0,
             sent_losses: 0,
+            trust_from: Time::ZERO,
             losses: Vec::new(),
             place: Place::Waiting(Wait { ticket: 0, until: deadline, line: Line::Fresh }),
             links: Links::default(),
@@ -107,13 +111,26 @@ impl Request {
     }
 
     /// Notes a loss. Losses before anything was sent are noted once an instance, so that the note stays short.
-    pub(crate) fn note_loss(&mut self, instance: InstanceId, how: Arc<str>, sent: bool) {
+    ///
+    /// Instances often die together (an operator's `kill`, a host short of memory), and for a moment the others still
+    /// accept connections: without a pause, one request could be lost on all of them and look as if it were the cause.
+    pub(crate) fn note_loss(&mut self, instance: InstanceId, how: Arc<str>, sent: bool, now: Time) {
         if sent {
+            self.trust_from = now + replay_pause(self.sent_losses);
             self.sent_losses += 1;
         } else if self.outlived(instance) {
             return;
         }
         self.losses.push((instance, how));
+    }
+}
+
+/// How long after a loss an instance must show life to get the request: at once after the first loss, then 250 ms,
+/// doubled each time up to 4 s.
+fn replay_pause(earlier_losses: u32) -> Duration {
+    match earlier_losses {
+        0 => Duration::ZERO,
+        many => Duration::from_millis(250 << (many - 1).min(4)),
     }
 }
 

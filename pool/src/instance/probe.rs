@@ -85,6 +85,17 @@ impl Probe {
         self.phase = Phase::Due { at, hurried: owed };
     }
 
+    /// The next one is due by then, if none is under way. Says whether that brought it forward.
+    pub(crate) fn due_by(&mut self, by: Time) -> bool {
+        match &mut self.phase {
+            Phase::Due { at, .. } if by < *at => {
+                *at = by;
+                true
+            }
+            Phase::Due { .. } | Phase::UnderWay { .. } => false,
+        }
+    }
+
     /// A mishap (a request was lost): a probe that begins after it must tell, at once or when the present one has
     /// ended. Losses that follow while that probe is under way are taken for the same mishap.
     pub(crate) fn hurry(&mut self, now: Time) {

@@ -9,6 +9,8 @@ use super::Pool;
 /// Replays that cannot be placed are passed over, so many at the most, so that a look costs the same however many
 /// there are.
 const PASSED_OVER: usize = 64;
+/// So many instances are asked for a sign of life on behalf of one replay.
+const PROBED_AT_ONCE: usize = 4;
 
 impl Pool {
     /// Sends waiting requests to free slots until one of both runs out.
@@ -36,7 +38,7 @@ impl Pool {
             if self.expire_if_due(key, now) {
                 continue;
             }
-            match self.choose(key) {
+            match self.choose(key, now) {
                 Some(slot) => {
                     self.leave_queue(key, now);
                     self.send(key, slot, now);
@@ -46,15 +48,29 @@ impl Pool {
         }
     }
 
-    /// The free instance for a request: the best one that it was not lost on. It returns to one that it was lost on
-    /// only when there is no other that serves, is suspect or is starting.
-    fn choose(&self, key: Key) -> Option<u32> {
+    /// The free instance for a request: the best one that it was not lost on and that has shown life since. It returns
+    /// to one that it was lost on only when there is no other that serves, is suspect or is starting.
+    ///
+    /// When all that hinders is that no free instance has shown life yet, the best ones are probed.
+    fn choose(&mut self, key: Key, now: Time) -> Option<u32> {
+        let return_allowed = !self.others_may_serve(key);
         let request = &self.requests[key];
-        let other = self.balance.slots().find(|slot| !request.outlived(self.instances[slot].id));
-        if other.is_some() || self.others_may_serve(key) {
-            return other;
+        let mut silent = [None; PROBED_AT_ONCE];
+        for slot in self.balance.slots() {
+            let instance = &self.instances[&slot];
+            if request.outlived(instance.id) && !return_allowed {
+                continue;
+            }
+            if instance.serving().is_some_and(|serving| serving.alive_at >= request.trust_from) {
+                return Some(slot);
+            }
+            if let Some(vacant) = silent.iter_mut().find(|vacant| vacant.is_none()) {
+                *vacant = Some(slot);
+            }
         }
-        self.balance.first()
+        let by = request.trust_from.max(now);
+        silent.into_iter().flatten().for_each(|slot| self.probe_by(slot, by, now));
+        None
     }
 
     fn others_may_serve(&self, key: Key) -> bool {

@@ -41,6 +41,14 @@ impl Pool {
         self.touch(slot);
     }
 
+    /// A sign of life is wanted: probes an instance by then, unless a probe is under way.
+    pub(super) fn probe_by(&mut self, slot: u32, by: Time, now: Time) {
+        let probe = self.instances.get_mut(&slot).and_then(Instance::probe_mut);
+        if probe.is_some_and(|(_, probe)| probe.due_by(by)) {
+            self.begin_probe(slot, now);
+        }
+    }
+
     /// A timer of an instance that is probed: a probe is due, or lost.
     pub(super) fn look(&mut self, slot: u32, now: Time) {
         let Some(instance) = self.instances.get_mut(&slot) else { return };
@@ -112,6 +120,7 @@ impl Pool {
         let outdated = instance.outdated;
         let Some(serving) = instance.serving_mut() else { return };
         serving.probe.failures = 0;
+        serving.alive_at = serving.alive_at.max(ended.since);
         serving.probe.next(if ended.stale { now } else { now + interval });
         if let Some(first) = serving.held.first().map(|key| &self.requests[key])
             && let Place::Held { since, .. } = first.place

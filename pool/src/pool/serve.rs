@@ -163,6 +163,7 @@ impl Pool {
         serving.worked_until = now;
         if *outcome == Outcome::Answered {
             serving.losses = 0;
+            serving.alive_at = now;
             serving.teach(request, since, outdated, &mut self.habit, now);
         }
         let free = instance.free(self.config.concurrency);
@@ -182,7 +183,7 @@ impl Pool {
     /// 3. Otherwise back to the head, its age kept, for a full wait. (While draining too: it was accepted.)
     fn lost(&mut self, key: Key, instance: InstanceId, how: Arc<str>, sent: bool, now: Time) {
         let request = &mut self.requests[key];
-        request.note_loss(instance, how, sent);
+        request.note_loss(instance, how, sent, now);
         let barred = sent && !request.replayable;
         if barred || (sent && request.sent_losses >= self.config.replay_attempts) {
             let attempts = std::mem::take(&mut request.losses);

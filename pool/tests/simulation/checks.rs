@@ -75,11 +75,14 @@ impl Model {
         ensure!(self.has_slot(on), "{on} holds as many as it may and gets {id:?}");
         let avoidable = request.lost_on.contains(&on) && self.other_can_be_had(request, after);
         ensure!(!avoidable, "{id:?} is sent to {on} again, though another can be had");
+        let alive = instance.alive_at >= request.trust_from;
+        ensure!(alive, "{id:?} is sent to {on}, which has shown no sign of life since its last loss");
         self.check_order(id.0, request, after)?;
         for view in &after.instances {
             let other = view.instance;
             let better = self.surely_free(other, after) && self.flying(other) < self.flying(on);
-            ensure!(!better || request.lost_on.contains(&other), "{other} is less busy than {on}");
+            let barred = request.lost_on.contains(&other) || !self.shows_life(other, request);
+            ensure!(!better || barred, "{other} is less busy than {on}");
         }
         Ok(())
     }
@@ -239,6 +242,11 @@ impl Model {
         for (id, request) in self.waiting() {
             let Place::Waiting { until, .. } = request.place else { continue };
             ensure!(next <= until, "the next timeout comes after the wait of {id} is over");
+            let asks = next <= request.trust_from.max(self.now) || self.replays() >= PASSED_OVER;
+            ensure!(
+                asks || !self.waits_for_life(request, after),
+                "{id} waits for life that nobody looks for"
+            );
         }
         let (probe, delay) = self.longest;
         for view in &after.instances {
@@ -281,8 +289,24 @@ impl Model {
         let other = self.other_can_be_had(request, after);
         after.instances.iter().any(|view| {
             let barred = request.lost_on.contains(&view.instance) && other;
-            !barred && self.surely_free(view.instance, after)
+            !barred && self.shows_life(view.instance, request) && self.surely_free(view.instance, after)
         })
+    }
+
+    /// Whether an instance has shown life since this request was lost.
+    fn shows_life(&self, id: InstanceId, request: &Request) -> bool {
+        self.instances.get(&id).is_some_and(|it| it.alive_at >= request.trust_from)
+    }
+
+    /// Whether nothing but a sign of life of a free instance is missing, and none is being probed.
+    fn waits_for_life(&self, request: &Request, after: &Snapshot) -> bool {
+        let other = self.other_can_be_had(request, after);
+        let mut free = after.instances.iter().map(|view| view.instance).filter(|id| {
+            let barred = request.lost_on.contains(id) && other;
+            !barred && !self.shows_life(*id, request) && self.surely_free(*id, after)
+        });
+        let some = free.clone().next().is_some();
+        some && !free.any(|id| self.instances.get(&id).is_some_and(|it| it.probe.is_some()))
     }
 
     fn replays(&self) -> usize {

@@ -28,6 +28,8 @@ pub(crate) struct Request {
     pub(crate) replayable: bool,
     pub(crate) attempts: u32,
     pub(crate) sent_losses: u32,
+    /// It may only go where life was shown since.
+    pub(crate) trust_from: Time,
     pub(crate) lost_on: Vec<InstanceId>,
     pub(crate) place: Place,
 }
@@ -60,6 +62,8 @@ pub(crate) struct Instance {
     pub(crate) losses: u32,
     pub(crate) paused_until: Time,
     pub(crate) worked_until: Time,
+    /// The last sign of life.
+    pub(crate) alive_at: Time,
     /// When its drain must end.
     pub(crate) drained_by: Option<Time>,
 }
@@ -185,10 +189,19 @@ impl Model {
         let place = Place::Waiting { replay: false, until };
         let (order, arrived) = (self.rank, self.now);
         let lost_on = Vec::new();
-        self.requests.insert(
-            id.0,
-            Request { order, arrived, deadline, replayable, attempts: 0, sent_losses: 0, lost_on, place },
-        );
+        let (attempts, sent_losses, trust_from) = (0, 0, Time::ZERO);
+        let request = Request {
+            order,
+            arrived,
+            deadline,
+            replayable,
+            attempts,
+            sent_losses,
+            trust_from,
+            lost_on,
+            place,
+        };
+        self.requests.insert(id.0, request);
     }
 
     fn finished(&mut self, id: RequestId, outcome: &Outcome) {
@@ -202,7 +215,10 @@ impl Model {
         instance.worked_until = self.now;
         match outcome {
             Outcome::Answered => {
-                instance.losses = if serving { 0 } else { instance.losses };
+                if serving {
+                    instance.losses = 0;
+                    instance.alive_at = self.now;
+                }
                 self.requests.remove(&id.0);
             }
             Outcome::Abandoned { broken } => {
@@ -212,7 +228,11 @@ impl Model {
                 self.requests.remove(&id.0);
             }
             Outcome::Lost { sent, .. } => {
-                request.sent_losses += u32::from(*sent);
+                if *sent {
+                    let pause = [0, 250, 500, 1_000, 2_000, 4_000][request.sent_losses.min(5) as usize];
+                    request.trust_from = self.now + Duration::from_millis(pause);
+                    request.sent_losses += 1;
+                }
                 request.lost_on.push(on);
                 request.place = again;
                 if *sent && (!request.replayable || request.sent_losses >= self.config.replay_attempts) {
@@ -246,6 +266,7 @@ impl Model {
         match health {
             Health::Ready => {
                 instance.ready = true;
+                instance.alive_at = instance.alive_at.max(if serves { since } else { self.now });
                 instance.failed_probes = 0;
                 instance.suspect = instance.suspect.filter(|(suspect, _)| *suspect > rank);
             }

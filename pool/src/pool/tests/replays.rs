@@ -122,6 +122,8 @@ fn three_losses_in_a_row_with_passed_probes_between_mean_a_hung_instance() {
     for _ in 0..2 {
         story.finish(1, lost(true));
         story.probed(id, Health::Ready);
+        story.pass(ms(250));
+        story.probed(id, Health::Ready);
     }
     let asked = story.finish(1, lost(true));
     assert_eq!(asked, [Action::Stop { instance: id, grace: Duration::ZERO }]);
@@ -170,4 +172,42 @@ fn a_broken_stream_ends_its_request_and_puts_its_instance_under_suspicion() {
     assert_eq!(asked, [Action::Probe { instance: story.id(0), address: address() }]);
     assert_eq!(story.state(0), StateView::Suspect);
     assert_eq!(story.pool.table_sizes().0, 0);
+}
+
+#[test]
+fn a_lost_request_goes_only_where_life_was_shown_since() {
+    let mut story = Story::ready(3, PoolConfig::default());
+    let (second, third) = (story.id(1), story.id(2));
+    story.arrive(1);
+    story.pass(ms(1));
+    let asked = story.finish(1, lost(true));
+    assert_eq!(dispatched(&asked), []);
+    let probe = |instance| Action::Probe { instance, address: address() };
+    assert!(asked.contains(&probe(second)) && asked.contains(&probe(third)), "{asked:?}");
+    assert_eq!(dispatched(&story.probed(second, Health::NotReady)), []);
+    assert_eq!(dispatched(&story.probed(third, Health::Ready)), [(1, 2)]);
+}
+
+#[test]
+fn an_answer_is_a_sign_of_life_too() {
+    let mut story = Story::ready(2, PoolConfig::default());
+    (1..=2).for_each(|n| drop(story.arrive(n)));
+    story.pass(ms(1));
+    assert_eq!(dispatched(&story.finish(1, lost(true))), []);
+    assert_eq!(dispatched(&story.finish(2, Outcome::Answered)), [(1, 1)]);
+}
+
+#[test]
+fn a_request_lost_twice_waits_until_those_that_die_together_are_dead() {
+    let mut story = Story::ready(3, PoolConfig::default());
+    (1..=2).for_each(|n| drop(story.arrive(n)));
+    story.pass(ms(1));
+    story.finish(1, lost(true));
+    assert_eq!(dispatched(&story.finish(2, Outcome::Answered)), [(1, 1)]);
+    story.finish(1, lost(true));
+    story.probed(story.id(2), Health::Ready);
+    assert_eq!(story.pass(ms(240)), []);
+    let asked = story.pass(ms(10));
+    assert!(asked.contains(&Action::Probe { instance: story.id(2), address: address() }), "{asked:?}");
+    assert_eq!(dispatched(&story.probed(story.id(2), Health::Ready)), [(1, 2)]);
 }
