@@ -193,6 +193,11 @@ pub trait Backend: Send + Sync + 'static {
     /// Starts an instance and tells where it will listen. Does not wait until it is ready. Its death is told by `watch`.
     async fn start(&self, key: &Key, spec: &Spec) -> Result<SocketAddr, StartError>;
 
+    /// Another way to an instance whose address refuses connections, if there is one: see the backend.
+    async fn detour(&self, _key: &Key) -> Option<SocketAddr> {
+        None
+    }
+
     /// Asks the instance to end, kills it after `grace` (at once if zero), and removes what is left of it.
     /// An instance that is gone already is no error.
     async fn stop(&self, key: &Key, grace: Duration) -> Result<(), BackendError>;

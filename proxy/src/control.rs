@@ -34,6 +34,16 @@ pub enum Runner {
     Addresses(Vec<SocketAddr>),
 }
 
+impl Runner {
+    /// Who starts and stops instances, if anybody.
+    pub const fn backend(&self) -> Option<&Arc<dyn Backend>> {
+        match self {
+            Self::Managed { backend, .. } => Some(backend),
+            Self::Addresses(_) => None,
+        }
+    }
+}
+
 /// One service's control loop.
 pub struct Control {
     service: Arc<Service>,
@@ -67,10 +77,7 @@ impl Control {
 
     /// What runs its instances, and the name there of one of them.
     pub fn managed(&self, instance: InstanceId) -> Option<(&Arc<dyn Backend>, Key)> {
-        match &self.runner {
-            Runner::Managed { backend, .. } => Some((backend, self.key(instance))),
-            Runner::Addresses(_) => None,
-        }
+        Some((self.runner.backend()?, self.key(instance)))
     }
 
     /// An instance that an earlier process has left running.
@@ -112,7 +119,7 @@ impl Control {
     }
 
     fn key(&self, instance: InstanceId) -> Key {
-        Key { service: self.service.name.clone(), slot: instance.slot, incarnation: instance.incarnation }
+        self.dispatcher().connector().key(instance)
     }
 
     fn perform(self: &Arc<Self>, action: Action) {
@@ -180,7 +187,13 @@ impl Control {
                 return Health::NotReady;
             }
         }
-        let seen = probe::http_or_tcp(&self.service.name, address, &health.check, health.timeout).await;
+        let seen = probe::http_or_tcp(
+            self.dispatcher().connector(),
+            (instance, address),
+            &health.check,
+            health.timeout,
+        )
+        .await;
         let suspicious = seen == Health::Silent || health.check == Check::Tcp;
         match self.managed(instance) {
             // Only the backend can tell a frozen server from a busy one; and a frozen one still accepts connections.

@@ -1,7 +1,6 @@
 //! One look at an instance: does it answer as configured?
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,29 +9,32 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use longshore_pool::Health;
+use longshore_pool::{Health, InstanceId};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::config::Check;
+use crate::connect::Connector;
 
 /// What of an answer's body is looked at.
 const BODY_LIMIT: usize = 64 * 1024;
 
-/// A connect to the address of a dead container may hang for ever.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-
 /// Asks once. `Silent` is a server that took the connection and said nothing within `limit`.
-pub async fn http_or_tcp(service: &Arc<str>, address: SocketAddr, check: &Check, limit: Duration) -> Health {
-    let stream = match timeout(CONNECT_TIMEOUT.min(limit), TcpStream::connect(address)).await {
+pub async fn http_or_tcp(
+    connector: &Connector,
+    (instance, address): (InstanceId, SocketAddr),
+    check: &Check,
+    limit: Duration,
+) -> Health {
+    let stream = match timeout(limit, connector.connect(instance, address)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(_)) => return Health::NotReady,
-        Err(_) => return Health::Silent,
+        Ok(Err(error)) if error.kind() != std::io::ErrorKind::TimedOut => return Health::NotReady,
+        Ok(Err(_)) | Err(_) => return Health::Silent,
     };
     match check {
         Check::Http { path, status, body } => {
             let asked = async {
-                let response = get(stream, service, path).await?;
+                let response = get(stream, connector.service(), path).await?;
                 let as_wanted = match status {
                     Some(status) => response.status().as_u16() == *status,
                     None => response.status().as_u16() < 500,

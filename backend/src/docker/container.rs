@@ -112,36 +112,33 @@ fn bind(volume: &str) -> String {
     }
 }
 
-/// How containers are reached from here.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct View {
-    /// Where published ports are.
-    pub(super) published_at: IpAddr,
-    /// Whether a published container's own address is taken instead where this machine has a way to it.
-    pub(super) direct: bool,
-}
-
-/// Where a running container listens:
+/// Where a running container listens; `published_at` is where published ports are.
 ///
-/// 1. on the host's network: at its port there;
-/// 2. published: at its published port; if asked for direct ways and there is one, at its own address;
-/// 3. else at its own address.
-pub(super) fn address(inspected: &ContainerInspectResponse, view: View) -> Option<SocketAddr> {
-    let labels = inspected.config.as_ref()?.labels.as_ref()?;
-    let port: u16 = labels.get(labels::PORT)?.parse().ok()?;
+/// 1. On the host's network: at its port there.
+/// 2. Published: at its published port.
+/// 3. Else at its own address.
+pub(super) fn address(inspected: &ContainerInspectResponse, published_at: IpAddr) -> Option<SocketAddr> {
+    let port = port_inside(inspected)?;
     if is_on_host_network(inspected) {
-        return Some((view.published_at, port).into());
+        return Some((published_at, port).into());
     }
     let settings = inspected.network_settings.as_ref()?;
-    let own = own_endpoint(settings);
-    if !asks_for_publishing(inspected, port) {
-        return own.map(|(ip, _)| (ip, port).into());
+    if asks_for_publishing(inspected, port) {
+        return Some((published_at, published_port(settings, port)?).into());
     }
-    let published = published_port(settings, port)?;
-    match own {
-        Some((ip, Some(gateway))) if view.direct && is_ours(gateway) => Some((ip, port).into()),
-        Some(_) | None => Some((view.published_at, published).into()),
-    }
+    own_endpoint(settings).map(|(ip, _)| (ip, port).into())
+}
+
+/// The own address of a published container, where this machine has a way to it.
+pub(super) fn own_address(inspected: &ContainerInspectResponse) -> Option<SocketAddr> {
+    let port = port_inside(inspected)?;
+    let (ip, gateway) = own_endpoint(inspected.network_settings.as_ref()?)?;
+    let reachable = asks_for_publishing(inspected, port) && gateway.is_some_and(is_ours);
+    reachable.then_some((ip, port).into())
+}
+
+fn port_inside(inspected: &ContainerInspectResponse) -> Option<u16> {
+    inspected.config.as_ref()?.labels.as_ref()?.get(labels::PORT)?.parse().ok()
 }
 
 /// Whether an address is one of this machine's. A container network whose gateway is ours has a route here; on Docker

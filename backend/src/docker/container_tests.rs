@@ -6,8 +6,6 @@ use super::*;
 use crate::digest::tests::plain;
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const PUBLISHED: View = View { published_at: HERE, direct: false };
-const DIRECT: View = View { published_at: HERE, direct: true };
 
 fn configured(spec: &Spec) -> ContainerCreateBody {
     let key = Key { service: "calc".into(), slot: 0, incarnation: 1 };
@@ -113,23 +111,21 @@ fn published_behind(gateway: &str) -> ContainerInspectResponse {
 
 #[test]
 fn an_address_is_the_published_port_if_there_is_one() {
-    let seen = address(&published_behind("127.0.0.1"), PUBLISHED);
+    let seen = address(&published_behind("127.0.0.1"), HERE);
     assert_eq!(seen, Some("127.0.0.1:49153".parse().unwrap()));
 }
 
 #[test]
-fn a_direct_way_is_taken_where_this_machine_has_one() {
+fn a_containers_own_address_is_a_way_where_this_machine_has_its_network() {
     // Any address of this machine serves as the gateway; 192.0.2.1 is nobody's.
-    let ours = address(&published_behind("127.0.0.1"), DIRECT);
-    assert_eq!(ours, Some("172.17.0.2:8080".parse().unwrap()));
-    let foreign = address(&published_behind("192.0.2.1"), DIRECT);
-    assert_eq!(foreign, Some("127.0.0.1:49153".parse().unwrap()));
+    assert_eq!(own_address(&published_behind("127.0.0.1")), Some("172.17.0.2:8080".parse().unwrap()));
+    assert_eq!(own_address(&published_behind("192.0.2.1")), None);
 }
 
 #[test]
 fn a_container_that_has_lost_its_published_port_has_no_address() {
     let settings = NetworkSettings { networks: Some(bridge("", "")), ..NetworkSettings::default() };
-    assert_eq!(address(&inspected(on_host(&plain()), settings), DIRECT), None);
+    assert_eq!(address(&inspected(on_host(&plain()), settings), HERE), None);
 }
 
 #[test]
@@ -138,9 +134,9 @@ fn an_address_is_else_the_containers_own_or_the_hosts() {
     spec.address = Reach::Container;
     let settings =
         NetworkSettings { networks: Some(bridge("172.17.0.2", "172.17.0.1")), ..NetworkSettings::default() };
-    let seen = address(&inspected(on_host(&spec), settings.clone()), PUBLISHED);
+    let seen = address(&inspected(on_host(&spec), settings.clone()), HERE);
     assert_eq!(seen, Some("172.17.0.2:8080".parse().unwrap()));
     spec.address = Reach::Host;
-    let seen = address(&inspected(on_host(&spec), settings), PUBLISHED);
+    let seen = address(&inspected(on_host(&spec), settings), HERE);
     assert_eq!(seen, Some("127.0.0.1:8080".parse().unwrap()));
 }

@@ -13,10 +13,10 @@
 //! The engine may hang, die and come back at any time while the containers go on serving. So no call waits for it
 //! without a limit, and no silence of the engine is taken for an instance's death.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -46,6 +46,9 @@ mod watch;
 
 /// Starts under way at once. More only wait for each other inside the engine, where their time limits run.
 const STARTS: usize = 8;
+
+/// An engine that does not answer for so long is taken to be away by someone who cannot get through to an instance.
+const DETOUR_PING: Duration = Duration::from_millis(250);
 
 /// One Docker engine, seen as a place to run the instances of one cluster.
 pub struct DockerBackend {
@@ -84,14 +87,13 @@ struct Shared {
     cluster: String,
     /// Where published ports are.
     address: IpAddr,
-    /// Whether containers are reached without the engine's help where that is possible.
-    direct: AtomicBool,
     /// Whether the engine has an init program, until a start shows that it does not.
     init: AtomicBool,
     starts: Semaphore,
     images: images::Images,
     /// Instances that have been seen to run, so that one that is gone without an event is missed.
-    known: Mutex<BTreeSet<Key>>,
+    /// With it, the container's own address where there is a way to it.
+    known: Mutex<BTreeMap<Key, Option<SocketAddr>>>,
     /// Instances whose start still looks at them: one that ends meanwhile is removed a little later.
     starting: Held,
     /// Instances that `stop` works on; it removes them itself.
@@ -113,7 +115,6 @@ impl DockerBackend {
             docker,
             cluster: cluster.to_owned(),
             address,
-            direct: AtomicBool::new(false),
             init: AtomicBool::new(true),
             starts: Semaphore::new(STARTS),
             images: images::Images::default(),
@@ -124,17 +125,6 @@ impl DockerBackend {
             watchers: Watchers::default(),
         };
         Ok(Self { shared: Arc::new(shared), supervisor: Mutex::default() })
-    }
-
-    /// From now on the address of a published instance is its container's own where this machine has the gateway of
-    /// its network, and the published port elsewhere (Docker Desktop, remote engines).
-    ///
-    /// A published port on 127.0.0.1 is served by a process of the engine that dies with it; the container's own
-    /// address goes on answering while the engine is away, and saves the way through that process.
-    #[must_use]
-    pub fn prefer_direct(self) -> Self {
-        self.shared.direct.store(true, Ordering::Relaxed);
-        self
     }
 }
 
@@ -150,10 +140,6 @@ impl Shared {
     fn name(&self, key: &Key) -> String {
         labels::container_name(&self.cluster, key)
     }
-
-    fn view(&self) -> container::View {
-        container::View { published_at: self.address, direct: self.direct.load(Ordering::Relaxed) }
-    }
 }
 
 #[async_trait]
@@ -168,6 +154,15 @@ impl Backend for DockerBackend {
 
     async fn start(&self, key: &Key, spec: &Spec) -> Result<SocketAddr, StartError> {
         start::start(&self.shared, key, spec).await
+    }
+
+    /// A published port is often served by a process of the engine, which dies with it, while the container goes on.
+    /// So while the engine does not answer, the container's own address is the way, where this machine has one. (Only
+    /// then: an engine that answers may have given that address to another container.)
+    async fn detour(&self, key: &Key) -> Option<SocketAddr> {
+        let own = self.shared.known.lock().get(key).copied().flatten()?;
+        let answers = call::within(DETOUR_PING, self.shared.docker.ping()).await.is_ok();
+        (!answers).then_some(own)
     }
 
     async fn stop(&self, key: &Key, grace: Duration) -> Result<(), BackendError> {

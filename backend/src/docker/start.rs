@@ -48,8 +48,8 @@ async fn run(shared: &Arc<Shared>, key: &Key, spec: &Spec) -> Result<SocketAddr,
     let _held = shared.starting.hold(key);
     create(shared, key, spec, &name).await.map_err(Failure::Other)?;
     // Before it runs, so that no death is too early to be missed.
-    shared.known.lock().insert(key.clone());
-    let result = launch(shared, spec, &name).await;
+    shared.known.lock().insert(key.clone(), None);
+    let result = launch(shared, key, spec, &name).await;
     if result.is_err() {
         shared.known.lock().remove(key);
         stop::discard(shared.clone(), name);
@@ -108,7 +108,7 @@ async fn make_room(shared: &Shared, name: &str) -> Result<(), StartError> {
     stop::remove(shared, name).await.map_err(|error| StartError::Failed(error.to_string()))
 }
 
-async fn launch(shared: &Arc<Shared>, spec: &Spec, name: &str) -> Result<SocketAddr, Failure> {
+async fn launch(shared: &Arc<Shared>, key: &Key, spec: &Spec, name: &str) -> Result<SocketAddr, Failure> {
     let docker = &shared.docker;
     patiently(docker, docker.start_container(name, None::<StartContainerOptions>)).await.map_err(
         |error| {
@@ -121,7 +121,11 @@ async fn launch(shared: &Arc<Shared>, spec: &Spec, name: &str) -> Result<SocketA
     let inspected = within(LIST, docker.inspect_container(name, None))
         .await
         .map_err(|error| Failure::Other(start_error(&spec.image, &error)))?;
-    match container::address(&inspected, shared.view()) {
+    // Unless it has ended already.
+    if let Some(known) = shared.known.lock().get_mut(key) {
+        *known = container::own_address(&inspected);
+    }
+    match container::address(&inspected, shared.address) {
         Some(address) => Ok(address),
         None => Err(Failure::Other(no_address(shared, spec, name, &inspected).await)),
     }

@@ -105,7 +105,7 @@ fn heard(shared: &Arc<Shared>, oomed: &mut BTreeSet<String>, event: &EventMessag
             report(shared, News { key, id: Some(id.clone()), code, oom: oomed.remove(id) });
         }
         // After a `die` it is not known any more, and this is no news.
-        Some("destroy") if shared.known.lock().remove(&key) => {
+        Some("destroy") if shared.known.lock().remove(&key).is_some() => {
             report(shared, News { key, id: Some(id.clone()), code: None, oom: oomed.remove(id) });
         }
         // An engine that does not filter by event (podman's) sends others.
@@ -125,13 +125,13 @@ enum Seen {
 /// Lists, tells who has ended unheard, and removes what is still to be removed.
 async fn reconcile(shared: &Arc<Shared>) -> Result<(), BackendError> {
     // Taken before the listing: whoever becomes known while it is under way may be missing in it.
-    let known = shared.known.lock().clone();
+    let known: BTreeSet<Key> = shared.known.lock().keys().cloned().collect();
     let listed = summaries(shared).await?;
     let seen =
         listed.iter().filter_map(|summary| Some((labels::key(summary.labels.as_ref()?)?, state(summary))));
     for news in missed(&known, &seen.collect()) {
         // An event may have told it while the listing was under way.
-        if shared.known.lock().remove(&news.key) {
+        if shared.known.lock().remove(&news.key).is_some() {
             report(shared, news);
         }
     }
@@ -199,8 +199,8 @@ async fn look(shared: &Shared, summary: ContainerSummary) -> Result<Option<Found
     if !running {
         return Ok(Some(found));
     }
-    shared.known.lock().insert(found.key.clone());
-    Ok(Some(Found { address: container::address(&inspected, shared.view()), ..found }))
+    shared.known.lock().insert(found.key.clone(), container::own_address(&inspected));
+    Ok(Some(Found { address: container::address(&inspected, shared.address), ..found }))
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! The routes of the admin API, and how a pool's snapshot becomes its JSON.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -283,7 +282,7 @@ fn service_view(control: &Control) -> ServiceView {
         queue: QueueView {
             depth: snapshot.waiting,
             limit: config.queue.limit,
-            bytes: service.kept.load(Ordering::Relaxed),
+            bytes: service.space.kept(),
             oldest_wait_s: snapshot.oldest_wait.as_secs_f64(),
         },
         in_flight: snapshot.in_flight,

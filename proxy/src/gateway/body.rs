@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -10,7 +9,8 @@ use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::spool::{Spool, SpoolError, SpoolLimits, SpoolReader};
+use super::space::{Room, Space};
+use super::spool::{Spool, SpoolError, SpoolReader};
 use super::stream::{StreamError, Streaming};
 
 /// A request's body, ready to be sent as often as need be.
@@ -26,14 +26,8 @@ pub enum RequestBody {
 /// A complete body in memory, counted among what the service keeps.
 pub struct Chunks {
     list: Vec<Bytes>,
-    length: u64,
-    total: Arc<AtomicU64>,
-}
-
-impl Drop for Chunks {
-    fn drop(&mut self) {
-        self.total.fetch_sub(self.length, Ordering::Relaxed);
-    }
+    /// Held as long as the pieces are.
+    _room: Room,
 }
 
 impl RequestBody {
@@ -41,28 +35,25 @@ impl RequestBody {
     /// already, and a slow sender holds no slot meanwhile. Others are read while the request waits.
     pub async fn take(
         mut source: Incoming,
-        limits: &SpoolLimits,
-        total: &Arc<AtomicU64>,
+        space: &Arc<Space>,
         version: Version,
     ) -> Result<Self, SpoolError> {
         if source.is_end_stream() {
             return Ok(Self::Empty);
         }
         let Some(length) = source.size_hint().exact() else {
-            return Ok(Self::Spooled(Spool::new(source, limits.clone(), total.clone())));
+            return Ok(Self::Spooled(Spool::new(source, space)));
         };
-        if length > limits.max_body {
-            return Err(SpoolError::TooLarge(limits.max_body));
+        if length > space.max_body {
+            return Err(SpoolError::TooLarge(space.max_body));
         }
+        let mut room = Room::none(space.clone());
         // A body of known length has no trailers in HTTP/1.1; in HTTP/2 it may, and they are kept with the rest.
-        if length > limits.memory || version == Version::HTTP_2 {
-            return Ok(Self::Spooled(Spool::new(source, limits.clone(), total.clone())));
+        if version == Version::HTTP_2 || !room.grow_in_memory(length) {
+            return Ok(Self::Spooled(Spool::new(source, space)));
         }
-        if total.fetch_add(length, Ordering::Relaxed) + length > limits.max_total {
-            total.fetch_sub(length, Ordering::Relaxed);
-            return Err(SpoolError::QueueFull(limits.max_total));
-        }
-        let mut chunks = Chunks { list: Vec::with_capacity(4), length, total: total.clone() };
+        room.grow(length)?;
+        let mut chunks = Chunks { list: Vec::with_capacity(4), _room: room };
         while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut source).poll_frame(cx)).await {
             let frame = frame.map_err(|error| SpoolError::Client(Arc::new(error)))?;
             if let Ok(data) = frame.into_data() {

@@ -1,7 +1,7 @@
 //! The connections to one instance: opened when none is idle, kept for the next request, all cut when it dies.
 
 use std::net::SocketAddr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
@@ -9,14 +9,11 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use longshore_pool::InstanceId;
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::body::AttemptBody;
-
-/// A dead container's address may swallow a connect for ever; a live one on this machine answers in microseconds.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+use crate::connect::Connector;
 
 /// A connection that was just used and is not ready yet is about to be; one whose server still reads is not.
 const READY_TIMEOUT: Duration = Duration::from_millis(20);
@@ -29,6 +26,7 @@ pub struct Link {
     instance: InstanceId,
     name: HeaderValue,
     address: SocketAddr,
+    connector: Arc<Connector>,
     fate: OnceLock<String>,
     pool: Mutex<Connections>,
 }
@@ -50,10 +48,10 @@ pub struct Connection {
 
 impl Link {
     /// Nothing is opened yet.
-    pub fn new(service: &str, instance: InstanceId, address: SocketAddr) -> Self {
-        let name = HeaderValue::try_from(format!("{service}-{instance}"))
+    pub fn new(connector: Arc<Connector>, instance: InstanceId, address: SocketAddr) -> Self {
+        let name = HeaderValue::try_from(connector.key(instance).to_string())
             .unwrap_or_else(|_| HeaderValue::from_static("unnamed"));
-        Self { instance, name, address, fate: OnceLock::new(), pool: Mutex::default() }
+        Self { instance, name, address, connector, fate: OnceLock::new(), pool: Mutex::default() }
     }
 
     /// Its name, as in the `Longshore-Instance` header.
@@ -96,11 +94,7 @@ impl Link {
 
     /// Opens a connection.
     pub async fn open(&self) -> std::io::Result<Connection> {
-        let stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect(self.address)).await {
-            Ok(stream) => stream?,
-            Err(_) => return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "connect timed out")),
-        };
-        stream.set_nodelay(true)?;
+        let stream = self.connector.connect(self.instance, self.address).await?;
         let (sender, connection) =
             http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
         let task = tokio::spawn(async move {

@@ -160,7 +160,7 @@ impl Exchange {
     }
 
     async fn take_body(&self, body: Incoming) -> Result<RequestBody, SpoolError> {
-        RequestBody::take(body, &self.service.limits, &self.service.kept, self.parts.version).await
+        RequestBody::take(body, &self.service.space, self.parts.version).await
     }
 
     /// Waits for a slot, and reads the body meanwhile: so a departing client is seen.

@@ -14,11 +14,12 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::connections::Link;
 use crate::clock::Clock;
+use crate::connect::Connector;
 use crate::problem;
 
 /// Owns one pool and what hangs on it: who waits, and the connections to each instance.
 pub struct Dispatcher {
-    service: Arc<str>,
+    connector: Arc<Connector>,
     clock: Clock,
     inner: Mutex<Inner>,
     actions: mpsc::UnboundedSender<Action>,
@@ -49,11 +50,15 @@ pub enum Entry {
 }
 
 impl Dispatcher {
-    /// Takes the pool of `service`, and gives what the control loop performs.
-    pub fn new(service: Arc<str>, clock: Clock, pool: Pool) -> (Arc<Self>, mpsc::UnboundedReceiver<Action>) {
+    /// Takes the pool of a service, and gives what the control loop performs.
+    pub fn new(
+        connector: Arc<Connector>,
+        clock: Clock,
+        pool: Pool,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Action>) {
         let (actions, performed) = mpsc::unbounded_channel();
         let inner = Inner { pool, waiting: HashMap::new(), links: HashMap::new(), armed: Time::MAX };
-        let dispatcher = Self { service, clock, inner: Mutex::new(inner), actions, rearm: Notify::new() };
+        let dispatcher = Self { connector, clock, inner: Mutex::new(inner), actions, rearm: Notify::new() };
         (Arc::new(dispatcher), performed)
     }
 
@@ -114,6 +119,11 @@ impl Dispatcher {
         self.rearm.notified().await;
     }
 
+    /// Connects to the pool's instances.
+    pub const fn connector(&self) -> &Arc<Connector> {
+        &self.connector
+    }
+
     /// The pool at this instant.
     pub fn snapshot(&self) -> Snapshot {
         let now = self.clock.now();
@@ -155,7 +165,7 @@ impl Dispatcher {
         while let Some(action) = inner.pool.poll_action() {
             match action {
                 Action::Dispatch { request, instance, address, attempt } => {
-                    let link = link(&mut inner.links, &self.service, instance, address);
+                    let link = link(&mut inner.links, &self.connector, instance, address);
                     let verdict = Verdict::Granted { link, attempt };
                     if mine == Some(request) {
                         own = Some(verdict);
@@ -191,11 +201,11 @@ impl Dispatcher {
 
 fn link(
     links: &mut HashMap<InstanceId, Arc<Link>>,
-    service: &str,
+    connector: &Arc<Connector>,
     instance: InstanceId,
     address: SocketAddr,
 ) -> Arc<Link> {
-    links.entry(instance).or_insert_with(|| Arc::new(Link::new(service, instance, address))).clone()
+    links.entry(instance).or_insert_with(|| Arc::new(Link::new(connector.clone(), instance, address))).clone()
 }
 
 fn deliver(

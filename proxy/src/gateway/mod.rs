@@ -7,7 +7,7 @@
 //! | `exchange` | one request, from its head to its answer |
 //! | `route` | which service it is for |
 //! | `lease` | the service's pool, and the slot that a request holds |
-//! | `spool`, `body` | its body, which can be sent again |
+//! | `space`, `spool`, `body` | its body, which can be sent again |
 //! | `attempt`, `connections` | sending it to an instance |
 //! | `stream` | an answer that is passed on as it comes |
 //! | `headers` | fields on their way through |
@@ -24,6 +24,7 @@ pub mod listen;
 pub mod route;
 mod serve;
 pub mod service;
+pub mod space;
 mod spool;
 mod stream;
 mod watched;

@@ -1,13 +1,12 @@
 //! One service as the gateway sees it: its settings, its pool, its metrics. Shared by every request to it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use longshore_pool::StateView;
 
 use super::lease::Dispatcher;
-use super::spool::SpoolLimits;
+use super::space::{BodyMemory, Space};
 use crate::clock::Clock;
 use crate::config;
 use crate::metrics::{PoolGauges, ServiceMetrics};
@@ -24,10 +23,8 @@ pub struct Service {
     pub metrics: Arc<ServiceMetrics>,
     /// The time.
     pub clock: Clock,
-    /// What bodies may take.
-    pub limits: SpoolLimits,
-    /// Bytes of bodies kept now.
-    pub kept: Arc<AtomicU64>,
+    /// Where its bodies are kept.
+    pub space: Arc<Space>,
 }
 
 impl Service {
@@ -38,13 +35,15 @@ impl Service {
         dispatcher: Arc<Dispatcher>,
         metrics: Arc<ServiceMetrics>,
         clock: Clock,
-        directory: PathBuf,
+        memory: BodyMemory,
     ) -> Arc<Self> {
-        let limits = SpoolLimits {
-            memory: proxy.memory_per_body,
+        let space = Space {
+            memory_per_body: proxy.memory_per_body,
             max_body: proxy.max_body,
             max_total: config.queue.max_bytes,
-            directory,
+            directory: std::env::temp_dir(),
+            memory,
+            kept: AtomicU64::new(0),
         };
         Arc::new(Self {
             name: config.name.clone(),
@@ -52,8 +51,7 @@ impl Service {
             dispatcher,
             metrics,
             clock,
-            limits,
-            kept: Arc::default(),
+            space: Arc::new(space),
         })
     }
 
@@ -70,7 +68,7 @@ impl Service {
             |state| snapshot.instances.iter().filter(|instance| instance.state == state).count() as i64;
         PoolGauges {
             waiting: snapshot.waiting,
-            queue_bytes: self.kept.load(Ordering::Relaxed),
+            queue_bytes: self.space.kept(),
             in_flight: snapshot.in_flight,
             instances: StateView::ALL.into_iter().map(|state| (state.name(), count(state))).collect(),
             wanted: snapshot.wanted,

@@ -9,7 +9,6 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -18,21 +17,10 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 
+use super::space::{Room, Space};
+
 /// What is read from the temporary file at once.
 const FILE_CHUNK: usize = 64 * 1024;
-
-/// How much of a body is kept, and where.
-#[derive(Clone, Debug)]
-pub struct SpoolLimits {
-    /// Bytes kept in memory; more goes to a file.
-    pub memory: u64,
-    /// Bytes of one body at the most.
-    pub max_body: u64,
-    /// Bytes of all waiting bodies of the service at the most.
-    pub max_total: u64,
-    /// Where the temporary files are.
-    pub directory: PathBuf,
-}
 
 /// Why a body could not be taken.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -56,8 +44,7 @@ pub enum SpoolError {
 
 /// A body on its way from the client, kept for replay.
 pub struct Spool {
-    limits: SpoolLimits,
-    total: Arc<AtomicU64>,
+    space: Arc<Space>,
     length: Option<u64>,
     state: Mutex<State>,
 }
@@ -65,8 +52,7 @@ pub struct Spool {
 struct State {
     source: Incoming,
     kept: Kept,
-    /// Bytes counted in `total`.
-    counted: u64,
+    room: Room,
     /// Bytes read from the source so far.
     read: u64,
     complete: bool,
@@ -84,13 +70,13 @@ enum Kept {
 }
 
 impl Spool {
-    /// Begins to read `source`. `total` counts what all spools of the service keep.
-    pub fn new(source: Incoming, limits: SpoolLimits, total: Arc<AtomicU64>) -> Arc<Self> {
+    /// Begins to read `source`, which is kept in `space`.
+    pub fn new(source: Incoming, space: &Arc<Space>) -> Arc<Self> {
         let length = source.size_hint().exact();
         let state = State {
             source,
             kept: Kept::Memory(Vec::new()),
-            counted: 0,
+            room: Room::none(space.clone()),
             read: 0,
             complete: false,
             trailers: None,
@@ -98,7 +84,7 @@ impl Spool {
             released: false,
             reader: 0,
         };
-        Arc::new(Self { limits, total, length, state: Mutex::new(state) })
+        Arc::new(Self { space: space.clone(), length, state: Mutex::new(state) })
     }
 
     /// Reads all of it. Cancel-safe: what was read is kept.
@@ -166,20 +152,18 @@ impl Spool {
     fn keep(&self, state: &mut State, data: Bytes) -> Result<Bytes, SpoolError> {
         let (at, size) = (state.read, data.len() as u64);
         state.read += size;
-        if state.read > self.limits.max_body {
-            return Err(SpoolError::TooLarge(self.limits.max_body));
+        if state.read > self.space.max_body {
+            return Err(SpoolError::TooLarge(self.space.max_body));
         }
         if state.released {
             return Ok(data);
         }
-        state.counted += size;
-        if self.total.fetch_add(size, Ordering::Relaxed) + size > self.limits.max_total {
-            return Err(SpoolError::QueueFull(self.limits.max_total));
-        }
-        if state.read > self.limits.memory
-            && let Kept::Memory(memory) = &state.kept
+        state.room.grow(size)?;
+        if let Kept::Memory(memory) = &state.kept
+            && !state.room.grow_in_memory(size)
         {
             state.kept = Kept::File(self.spill(memory).map_err(|error| self.storage(error))?);
+            state.room.leave_memory();
         }
         match &mut state.kept {
             Kept::Memory(memory) => memory.extend_from_slice(&data),
@@ -189,13 +173,13 @@ impl Spool {
     }
 
     fn spill(&self, memory: &[u8]) -> std::io::Result<File> {
-        let file = tempfile::tempfile_in(&self.limits.directory)?;
+        let file = tempfile::tempfile_in(&self.space.directory)?;
         file.write_all_at(memory, 0)?;
         Ok(file)
     }
 
     fn storage(&self, error: std::io::Error) -> SpoolError {
-        SpoolError::Storage(self.limits.directory.clone(), Arc::new(error))
+        SpoolError::Storage(self.space.directory.clone(), Arc::new(error))
     }
 
     /// What was kept from `at` on, up to one chunk. Only called with `at` below what was read and kept.
@@ -213,16 +197,12 @@ impl Spool {
             }
         }
     }
-
-    fn forget(&self, state: &mut State) {
-        self.total.fetch_sub(std::mem::take(&mut state.counted), Ordering::Relaxed);
-        state.kept = Kept::Memory(Vec::new());
-    }
 }
 
-impl Drop for Spool {
-    fn drop(&mut self) {
-        self.total.fetch_sub(self.state.get_mut().counted, Ordering::Relaxed);
+impl State {
+    fn forget(&mut self) {
+        self.kept = Kept::Memory(Vec::new());
+        self.room.clear();
     }
 }
 
@@ -248,8 +228,8 @@ impl SpoolReader {
                 self.at += data.len() as u64;
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
-            if state.released && state.counted > 0 {
-                self.spool.forget(&mut state);
+            if state.released && !state.room.is_empty() {
+                state.forget();
             }
             if state.complete {
                 // Trailers stay for a later attempt; this one has them once, by moving past the end.

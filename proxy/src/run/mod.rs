@@ -16,12 +16,14 @@ use crate::admin::Admin;
 use crate::cli::up::UpOptions;
 use crate::clock::Clock;
 use crate::config::{self, Config, Source};
+use crate::connect::Connector;
 use crate::control::{Control, Runner};
 use crate::gateway::Gateway;
 use crate::gateway::lease::Dispatcher;
 use crate::gateway::listen::{BindError, Bound, Listening};
 use crate::gateway::route::Routes;
 use crate::gateway::service::Service;
+use crate::gateway::space::BodyMemory;
 use crate::metrics::Metrics;
 use progress::Console;
 
@@ -187,8 +189,9 @@ impl Cluster {
     async fn assemble(config: &Config, backend: Arc<dyn Backend>) -> Result<Self, UpError> {
         let clock = Clock::start();
         let metrics = Metrics::new().map_err(|error| UpError::Own(error.to_string()))?;
-        let wires: Vec<Wires> =
-            config.services.iter().map(|service| wire(service, config, &backend, &metrics, clock)).collect();
+        let memory = BodyMemory::default();
+        let wire = |service| wire(service, config, &backend, &metrics, clock, memory.clone());
+        let wires: Vec<Wires> = config.services.iter().map(wire).collect();
         // The watch begins before the list is read, so that no death falls between them.
         let mut exits = backend.watch();
         adopt(&wires, &backend).await?;
@@ -263,24 +266,26 @@ fn wire(
     backend: &Arc<dyn Backend>,
     metrics: &Metrics,
     clock: Clock,
+    memory: BodyMemory,
 ) -> Wires {
     let seed = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |elapsed| u64::try_from(elapsed.as_nanos() & u128::from(u64::MAX)).unwrap_or(0));
     let policy = Box::new(longshore_pool::Fixed(service.size.size));
     let pool = Pool::new(Arc::new(service.pool_config()), policy, seed, clock.now());
-    let (dispatcher, actions) = Dispatcher::new(service.name.clone(), clock, pool);
     let runner = match &service.source {
         Source::Image { spec } => Runner::Managed { backend: backend.clone(), spec: Arc::new(spec.clone()) },
         Source::Addresses(addresses) => Runner::Addresses(addresses.clone()),
     };
+    let connector = Connector::new(service.name.clone(), runner.backend().cloned());
+    let (dispatcher, actions) = Dispatcher::new(connector, clock, pool);
     let service = Service::new(
         service.clone(),
         &config.proxy,
         dispatcher,
         metrics.service(&service.name),
         clock,
-        std::env::temp_dir(),
+        memory,
     );
     (Control::new(service, runner), actions)
 }
