@@ -135,7 +135,7 @@ impl Exchange {
 
     async fn run(&mut self, body: Incoming, active: Active) -> Result<Response<ResponseBody>, Problem> {
         let until = self.service.clock.instant(self.deadline);
-        let body = match tokio::time::timeout_at(until, self.take_body(body)).await {
+        let mut body = match tokio::time::timeout_at(until, self.take_body(body)).await {
             Ok(body) => body.map_err(|error| self.body_problem(&error))?,
             Err(_) => {
                 return Err(Problem::RequestTimeout("the body did not arrive within the timeout".to_owned()));
@@ -144,6 +144,9 @@ impl Exchange {
         let mut since = self.service.clock.now();
         let mut entry = self.service.dispatcher.arrive(self.request, self.deadline, self.replayable());
         loop {
+            if let Entry::Waiting(_) = entry {
+                body.compact();
+            }
             let lease = self.granted(entry, &body).await?;
             let dispatched = self.service.clock.now();
             let wait = dispatched.since(since);

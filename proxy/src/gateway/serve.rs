@@ -21,7 +21,7 @@ use crate::gateway::watched::Watched;
 pub const MAX_HEADER_BYTES: usize = 64 * 1024;
 
 /// hyper's buffers, each way: large enough for the header section, small enough for ten thousand connections.
-const MAX_BUFFER_BYTES: usize = 128 * 1024;
+const MAX_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Header fields of one request at the most.
 const MAX_HEADERS: usize = 200;
