@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use longshore_pool::Time;
+use nix::time::{ClockId, clock_gettime};
 
 /// Turns the monotonic clock into [`Time`]. Cheap to copy; all copies agree.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +20,12 @@ impl Clock {
     /// The time now.
     pub fn now(&self) -> Time {
         Time::from_nanos(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// A time that is some milliseconds old and costs next to nothing, for patience that is counted in seconds. Not to
+    /// be compared with [`Clock::now`].
+    pub fn coarse() -> Duration {
+        clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::ZERO, Duration::from)
     }
 
     /// The instant that `time` stands for, for tokio's timers.

@@ -97,6 +97,11 @@ impl RequestBody {
         }
     }
 
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty)
+    }
+
     /// Whether every byte has come from the client.
     pub fn is_complete(&self) -> bool {
         match self {

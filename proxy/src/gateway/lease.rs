@@ -32,10 +32,12 @@ struct Inner {
     links: HashMap<InstanceId, Arc<Link>>,
     /// When the control loop will next look at the pool's timers.
     armed: Time,
+    /// The latest time that the pool was told. Requests tell their own, read before they had the lock.
+    latest: Time,
 }
 
 enum Verdict {
-    Granted { link: Arc<Link>, attempt: u32 },
+    Granted { link: Arc<Link>, attempt: u32, at: Time },
     Refused(RejectReason),
 }
 
@@ -57,14 +59,26 @@ impl Dispatcher {
         pool: Pool,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Action>) {
         let (actions, performed) = mpsc::unbounded_channel();
-        let inner = Inner { pool, waiting: HashMap::new(), links: HashMap::new(), armed: Time::MAX };
+        let inner = Inner {
+            pool,
+            waiting: HashMap::new(),
+            links: HashMap::new(),
+            armed: Time::MAX,
+            latest: Time::ZERO,
+        };
         let dispatcher = Self { connector, clock, inner: Mutex::new(inner), actions, rearm: Notify::new() };
         (Arc::new(dispatcher), performed)
     }
 
     /// A request enters the pool.
-    pub fn arrive(self: &Arc<Self>, request: RequestId, deadline: Time, replayable: bool) -> Entry {
-        self.enter(request, Event::RequestArrived { request, deadline, replayable })
+    pub fn arrive(
+        self: &Arc<Self>,
+        request: RequestId,
+        deadline: Time,
+        replayable: bool,
+        now: Time,
+    ) -> Entry {
+        self.enter(request, Event::RequestArrived { request, deadline, replayable }, now)
     }
 
     /// An earlier process has used incarnations up to `last`.
@@ -74,6 +88,10 @@ impl Dispatcher {
 
     /// Something happened that no request waits for.
     pub fn tell(&self, event: Event) {
+        self.tell_at(event, self.clock.now());
+    }
+
+    fn tell_at(&self, event: Event, now: Time) {
         let mut inner = self.inner.lock();
         if let Event::InstanceExited { instance, cause } = &event
             && let Some(link) = inner.links.get(instance)
@@ -94,7 +112,7 @@ impl Dispatcher {
             | Event::ConfigChanged { .. }
             | Event::Drain => None,
         };
-        self.apply(&mut inner, event, None);
+        self.apply(&mut inner, event, None, now);
         if let Some(link) = gone.and_then(|instance| inner.links.remove(&instance)) {
             link.close();
         }
@@ -104,8 +122,9 @@ impl Dispatcher {
     pub fn handle_timeout(&self) {
         let now = self.clock.now();
         let mut inner = self.inner.lock();
+        let now = inner.at_least(now);
         inner.pool.handle_timeout(now);
-        self.pump(&mut inner, None);
+        self.pump(&mut inner, None, now);
         inner.armed = inner.pool.poll_timeout().unwrap_or(Time::MAX);
     }
 
@@ -127,13 +146,17 @@ impl Dispatcher {
     /// The pool at this instant.
     pub fn snapshot(&self) -> Snapshot {
         let now = self.clock.now();
-        self.inner.lock().pool.snapshot(now)
+        let mut inner = self.inner.lock();
+        let now = inner.at_least(now);
+        inner.pool.snapshot(now)
     }
 
-    fn enter(self: &Arc<Self>, request: RequestId, event: Event) -> Entry {
+    fn enter(self: &Arc<Self>, request: RequestId, event: Event, now: Time) -> Entry {
         let mut inner = self.inner.lock();
-        match self.apply(&mut inner, event, Some(request)) {
-            Some(Verdict::Granted { link, attempt }) => Entry::Granted(self.lease(request, link, attempt)),
+        match self.apply(&mut inner, event, Some(request), now) {
+            Some(Verdict::Granted { link, attempt, at }) => {
+                Entry::Granted(self.lease(request, link, attempt, at))
+            }
             Some(Verdict::Refused(reason)) => Entry::Refused(reason),
             None => {
                 let (sender, receiver) = oneshot::channel();
@@ -143,13 +166,14 @@ impl Dispatcher {
         }
     }
 
-    fn lease(self: &Arc<Self>, request: RequestId, link: Arc<Link>, attempt: u32) -> Lease {
-        Lease { dispatcher: self.clone(), request, link, attempt, open: true }
+    fn lease(self: &Arc<Self>, request: RequestId, link: Arc<Link>, attempt: u32, at: Time) -> Lease {
+        Lease { dispatcher: self.clone(), request, link, attempt, at, open: true }
     }
 
-    fn apply(&self, inner: &mut Inner, event: Event, mine: Option<RequestId>) -> Option<Verdict> {
-        inner.pool.handle_event(event, self.clock.now());
-        let verdict = self.pump(inner, mine);
+    fn apply(&self, inner: &mut Inner, event: Event, mine: Option<RequestId>, now: Time) -> Option<Verdict> {
+        let now = inner.at_least(now);
+        inner.pool.handle_event(event, now);
+        let verdict = self.pump(inner, mine, now);
         if let Some(next) = inner.pool.poll_timeout()
             && next < inner.armed
         {
@@ -160,20 +184,18 @@ impl Dispatcher {
     }
 
     /// Hands out what the pool has decided, and returns what concerns `mine`.
-    fn pump(&self, inner: &mut Inner, mine: Option<RequestId>) -> Option<Verdict> {
+    fn pump(&self, inner: &mut Inner, mine: Option<RequestId>, now: Time) -> Option<Verdict> {
         let mut own = None;
         while let Some(action) = inner.pool.poll_action() {
             match action {
                 Action::Dispatch { request, instance, address, attempt } => {
                     let link = link(&mut inner.links, &self.connector, instance, address);
-                    let verdict = Verdict::Granted { link, attempt };
+                    let verdict = Verdict::Granted { link, attempt, at: now };
                     if mine == Some(request) {
                         own = Some(verdict);
                     } else if !deliver(&mut inner.waiting, request, verdict) {
                         let outcome = Outcome::Abandoned { broken: false };
-                        inner
-                            .pool
-                            .handle_event(Event::RequestFinished { request, outcome }, self.clock.now());
+                        inner.pool.handle_event(Event::RequestFinished { request, outcome }, now);
                     }
                 }
                 Action::Reject { request, reason } => {
@@ -196,6 +218,14 @@ impl Dispatcher {
             }
         }
         own
+    }
+}
+
+impl Inner {
+    /// Time does not run backwards, whoever got the lock first.
+    fn at_least(&mut self, now: Time) -> Time {
+        self.latest = self.latest.max(now);
+        self.latest
     }
 }
 
@@ -227,7 +257,9 @@ impl Waiter {
     /// Resolves when the pool has decided. Cancel-safe.
     pub async fn decided(&mut self) -> Result<Lease, RejectReason> {
         match (&mut self.receiver).await {
-            Ok(Verdict::Granted { link, attempt }) => Ok(self.dispatcher.lease(self.request, link, attempt)),
+            Ok(Verdict::Granted { link, attempt, at }) => {
+                Ok(self.dispatcher.lease(self.request, link, attempt, at))
+            }
             Ok(Verdict::Refused(reason)) => Err(reason),
             // The sender lives in the dispatcher that this waiter holds, until it is used.
             Err(_) => Err(RejectReason::ShuttingDown),
@@ -240,8 +272,8 @@ impl Drop for Waiter {
         let waited = self.dispatcher.inner.lock().waiting.remove(&self.request).is_some();
         if waited {
             self.dispatcher.tell(Event::RequestCancelled { request: self.request });
-        } else if let Ok(Verdict::Granted { link, attempt }) = self.receiver.try_recv() {
-            drop(self.dispatcher.lease(self.request, link, attempt));
+        } else if let Ok(Verdict::Granted { link, attempt, at }) = self.receiver.try_recv() {
+            drop(self.dispatcher.lease(self.request, link, attempt, at));
         }
     }
 }
@@ -252,6 +284,7 @@ pub struct Lease {
     request: RequestId,
     link: Arc<Link>,
     attempt: u32,
+    at: Time,
     open: bool,
 }
 
@@ -266,27 +299,32 @@ impl Lease {
         self.attempt
     }
 
-    /// The request is over.
-    pub fn finish(mut self, outcome: Outcome) {
-        self.end(outcome);
+    /// When the request was dispatched.
+    pub const fn dispatched(&self) -> Time {
+        self.at
+    }
+
+    /// The request is over, by `now`.
+    pub fn finish(mut self, outcome: Outcome, now: Time) {
+        self.end(outcome, now);
     }
 
     /// The attempt is over and the request is not: it enters the pool again, at the head.
-    pub fn retry(mut self, outcome: Outcome) -> Entry {
+    pub fn retry(mut self, outcome: Outcome, now: Time) -> Entry {
         self.open = false;
         let request = self.request;
-        self.dispatcher.enter(request, Event::RequestFinished { request, outcome })
+        self.dispatcher.enter(request, Event::RequestFinished { request, outcome }, now)
     }
 
-    fn end(&mut self, outcome: Outcome) {
+    fn end(&mut self, outcome: Outcome, now: Time) {
         if std::mem::replace(&mut self.open, false) {
-            self.dispatcher.tell(Event::RequestFinished { request: self.request, outcome });
+            self.dispatcher.tell_at(Event::RequestFinished { request: self.request, outcome }, now);
         }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.end(Outcome::Abandoned { broken: false });
+        self.end(Outcome::Abandoned { broken: false }, self.dispatcher.clock.now());
     }
 }
