@@ -12,6 +12,7 @@ mod framing;
 mod hangs;
 mod mistakes;
 mod queue;
+mod readme;
 mod replay;
 mod resize;
 mod rolling;

@@ -10,6 +10,7 @@
 //! | `client` | requests and answers |
 //! | `raw` | bytes on a socket, where framing matters |
 //! | `digest` | `Content-Digest` |
+//! | `document` | the commands in a Markdown file |
 //! | `load` | requests at a rate, each answer verified |
 //! | `server` | servers inside a test, for `addresses` |
 //! | `docker` | the Docker command line; a second engine that may be killed |
@@ -22,6 +23,7 @@ pub mod cluster;
 pub mod command;
 pub mod digest;
 pub mod docker;
+pub mod document;
 mod engine;
 pub mod load;
 mod log;
@@ -33,7 +35,7 @@ mod setup;
 pub mod turn;
 
 pub use client::{Client, Reply};
-pub use cluster::Cluster;
+pub use cluster::{Cluster, binary};
 pub use engine::Engine;
 pub use setup::{Backend, Setup, model, repository};
 
