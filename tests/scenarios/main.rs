@@ -5,6 +5,7 @@ mod adoption;
 mod causes;
 mod clients;
 mod commands;
+mod dashboards;
 mod engine;
 mod faults;
 mod first;

@@ -6,6 +6,7 @@
 //! | `log` | what it writes, and that no ERROR in it goes unnoticed |
 //! | `admin` | its admin API, seen from outside |
 //! | `metrics` | its metrics, read |
+//! | `prometheus` | a real Prometheus that scrapes one |
 //! | `command` | the other commands, run to their end |
 //! | `client` | requests and answers |
 //! | `raw` | bytes on a socket, where framing matters |
@@ -29,6 +30,7 @@ pub mod load;
 mod log;
 pub mod metrics;
 pub mod process;
+pub mod prometheus;
 pub mod raw;
 pub mod server;
 mod setup;
