@@ -19,3 +19,4 @@ mod resize;
 mod rolling;
 mod shutdown;
 mod streams;
+mod terminal;

@@ -8,6 +8,7 @@
 //! | `metrics` | its metrics, read |
 //! | `prometheus` | a real Prometheus that scrapes one |
 //! | `command` | the other commands, run to their end |
+//! | `screen` | a terminal, and what a person sees on it |
 //! | `client` | requests and answers |
 //! | `raw` | bytes on a socket, where framing matters |
 //! | `digest` | `Content-Digest` |
@@ -32,6 +33,7 @@ pub mod metrics;
 pub mod process;
 pub mod prometheus;
 pub mod raw;
+pub mod screen;
 pub mod server;
 mod setup;
 pub mod turn;
