@@ -103,25 +103,26 @@ impl Shown {
 
 /// The log is written above the bars.
 impl Write for &Console {
-    /// Takes all of it. `MultiProgress::suspend` would panic where the terminal is gone.
+    /// Takes all of it, and never fails: a terminal or a reader that has gone is nobody to tell, and what serves goes on.
+    /// (`MultiProgress::suspend` panics then, and so does a subscriber whose writer fails.)
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         let shown = self.shown.lock();
         if shown.is_empty() || self.bars.is_hidden() {
-            io::stderr().write_all(text)?;
+            let _ = io::stderr().write_all(text);
             return Ok(text.len());
         }
-        // A terminal that cannot be cleared cannot be written to either, which is told next.
         let _ = self.bars.clear();
-        let written = io::stderr().write_all(text);
+        let _ = io::stderr().write_all(text);
         // One of them draws all.
         if let Some(shown) = shown.values().next() {
             shown.bar.tick();
         }
-        written.map(|()| text.len())
+        Ok(text.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        let _ = io::stderr().flush();
+        Ok(())
     }
 }
 
