@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::CliError;
 use crate::config::{BackendKind, Config};
+use crate::console::Console;
 
 /// What is to be served, and how.
 #[derive(Debug)]
@@ -57,8 +58,9 @@ pub(super) struct UpArgs {
     keep: bool,
 }
 
-pub(super) async fn up(args: UpArgs) -> Result<(), CliError> {
+pub(super) async fn up(args: UpArgs, console: Console) -> Result<(), CliError> {
     let config = Config::load(&args.config)?;
     let backend = args.backend.map(BackendKind::from);
-    Ok(crate::run::up(UpOptions { config, backend, build: args.build, keep: args.keep }).await?)
+    let options = UpOptions { config, backend, build: args.build, keep: args.keep };
+    Ok(crate::run::up(options, console).await?)
 }
