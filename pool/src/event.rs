@@ -165,6 +165,8 @@ pub enum DeathCause {
     },
     /// The backend does not know it any more.
     Vanished,
+    /// Its main process is gone. Why is told by a second [`Event::InstanceExited`].
+    Unexplained,
     /// It could not be started.
     StartFailed {
         /// What the backend said.

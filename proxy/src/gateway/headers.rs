@@ -142,7 +142,11 @@ pub struct Told<'a> {
 /// Adds Longshore's own fields to an answer.
 pub fn tell(headers: &mut HeaderMap, told: &Told<'_>) {
     headers.insert(LONGSHORE_INSTANCE, told.instance.clone());
-    headers.insert(LONGSHORE_ATTEMPTS, HeaderValue::from(told.attempts));
+    let attempts = match told.attempts {
+        1 => HeaderValue::from_static("1"),
+        more => HeaderValue::from(more),
+    };
+    headers.insert(LONGSHORE_ATTEMPTS, attempts);
     // Appended: an instance may well have timings of its own to tell.
     headers.append(SERVER_TIMING, timing(told.queue, told.instance_time));
     headers.insert(X_REQUEST_ID, told.request_id.clone());

@@ -4,11 +4,13 @@
 //! sections; instance news comes from `control.rs`. Whatever the pool decides about a waiting request completes that
 //! request's [`Waiter`]; the rest goes to the control loop.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use longshore_pool::{Action, Event, InstanceId, Outcome, Pool, RejectReason, RequestId, Snapshot, Time};
+use longshore_pool::{
+    Action, DeathCause, Event, InstanceId, Outcome, Pool, RejectReason, RequestId, Snapshot, Time,
+};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -16,6 +18,9 @@ use super::connections::Link;
 use crate::clock::Clock;
 use crate::connect::Connector;
 use crate::problem;
+
+/// So many ends of instances are remembered.
+const FATES: usize = 64;
 
 /// Owns one pool and what hangs on it: who waits, and the connections to each instance.
 pub struct Dispatcher {
@@ -30,6 +35,8 @@ struct Inner {
     pool: Pool,
     waiting: HashMap<RequestId, oneshot::Sender<Verdict>>,
     links: HashMap<InstanceId, Arc<Link>>,
+    /// How instances ended lately, in words.
+    fates: VecDeque<(InstanceId, Arc<str>)>,
     /// When the control loop will next look at the pool's timers.
     armed: Time,
     /// The latest time that the pool was told. Requests tell their own, read before they had the lock.
@@ -63,6 +70,7 @@ impl Dispatcher {
             pool,
             waiting: HashMap::new(),
             links: HashMap::new(),
+            fates: VecDeque::new(),
             armed: Time::MAX,
             latest: Time::ZERO,
         };
@@ -94,9 +102,9 @@ impl Dispatcher {
     fn tell_at(&self, event: Event, now: Time) {
         let mut inner = self.inner.lock();
         if let Event::InstanceExited { instance, cause } = &event
-            && let Some(link) = inner.links.get(instance)
+            && *cause != DeathCause::Unexplained
         {
-            link.set_fate(problem::death(cause).lines().next().unwrap_or_default());
+            inner.note_fate(*instance, cause);
         }
         let gone = match &event {
             Event::InstanceExited { instance, .. } => Some(*instance),
@@ -198,7 +206,8 @@ impl Dispatcher {
                         inner.pool.handle_event(Event::RequestFinished { request, outcome }, now);
                     }
                 }
-                Action::Reject { request, reason } => {
+                Action::Reject { request, mut reason } => {
+                    inner.tell_fates(&mut reason);
                     let verdict = Verdict::Refused(reason);
                     if mine == Some(request) {
                         own = Some(verdict);
@@ -222,6 +231,27 @@ impl Dispatcher {
 }
 
 impl Inner {
+    fn note_fate(&mut self, instance: InstanceId, cause: &DeathCause) {
+        let fate = problem::death(cause).lines().next().unwrap_or_default().to_owned();
+        if let Some(link) = self.links.get(&instance) {
+            link.set_fate(&fate);
+        }
+        if self.fates.len() == FATES {
+            self.fates.pop_front();
+        }
+        self.fates.push_back((instance, fate.into()));
+    }
+
+    /// What the backend says of an instance's end is worth more than what a connection saw of it.
+    fn tell_fates(&self, reason: &mut RejectReason) {
+        let RejectReason::AttemptsExhausted { attempts } = reason else { return };
+        for (instance, how) in attempts {
+            if let Some((_, fate)) = self.fates.iter().find(|(known, _)| known == instance) {
+                *how = fate.clone();
+            }
+        }
+    }
+
     /// Time does not run backwards, whoever got the lock first.
     fn at_least(&mut self, now: Time) -> Time {
         self.latest = self.latest.max(now);
