@@ -85,7 +85,7 @@ impl Wire {
             sender,
             connection: Some(Box::pin(connection.with_upgrades())),
             relay: Relay::new(),
-            socket: socket,
+            socket,
         })
     }
 
