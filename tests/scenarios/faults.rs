@@ -23,13 +23,12 @@ async fn nothing_is_lost_while_instances_are_killed_and_paused(backend: Backend)
     let arguments = "calculator --exclusive --fault-latency 20ms";
     let keys = "size = 3\nconcurrency = 1\nhealth.path = \"/healthz\"";
     let cluster = Setup::new(backend).model("calc", arguments, keys).start().await;
-    // The whole of it under Docker for one payload; shorter for what differs in size or backend only.
-    let (long, short) = if backend == Backend::Docker { (30, 15) } else { (15, 12) };
+    let seconds = if backend == Backend::Docker { 30 } else { 12 };
     let mut replayed = 0;
-    for (name, payload, seconds) in [
-        ("GET", Payload::Get, short),
-        ("POST of 256 KiB", Payload::post(256 << 10), long),
-        ("POST of 5 MiB", Payload::post(5 << 20), short),
+    for (name, payload) in [
+        ("GET", Payload::Get),
+        ("POST of 256 KiB", Payload::post(256 << 10)),
+        ("POST of 5 MiB", Payload::post(5 << 20)),
     ] {
         cluster.admin().has("calc", 3).await;
         let duration = Duration::from_secs(from_environment("LONGSHORE_FAULT_SECONDS", seconds));

@@ -19,7 +19,7 @@ const LIMIT: usize = 10_000;
 const BATCH: usize = 200;
 
 async fn ten_thousand_requests_wait_for_an_instance_and_are_answered_in_order() {
-    let seconds = from_environment("LONGSHORE_START_SECONDS", 15);
+    let seconds = from_environment("LONGSHORE_START_SECONDS", 60);
     let arguments = format!("calculator --exclusive --fault-start-delay {seconds}s");
     let cluster = Setup::new(Backend::Process).model("calc", &arguments, "concurrency = 1").serve().await;
     let admin = cluster.admin();

@@ -41,6 +41,9 @@ pub struct Wire {
     socket: Arc<OwnedFd>,
 }
 
+/// No server closes a connection so soon after an answer on it.
+const SURELY_ALIVE: Duration = Duration::from_millis(10);
+
 /// Everything that is open to one instance.
 pub struct Link {
     instance: InstanceId,
@@ -90,21 +93,9 @@ impl Wire {
     }
 
     /// Polls something that comes over it, and moves meanwhile what can be moved in both directions.
-    pub fn poll<T>(
-        &mut self,
-        cx: &Context<'_>,
-        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
+    pub fn poll<T>(&mut self, cx: &Context<'_>, awaited: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
         let Self { connection, relay, .. } = self;
-        relay.poll(cx, |cx| {
-            // Its failure is also the failure of the request on it, which is where it is told.
-            if let Some(driven) = connection
-                && driven.as_mut().poll(cx).is_ready()
-            {
-                *connection = None;
-            }
-            poll(cx)
-        })
+        relay.poll(cx, awaited, |cx| drive(connection, cx))
     }
 
     /// Waits for something that comes over it.
@@ -118,8 +109,10 @@ impl Wire {
         &mut self,
         request: Request<AttemptBody>,
     ) -> Result<Response<Incoming>, TrySendError<Request<AttemptBody>>> {
-        let answer = self.sender.try_send_request(request);
-        self.driving(answer).await
+        let Self { sender, connection, relay, .. } = self;
+        // Sent when it is polled first, so that the connection's wake stays inside.
+        let mut answer = pin!(async { sender.try_send_request(request).await });
+        poll_fn(|cx| relay.poll(cx, |cx| answer.as_mut().poll(cx), |cx| drive(connection, cx))).await
     }
 
     /// As the carrier of an answer that has begun; `sent` says whether the request has been sent whole.
@@ -132,15 +125,27 @@ impl Wire {
     }
 
     /// Whether it can carry a request, now or very soon.
-    async fn is_alive(&mut self) -> bool {
+    async fn is_alive(&mut self, lay_idle_for: Duration) -> bool {
+        if lay_idle_for < SURELY_ALIVE && self.sender.is_ready() {
+            return true;
+        }
         let Self { sender, connection, relay, .. } = self;
         let ready = poll_fn(|cx| {
-            relay.poll(cx, |cx| {
-                let ended = connection.as_mut().is_none_or(|driven| driven.as_mut().poll(cx).is_ready());
-                if ended { Poll::Ready(false) } else { sender.poll_ready(cx).map(|ready| ready.is_ok()) }
-            })
+            // Driven first: what has come meanwhile may be its end.
+            drive(connection, cx);
+            relay.poll(cx, |cx| sender.poll_ready(cx).map(|ready| ready.is_ok()), |cx| drive(connection, cx))
         });
         timeout(READY_TIMEOUT, ready).await.unwrap_or(false)
+    }
+}
+
+/// Moves what can be moved in both directions.
+fn drive(connection: &mut Option<Driven>, cx: &mut Context<'_>) {
+    // Its failure is also the failure of the request on it, which is where it is told.
+    if let Some(driven) = connection
+        && driven.as_mut().poll(cx).is_ready()
+    {
+        *connection = None;
     }
 }
 
@@ -181,8 +186,9 @@ impl Link {
     pub async fn idle(&self, now: Time) -> Option<Connection> {
         loop {
             let (mut wire, since) = self.pool.lock().idle.pop()?;
-            if wire.is_alive().await {
-                return Some(Connection { wire, idle_for: Some(now.since(since)) });
+            let idle_for = now.since(since);
+            if wire.is_alive(idle_for).await {
+                return Some(Connection { wire, idle_for: Some(idle_for) });
             }
         }
     }
