@@ -15,6 +15,8 @@ pub struct PoolConfig {
     pub queue_limit: usize,
     /// Longest wait for a slot, each time the request waits for one.
     pub queue_timeout: Duration,
+    /// Who of those that wait is next. Replays go before them in every order.
+    pub order: QueueOrder,
     /// A request that was lost on so many instances is quarantined.
     pub replay_attempts: u32,
     /// First restart delay of an instance that fails before it was ready or soon after.
@@ -50,6 +52,7 @@ impl Default for PoolConfig {
             concurrency: 1,
             queue_limit: 10_000,
             queue_timeout: Duration::from_secs(300),
+            order: QueueOrder::Fifo,
             replay_attempts: 3,
             backoff_initial: Duration::from_millis(500),
             backoff_max: Duration::from_secs(30),
@@ -64,4 +67,21 @@ impl Default for PoolConfig {
             down_delay: Duration::from_secs(60),
         }
     }
+}
+
+/// In which order those that wait are served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QueueOrder {
+    /// First in, first out, exactly.
+    #[default]
+    Fifo,
+    /// Whoever waits has the same chance at each slot.
+    Random,
+    /// One of each flow (see [`Class`](crate::Class)) in turn; first in, first out within one.
+    Fair,
+    /// The highest priority first; waiting makes up for a lower one.
+    Priority {
+        /// So much waiting counts as one level.
+        ageing: Duration,
+    },
 }

@@ -73,11 +73,11 @@ impl Pool {
     pub fn new(config: Arc<PoolConfig>, policy: Box<dyn ScalingPolicy>, seed: u64, now: Time) -> Self {
         let policy = if config.managed { policy } else { Box::new(Fixed(config.max)) };
         Self {
+            queue: Queue::new(config.order),
             config,
             scaler: Scaler::new(policy, now),
             rng: fastrand::Rng::with_seed(seed),
             requests: Requests::default(),
-            queue: Queue::default(),
             departures: Rate::default(),
             instances: BTreeMap::new(),
             balance: Balance::default(),
@@ -104,8 +104,8 @@ impl Pool {
     /// change nothing.
     pub fn handle_event(&mut self, event: Event, now: Time) {
         match event {
-            Event::RequestArrived { request, deadline, replayable } => {
-                self.request_arrived(request, deadline, replayable, now);
+            Event::RequestArrived { request, deadline, replayable, class } => {
+                self.request_arrived(request, deadline, replayable, class, now);
             }
             Event::RequestCancelled { request } => self.request_cancelled(request),
             Event::RequestFinished { request, outcome } => self.request_finished(request, outcome, now),

@@ -30,6 +30,17 @@ pub struct Snapshot {
     pub last_decision: Option<Arc<str>>,
 }
 
+/// Where a waiting request stands, if nobody else comes or leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// How many are served before it; the mean where the order is random.
+    pub ahead: usize,
+    /// How many wait, it included.
+    pub waiting: usize,
+    /// How long it has yet to wait at the rate at which the queue drains; unknown while it does not drain.
+    pub wait: Option<Duration>,
+}
+
 /// One instance at one instant.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InstanceView {

@@ -22,7 +22,7 @@ impl Pool {
     pub(super) fn dispatch(&mut self, now: Time) {
         self.dispatch_replays(now);
         while let Some(slot) = self.balance.first() {
-            let Some(key) = self.queue.first_fresh() else { return };
+            let Some(key) = self.queue.next_fresh(&self.requests, &mut self.rng) else { return };
             if !self.expire_if_due(key, now) {
                 self.leave_queue(key, now);
                 self.send(key, slot, now);
@@ -61,20 +61,20 @@ impl Pool {
             if request.outlived(instance.id) && !return_allowed {
                 continue;
             }
-            if instance.serving().is_some_and(|serving| serving.alive_at >= request.trust_from) {
+            if instance.serving().is_some_and(|serving| serving.alive_at >= request.trust_from()) {
                 return Some(slot);
             }
             if let Some(vacant) = silent.iter_mut().find(|vacant| vacant.is_none()) {
                 *vacant = Some(slot);
             }
         }
-        let by = request.trust_from.max(now);
+        let by = request.trust_from().max(now);
         silent.into_iter().flatten().for_each(|slot| self.probe_by(slot, by, now));
         None
     }
 
     fn others_may_serve(&self, key: Key) -> bool {
-        let losses = &self.requests[key].losses;
+        let losses = self.requests[key].losses();
         let outlived = losses.iter().enumerate().filter(|(index, (id, _))| {
             let first = losses.iter().position(|(earlier, _)| earlier == id) == Some(*index);
             let present = self.instances.get(&id.slot).filter(|instance| instance.id == *id);
@@ -128,7 +128,7 @@ impl Pool {
 
     fn leave_queue(&mut self, key: Key, now: Time) {
         if let Place::Waiting(wait) = self.requests[key].place {
-            self.queue.leave(&mut self.requests, key, wait.line);
+            self.queue.serve(&mut self.requests, key, wait.line);
             self.departures.count(now);
         }
     }

@@ -158,8 +158,7 @@ impl Pool {
         if !self.habit.silence_is_failure() {
             return true;
         }
-        let held = std::iter::successors(serving.held.first(), |key| self.requests.after(*key));
-        held.into_iter().any(|key| !self.requests[key].losses.is_empty())
+        serving.held.keys(&self.requests).any(|key| !self.requests[key].losses().is_empty())
     }
 }
 

@@ -53,6 +53,7 @@ impl Pool {
     }
 
     pub(super) fn configure(&mut self, config: Arc<PoolConfig>, roll: bool, now: Time) {
+        self.queue.set_order(&mut self.requests, config.order);
         self.config = config;
         self.starts.forget();
         if roll {

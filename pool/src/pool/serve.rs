@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::{Action, InstanceId, Outcome, RejectReason, RequestId};
+use crate::event::{Action, Class, InstanceId, Outcome, RejectReason, RequestId};
 use crate::instance::State;
 use crate::requests::{Key, Line, Place, Request};
 use crate::time::Time;
@@ -26,7 +26,14 @@ impl Pool {
     /// 6. no slot is free and as many as allowed wait already, not counting replays: `QueueFull`.
     ///
     /// Otherwise it is admitted: dispatched at once if a slot is free, else put at the end of the queue.
-    pub(super) fn request_arrived(&mut self, id: RequestId, deadline: Time, replayable: bool, now: Time) {
+    pub(super) fn request_arrived(
+        &mut self,
+        id: RequestId,
+        deadline: Time,
+        replayable: bool,
+        class: Class,
+        now: Time,
+    ) {
         if self.requests.find(id).is_some() {
             return;
         }
@@ -35,7 +42,7 @@ impl Pool {
             return;
         }
         self.arrivals += 1;
-        let request = Request::new(id, deadline, replayable, self.arrivals, now);
+        let request = Request::new(id, deadline, replayable, class, self.arrivals, now);
         let Some(key) = self.requests.insert(request) else { return };
         match self.balance.first() {
             // A slot is free only when nobody waits for it: what waits here may not be placed on it.
@@ -185,8 +192,8 @@ impl Pool {
         let request = &mut self.requests[key];
         request.note_loss(instance, how, sent, now);
         let barred = sent && !request.replayable;
-        if barred || (sent && request.sent_losses >= self.config.replay_attempts) {
-            let attempts = std::mem::take(&mut request.losses);
+        if barred || (sent && request.sent_losses() >= self.config.replay_attempts) {
+            let attempts = request.take_losses();
             self.reject(key, RejectReason::AttemptsExhausted { attempts });
         } else {
             self.requeue(key, now);

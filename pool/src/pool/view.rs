@@ -1,9 +1,13 @@
 //! What others may read. Nothing here decides anything, except that a policy sees [`Pool::load`].
 
+use std::time::Duration;
+
 use crate::backoff;
+use crate::event::RequestId;
 use crate::instance::{Instance, State};
+use crate::requests::Place;
 use crate::scaling::{Decision, Load};
-use crate::snapshot::{InstanceView, Snapshot, StateView};
+use crate::snapshot::{InstanceView, Snapshot, Standing, StateView};
 use crate::time::Time;
 
 use super::Pool;
@@ -46,6 +50,20 @@ impl Pool {
         load
     }
 
+    /// Where a request stands in the queue; nothing when it does not wait.
+    ///
+    /// Exact while at most 1,024 of a line are before it, an estimate beyond, so that it costs at most 1,024 steps (10
+    /// times as many where the order is by priority) however many wait, and one for each replay.
+    pub fn standing(&self, request: RequestId, now: Time) -> Option<Standing> {
+        let key = self.requests.find(request)?;
+        let Place::Waiting(wait) = self.requests[key].place else { return None };
+        let ahead = self.queue.ahead(&self.requests, key, wait.line);
+        let rate = self.departures.per_second(now);
+        let seconds = (rate > 0.0).then(|| (ahead + 1) as f64 / rate);
+        let wait = seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
+        Some(Standing { ahead, waiting: self.queue.len(), wait })
+    }
+
     /// Requests waiting for a slot.
     pub fn waiting(&self) -> usize {
         self.queue.len()
@@ -66,7 +84,7 @@ impl Pool {
         (self.requests.len(), self.queue.notes())
     }
 
-    fn oldest_wait(&self, now: Time) -> std::time::Duration {
+    fn oldest_wait(&self, now: Time) -> Duration {
         let oldest = self.queue.oldest(&self.requests);
         oldest.map(|key| now.since(self.requests[key].arrived)).unwrap_or_default()
     }

@@ -7,7 +7,7 @@ use longshore_pool::{Action, InstanceId, Pool, RejectReason, RequestId, Snapshot
 use crate::model::{Broken, Model, Place, Request, ensure};
 
 /// More replays than this may wait without being looked at.
-const PASSED_OVER: usize = 64;
+pub(crate) const PASSED_OVER: usize = 64;
 /// A probe that takes longer never ends. (No grace here is longer than half of it.)
 const LOST_PROBE: Duration = Duration::from_secs(60);
 
@@ -17,14 +17,17 @@ impl Model {
         match action {
             Action::Dispatch { request, instance, attempt, .. } => {
                 self.check_dispatch(*request, *instance, *attempt, after)?;
+                self.check_turn(request.0, after)?;
                 let now_on = Place::Flying { instance: *instance, revoked: false };
                 let request = self.requests.get_mut(&request.0).expect("checked");
                 request.attempts += 1;
                 request.place = now_on;
+                self.forget_idle_flows();
             }
             Action::Reject { request, reason } => {
                 self.check_reject(*request, reason, after)?;
                 self.requests.remove(&request.0);
+                self.forget_idle_flows();
             }
             Action::Revoke { request, instance } => {
                 self.check_revoke(*request, *instance)?;
@@ -77,27 +80,11 @@ impl Model {
         ensure!(!avoidable, "{id:?} is sent to {on} again, though another can be had");
         let alive = instance.alive_at >= request.trust_from;
         ensure!(alive, "{id:?} is sent to {on}, which has shown no sign of life since its last loss");
-        self.check_order(id.0, request, after)?;
         for view in &after.instances {
             let other = view.instance;
             let better = self.surely_free(other, after) && self.flying(other) < self.flying(on);
             let barred = request.lost_on.contains(&other) || !self.shows_life(other, request);
             ensure!(!better || barred, "{other} is less busy than {on}");
-        }
-        Ok(())
-    }
-
-    /// Nobody who comes before this one could have been sent somewhere.
-    fn check_order(&self, id: u64, request: &Request, after: &Snapshot) -> Result<(), Broken> {
-        let rank = |request: &Request| match request.place {
-            Place::Waiting { replay, .. } => (!replay, request.order),
-            Place::Flying { .. } | Place::Doomed => (true, u64::MAX),
-        };
-        if self.replays() >= PASSED_OVER {
-            return Ok(());
-        }
-        for (other, before) in self.waiting().filter(|(_, it)| rank(it) < rank(request)) {
-            ensure!(!self.could_go(before, after), "{id} is dispatched before {other}");
         }
         Ok(())
     }
@@ -169,6 +156,7 @@ impl Model {
         ensure!((pool.waiting(), pool.in_flight()) == (waiting, flying), "the counters are wrong");
         let oldest = self.waiting().map(|(_, it)| self.now.since(it.arrived)).max().unwrap_or_default();
         ensure!(after.oldest_wait == oldest, "the oldest wait is {oldest:?}, not {:?}", after.oldest_wait);
+        self.check_standing(pool)?;
         let (known, notes) = pool.table_sizes();
         ensure!(known == self.requests.len(), "{known} requests kept, {} known", self.requests.len());
         ensure!(notes <= 2 * waiting.max(1_024), "{notes} deadlines kept for {waiting} that wait");
@@ -285,7 +273,7 @@ impl Model {
     }
 
     /// Whether this request could be sent to some instance that is surely free.
-    fn could_go(&self, request: &Request, after: &Snapshot) -> bool {
+    pub(crate) fn could_go(&self, request: &Request, after: &Snapshot) -> bool {
         let other = self.other_can_be_had(request, after);
         after.instances.iter().any(|view| {
             let barred = request.lost_on.contains(&view.instance) && other;
@@ -309,7 +297,7 @@ impl Model {
         some && !free.any(|id| self.instances.get(&id).is_some_and(|it| it.probe.is_some()))
     }
 
-    fn replays(&self) -> usize {
+    pub(crate) fn replays(&self) -> usize {
         self.waiting().filter(|(_, it)| matches!(it.place, Place::Waiting { replay: true, .. })).count()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_pool::{
-    Event, Health, InstanceId, InstanceView, Outcome, PoolConfig, RequestId, Snapshot, StateView, Time,
+    Class, Event, Health, InstanceId, InstanceView, Outcome, PoolConfig, RequestId, Snapshot, StateView, Time,
 };
 
 /// A broken claim, in words.
@@ -26,6 +26,7 @@ pub(crate) struct Request {
     pub(crate) arrived: Time,
     pub(crate) deadline: Time,
     pub(crate) replayable: bool,
+    pub(crate) class: Class,
     pub(crate) attempts: u32,
     pub(crate) sent_losses: u32,
     /// It may only go where life was shown since.
@@ -100,6 +101,9 @@ pub(crate) struct Model {
     pub(crate) arriving: Option<u64>,
     pub(crate) exiting: Option<InstanceId>,
     pub(crate) waited_before: bool,
+    /// For each two flows that have both been waiting: by how much the first was served more often since, and the least
+    /// and the most that this has been.
+    pub(crate) shares: BTreeMap<(u64, u64), (i64, i64, i64)>,
 }
 
 impl Model {
@@ -122,6 +126,7 @@ impl Model {
             arriving: None,
             exiting: None,
             waited_before: false,
+            shares: BTreeMap::new(),
         }
     }
 
@@ -148,8 +153,8 @@ impl Model {
     /// The pool is about to be told this.
     pub(crate) fn event(&mut self, event: &Event) {
         match event {
-            Event::RequestArrived { request, deadline, replayable } => {
-                self.arrived(*request, *deadline, *replayable);
+            Event::RequestArrived { request, deadline, replayable, class } => {
+                self.arrived(*request, *deadline, *replayable, *class);
             }
             Event::RequestCancelled { request } => {
                 if self.requests.get(&request.0).is_some_and(|it| matches!(it.place, Place::Waiting { .. })) {
@@ -175,12 +180,14 @@ impl Model {
                 let (probe, delay) = self.longest;
                 self.longest = (probe.max(config.probe_interval), delay.max(config.backoff_max));
                 self.config = Arc::clone(config);
+                self.shares.clear();
             }
             Event::Drain => self.draining = true,
         }
+        self.forget_idle_flows();
     }
 
-    fn arrived(&mut self, id: RequestId, deadline: Time, replayable: bool) {
+    fn arrived(&mut self, id: RequestId, deadline: Time, replayable: bool, class: Class) {
         if self.requests.contains_key(&id.0) {
             return;
         }
@@ -195,6 +202,7 @@ impl Model {
             arrived,
             deadline,
             replayable,
+            class,
             attempts,
             sent_losses,
             trust_from,

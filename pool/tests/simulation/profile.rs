@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use longshore_pool::{Fixed, Load, PoolConfig, Recommendation, ScalingPolicy, Time};
+use std::num::NonZeroU64;
+
+use longshore_pool::{Class, Fixed, Load, PoolConfig, QueueOrder, Recommendation, ScalingPolicy, Time};
 
 /// Chances, each from 0 to 1.
 pub(crate) struct Profile {
@@ -68,6 +70,7 @@ pub(crate) fn config(rng: &mut Rng, managed: bool) -> Arc<PoolConfig> {
         concurrency: rng.u32(0..=3),
         queue_limit: [0, 1, 5, 20, 50][rng.usize(0..5)],
         queue_timeout,
+        order: order(rng),
         replay_attempts: rng.u32(1..=4),
         backoff_initial,
         backoff_max: backoff_initial * rng.u32(1..=20),
@@ -81,6 +84,21 @@ pub(crate) fn config(rng: &mut Rng, managed: bool) -> Arc<PoolConfig> {
         up_step: [1, 2, u32::MAX][rng.usize(0..3)],
         down_delay,
     })
+}
+
+fn order(rng: &mut Rng) -> QueueOrder {
+    match rng.u32(0..4) {
+        0 => QueueOrder::Fifo,
+        1 => QueueOrder::Random,
+        2 => QueueOrder::Fair,
+        _ => QueueOrder::Priority { ageing: Duration::from_millis([0, 1, 20, 500][rng.usize(0..4)]) },
+    }
+}
+
+/// Few flows and keys, so that many requests share one.
+pub(crate) fn class(rng: &mut Rng) -> Class {
+    let affinity = NonZeroU64::new(rng.u64(0..6));
+    Class { flow: rng.u64(0..4).pow(2), priority: rng.u8(0..12), affinity }
 }
 
 /// A fixed size, or a policy that says anything at all.

@@ -167,7 +167,8 @@ impl World {
             self.plan(stays, Planned::Departure(request.0));
         }
         let replayable = self.rng.u32(0..5) > 0;
-        self.tell(Event::RequestArrived { request, deadline, replayable })
+        let class = profile::class(&mut self.rng);
+        self.tell(Event::RequestArrived { request, deadline, replayable, class })
     }
 
     fn depart(&mut self, id: u64) -> Result<(), Broken> {

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use longshore_backend::{Pull, Reach, Spec};
-use longshore_pool::PoolConfig;
+use longshore_pool::{PoolConfig, QueueOrder};
 
 use super::size::MAX_SIZE;
 
@@ -149,8 +150,12 @@ impl PartialEq for Pattern {
 }
 
 /// `[services.NAME.queue]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Queue {
+    /// Who is served first.
+    pub order: QueueOrder,
+    /// What tells clients apart where the order is fair.
+    pub fair_key: RequestKey,
     /// Waiting requests at the most.
     pub limit: usize,
     /// Bytes of waiting bodies together, memory and disk.
@@ -161,8 +166,32 @@ pub struct Queue {
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { limit: 10_000, max_bytes: 2 << 30, timeout: Duration::from_secs(300) }
+        Self {
+            order: QueueOrder::Fifo,
+            fair_key: RequestKey::Ip,
+            limit: 10_000,
+            max_bytes: 2 << 30,
+            timeout: Duration::from_secs(300),
+        }
     }
+}
+
+/// Waiting that counts as one level of priority, when the file does not say.
+pub(super) const AGEING: Duration = Duration::from_secs(30);
+
+/// What of a request tells whose it is, or where it belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestKey {
+    /// The client's address; of IPv6 the network.
+    Ip,
+    /// The key by which the client is known.
+    ApiKey,
+    /// A header field.
+    Header(HeaderName),
+    /// A cookie.
+    Cookie(String),
+    /// The path of its target, without the query.
+    Path,
 }
 
 /// `[services.NAME.replay]`.
@@ -247,6 +276,7 @@ impl Service {
             concurrency: self.concurrency,
             queue_limit: self.queue.limit,
             queue_timeout: self.queue.timeout,
+            order: self.queue.order,
             replay_attempts: self.replay.attempts,
             backoff_initial: self.restart.backoff_initial,
             backoff_max: self.restart.backoff_max,

@@ -7,6 +7,7 @@ use longshore_backend::{Gpus, Pull, Reach, Spec};
 use super::diagnostics::Diagnostic;
 use super::reader::{Reader, Table};
 use super::service::{Check, Health, Pattern, Replay, ReplayMethods, Restart, Service, Source};
+use super::service_queue;
 use super::value::Value;
 
 /// The keys that say what an instance is made from.
@@ -135,13 +136,7 @@ pub(super) fn read(table: &mut Table<'_>, service: &mut Service) {
         Source::Addresses(_) => false,
     };
     table.below("health", |table| read_health(table, &mut service.health, logs));
-    table.below("queue", |table| {
-        let queue = &mut service.queue;
-        table.set("order", &mut (), |value| value.word(&[("fifo", ())]));
-        table.set("limit", &mut queue.limit, |value| value.integer(0..=100_000_000));
-        table.set("max_bytes", &mut queue.max_bytes, Value::bytes);
-        table.set("timeout", &mut queue.timeout, Value::timeout);
-    });
+    table.below("queue", |table| service_queue::read_queue(table, &mut service.queue));
     table.below("balance", |table| {
         table.set("policy", &mut (), |value| value.word(&[("least-busy", ())]));
     });

@@ -47,8 +47,6 @@ const ROWS: &[Row] = &[
     row("services.*.size", "down_delay", Later::Duration("60s")),
     row("services.*.size", "standby", Later::NonZero),
     row("services.*.health", "docker", Later::True),
-    row("services.*.queue", "order", Later::Words(&["random", "fair", "priority"])),
-    row("services.*.queue", "fair_key", Later::Text("ip")),
     row("services.*.balance", "policy", Later::Words(&["round-robin", "random", "peak-ewma", "hash"])),
     row("services.*.balance", "hash_key", Later::Key),
     row("services.*.balance", "slow_start", Later::Duration("0s")),

@@ -8,7 +8,9 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use longshore_pool::{Action, Event, InstanceId, Outcome, Pool, RejectReason, RequestId, Snapshot, Time};
+use longshore_pool::{
+    Action, Class, Event, InstanceId, Outcome, Pool, RejectReason, RequestId, Snapshot, Time,
+};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -63,8 +65,14 @@ impl Dispatcher {
     }
 
     /// A request enters the pool.
-    pub fn arrive(self: &Arc<Self>, request: RequestId, deadline: Time, replayable: bool) -> Entry {
-        self.enter(request, Event::RequestArrived { request, deadline, replayable })
+    pub fn arrive(
+        self: &Arc<Self>,
+        request: RequestId,
+        deadline: Time,
+        replayable: bool,
+        class: Class,
+    ) -> Entry {
+        self.enter(request, Event::RequestArrived { request, deadline, replayable, class })
     }
 
     /// An earlier process has used incarnations up to `last`.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use longshore_backend::{Gpus, Pull, Reach};
+use longshore_pool::QueueOrder;
 
 use super::super::*;
 use super::{parse, service};
@@ -79,6 +80,20 @@ fn a_pool_gets_what_the_file_says() {
     assert_eq!((pool.backoff_initial, pool.backoff_max), (Duration::from_secs(1), Duration::from_secs(2)));
     assert_eq!(calc.replay.methods, ReplayMethods::Idempotent);
     assert!(pool.managed && calc.replay.busy.is_empty());
+}
+
+#[test]
+fn a_queue_has_the_order_that_the_file_says() {
+    let queue = |lines: &str| service(&format!("[services.calc]\nimage = \"x\"\nqueue = {{ {lines} }}"));
+    let order = |lines: &str| queue(lines).pool_config().order;
+    let ageing = |seconds| QueueOrder::Priority { ageing: Duration::from_secs(seconds) };
+    assert_eq!(order("order = \"random\""), QueueOrder::Random);
+    assert_eq!(order("order = \"priority\""), ageing(30));
+    assert_eq!(order("order = \"priority\", ageing = \"5s\""), ageing(5));
+    let fair = queue("order = \"fair\", fair_key = \"header:X-User\"");
+    assert_eq!(fair.pool_config().order, QueueOrder::Fair);
+    assert_eq!(fair.queue.fair_key, RequestKey::Header("x-user".parse().unwrap()));
+    assert_eq!(queue("order = \"fair\", fair_key = \"api-key\"").queue.fair_key, RequestKey::ApiKey);
 }
 
 #[test]
