@@ -17,6 +17,11 @@ pub struct PoolConfig {
     pub queue_timeout: Duration,
     /// Who of those that wait is next. Replays go before them in every order.
     pub order: QueueOrder,
+    /// Which instance with a free slot gets a request.
+    pub balance: BalancePolicy,
+    /// How long a newly ready instance is eased in; zero: not at all. Until then it gets a growing part of its share, and
+    /// of its slots.
+    pub slow_start: Duration,
     /// A request that was lost on so many instances is quarantined.
     pub replay_attempts: u32,
     /// First restart delay of an instance that fails before it was ready or soon after.
@@ -53,6 +58,8 @@ impl Default for PoolConfig {
             queue_limit: 10_000,
             queue_timeout: Duration::from_secs(300),
             order: QueueOrder::Fifo,
+            balance: BalancePolicy::LeastBusy,
+            slow_start: Duration::ZERO,
             replay_attempts: 3,
             backoff_initial: Duration::from_millis(500),
             backoff_max: Duration::from_secs(30),
@@ -84,4 +91,21 @@ pub enum QueueOrder {
         /// So much waiting counts as one level.
         ageing: Duration,
     },
+}
+
+/// Which instance with a free slot gets a request. (Another [`Balancer`](crate::Balancer) is put in charge by
+/// [`Pool::set_balancer`](crate::Pool::set_balancer).)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BalancePolicy {
+    /// The one with the fewest requests.
+    #[default]
+    LeastBusy,
+    /// The one whose last dispatch is the longest ago.
+    RoundRobin,
+    /// Any, with the same chance.
+    Random,
+    /// The one with the lowest latency times requests.
+    PeakEwma,
+    /// The same one for requests of the same key, unless it has 1.25 times the mean.
+    Hash,
 }

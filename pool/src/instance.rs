@@ -12,7 +12,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::balance::Free;
+use crate::balance::Candidate;
+use crate::config::PoolConfig;
 use crate::event::{DeathCause, InstanceId, RequestId};
 use crate::requests::List;
 use crate::time::Time;
@@ -32,7 +33,7 @@ pub(crate) struct Instance {
     pub(crate) outdated: bool,
     pub(crate) record: Record,
     /// How the balance lists it.
-    pub(crate) listed: Option<Free>,
+    pub(crate) listed: Option<Candidate>,
     /// When the pool's timers will look at it.
     pub(crate) wake: Option<Time>,
 }
@@ -103,6 +104,8 @@ pub(crate) struct Serving {
     pub(crate) worked_until: Time,
     /// The turn of its last dispatch.
     pub(crate) turn: u64,
+    /// So many of its slots are open so far, while it is eased in.
+    pub(crate) open: Option<u32>,
     /// It said that it is busy: no new request before this.
     pub(crate) paused_until: Option<Time>,
     /// Times in a row that it lost a request while it was trusted.
@@ -162,6 +165,7 @@ impl Instance {
             alive_at: now,
             worked_until: Time::ZERO,
             turn: 0,
+            open: None,
             paused_until: None,
             losses: 0,
             probe: Probe::due(probe_at),
@@ -285,23 +289,27 @@ impl Instance {
         self.serving().map_or(0, |serving| serving.held.len())
     }
 
-    /// How the balance should list it: when it is ready, not paused, and has a slot free.
-    pub(crate) fn free(&self, concurrency: u32) -> Option<Free> {
+    /// How the balance should list it: while it is ready; free when it is not paused and has a slot free.
+    pub(crate) fn candidate(&self, concurrency: u32) -> Option<Candidate> {
         let State::Ready(serving) = &self.state else { return None };
         let in_flight = serving.held.len();
-        let free = serving.paused_until.is_none() && (concurrency == 0 || in_flight < concurrency);
-        free.then_some(Free { in_flight, turn: serving.turn, slot: self.id.slot })
+        let slots =
+            if concurrency == 0 { u32::MAX } else { concurrency.min(serving.open.unwrap_or(u32::MAX)) };
+        let free = serving.paused_until.is_none() && in_flight < slots;
+        Some(Candidate { slot: self.id.slot, in_flight, free, turn: serving.turn })
     }
 
-    /// When something is due; `start_timeout` is none for servers that the pool does not start.
-    pub(crate) fn next_wake(&self, start_timeout: Option<Duration>) -> Option<Time> {
+    /// When something is due.
+    pub(crate) fn next_wake(&self, config: &PoolConfig) -> Option<Time> {
         match &self.state {
             State::Starting(starting) => {
+                let start_timeout = config.managed.then_some(config.start_timeout);
                 let probe = starting.reached.map(|(_, probe)| probe.wake());
                 probe.into_iter().chain(start_timeout.map(|timeout| starting.asked + timeout)).min()
             }
             State::Ready(serving) | State::Suspect(serving) => {
-                serving.paused_until.into_iter().chain([serving.probe.wake()]).min()
+                let timers = [Some(serving.probe.wake()), serving.paused_until, serving.opens_next(config)];
+                timers.into_iter().flatten().min()
             }
             State::Draining { serving, deadline } => Some(serving.probe.wake().min(*deadline)),
             State::Stopping { gone_at, .. } => Some(*gone_at),
@@ -324,5 +332,25 @@ impl Instance {
             State::Starting(_) | State::Ready(_) | State::Suspect(_) => true,
             State::Draining { .. } | State::Stopping { .. } | State::BackingOff { .. } => false,
         }
+    }
+}
+
+impl Serving {
+    /// Opens as many slots as it may have at this age: of `concurrency` the part that its age is of the slow start, one
+    /// at least; all when it is over, or where there is no limit.
+    pub(crate) fn open_slots(&mut self, config: &PoolConfig, now: Time) {
+        let (age, ramp) = (now.since(self.ready_since), config.slow_start);
+        let part = age.as_nanos().saturating_mul(u128::from(config.concurrency)) / ramp.as_nanos().max(1);
+        let open = u32::try_from(part).unwrap_or(u32::MAX).max(1);
+        self.open = (age < ramp && open < config.concurrency).then_some(open);
+    }
+
+    /// When the next of its slots opens.
+    fn opens_next(&self, config: &PoolConfig) -> Option<Time> {
+        let next = self.open? + 1;
+        // Rounded up, so that it is open by then.
+        let nanos = config.slow_start.as_nanos().saturating_mul(u128::from(next));
+        let nanos = nanos.div_ceil(u128::from(config.concurrency.max(1)));
+        Some(self.ready_since + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
     }
 }

@@ -33,7 +33,8 @@ mod starts;
 pub mod time;
 mod window;
 
-pub use config::{PoolConfig, QueueOrder};
+pub use balance::{Balancer, Candidate};
+pub use config::{BalancePolicy, PoolConfig, QueueOrder};
 pub use event::{
     Action, Class, DeathCause, Event, Health, InstanceId, Outcome, RejectReason, RequestId, Retry,
 };

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::balance::Balance;
+use crate::balance::{Balance, Balancer};
 use crate::config::PoolConfig;
 use crate::event::{Action, Event};
 use crate::habit::Habit;
@@ -72,15 +72,16 @@ impl Pool {
     /// says.
     pub fn new(config: Arc<PoolConfig>, policy: Box<dyn ScalingPolicy>, seed: u64, now: Time) -> Self {
         let policy = if config.managed { policy } else { Box::new(Fixed(config.max)) };
+        let mut rng = fastrand::Rng::with_seed(seed);
         Self {
             queue: Queue::new(config.order),
+            balance: Balance::new(config.balance, rng.u64(..)),
             config,
             scaler: Scaler::new(policy, now),
-            rng: fastrand::Rng::with_seed(seed),
+            rng,
             requests: Requests::default(),
             departures: Rate::default(),
             instances: BTreeMap::new(),
-            balance: Balance::default(),
             timers: BTreeSet::new(),
             starts: Starts::default(),
             habit: Habit::default(),
@@ -159,6 +160,22 @@ impl Pool {
         self.settle(now);
     }
 
+    /// Puts another balancer in charge, until another policy is configured.
+    pub fn set_balancer(&mut self, balancer: Box<dyn Balancer>, now: Time) {
+        self.balance.set_balancer(balancer);
+        self.list_anew();
+        self.settle(now);
+    }
+
+    /// Lists every instance with a balance that knows none.
+    fn list_anew(&mut self) {
+        for instance in self.instances.values_mut() {
+            instance.listed = None;
+            let candidate = instance.candidate(self.config.concurrency);
+            self.balance.list(&mut instance.listed, candidate);
+        }
+    }
+
     /// Brings everything into agreement after a change: instances with the size, waiting requests with free slots.
     fn settle(&mut self, now: Time) {
         // What one look changes can change what is wanted: the last outdated instance gone, its stand-in is surplus.
@@ -173,11 +190,10 @@ impl Pool {
 
     /// Brings the balance and the timers up to date with an instance that changed.
     fn touch(&mut self, slot: u32) {
-        let start_timeout = self.config.managed.then_some(self.config.start_timeout);
         let Some(instance) = self.instances.get_mut(&slot) else { return };
-        let free = instance.free(self.config.concurrency);
-        self.balance.list(&mut instance.listed, free);
-        let wake = instance.next_wake(start_timeout);
+        let candidate = instance.candidate(self.config.concurrency);
+        self.balance.list(&mut instance.listed, candidate);
+        let wake = instance.next_wake(&self.config);
         if let Some(old) = instance.wake {
             self.timers.remove(&(old, slot));
         }

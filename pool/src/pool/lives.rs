@@ -264,6 +264,7 @@ impl Pool {
             State::Starting(_) => self.look(slot, now),
             State::Ready(serving) | State::Suspect(serving) => {
                 serving.paused_until = serving.paused_until.filter(|until| *until > now);
+                serving.open_slots(&self.config, now);
                 self.look(slot, now);
             }
             State::Draining { deadline, .. } if *deadline <= now => self.end_drain(slot, now),

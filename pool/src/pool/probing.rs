@@ -82,6 +82,10 @@ impl Pool {
         match health {
             Health::Ready => {
                 if instance.ready(first, now) {
+                    if let Some(serving) = instance.serving_mut() {
+                        serving.open_slots(&self.config, now);
+                    }
+                    self.balance.ease_in(slot, self.config.slow_start, now);
                     self.starts.forget();
                     self.changed = true;
                 }

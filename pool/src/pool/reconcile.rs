@@ -54,7 +54,15 @@ impl Pool {
 
     pub(super) fn configure(&mut self, config: Arc<PoolConfig>, roll: bool, now: Time) {
         self.queue.set_order(&mut self.requests, config.order);
+        let rebalance = self.config.balance != config.balance;
         self.config = config;
+        if rebalance {
+            self.balance.set_policy(self.config.balance, self.rng.u64(..));
+            self.list_anew();
+        }
+        for serving in self.instances.values_mut().filter_map(Instance::serving_mut) {
+            serving.open_slots(&self.config, now);
+        }
         self.starts.forget();
         if roll {
             self.habit = Habit::default();

@@ -44,7 +44,7 @@ impl Pool {
         self.arrivals += 1;
         let request = Request::new(id, deadline, replayable, class, self.arrivals, now);
         let Some(key) = self.requests.insert(request) else { return };
-        match self.balance.first() {
+        match self.pick(key, now) {
             // A slot is free only when nobody waits for it: what waits here may not be placed on it.
             Some(slot) => self.send(key, slot, now),
             None => self.wait(key, Line::Fresh, now),
@@ -173,8 +173,9 @@ impl Pool {
             serving.alive_at = now;
             serving.teach(request, since, outdated, &mut self.habit, now);
         }
-        let free = instance.free(self.config.concurrency);
-        self.balance.list(&mut instance.listed, free);
+        self.balance.ended(id.slot, now.since(since), *outcome == Outcome::Answered, now);
+        let candidate = instance.candidate(self.config.concurrency);
+        self.balance.list(&mut instance.listed, candidate);
         if let State::Draining { serving, .. } = &instance.state
             && serving.held.is_empty()
         {

@@ -12,6 +12,7 @@ use crate::snapshot::{InstanceView, StateView};
 use crate::time::Time;
 
 mod addresses;
+mod balancing;
 mod habits;
 mod lives;
 mod orders;

@@ -18,10 +18,12 @@ impl Model {
             Action::Dispatch { request, instance, attempt, .. } => {
                 self.check_dispatch(*request, *instance, *attempt, after)?;
                 self.check_turn(request.0, after)?;
-                let now_on = Place::Flying { instance: *instance, revoked: false };
+                self.check_choice(*request, *instance, after)?;
+                let (now_on, now) = (Place::Flying { instance: *instance, revoked: false }, self.now);
                 let request = self.requests.get_mut(&request.0).expect("checked");
                 request.attempts += 1;
                 request.place = now_on;
+                request.sent_at = now;
                 self.forget_idle_flows();
             }
             Action::Reject { request, reason } => {
@@ -80,12 +82,6 @@ impl Model {
         ensure!(!avoidable, "{id:?} is sent to {on} again, though another can be had");
         let alive = instance.alive_at >= request.trust_from;
         ensure!(alive, "{id:?} is sent to {on}, which has shown no sign of life since its last loss");
-        for view in &after.instances {
-            let other = view.instance;
-            let better = self.surely_free(other, after) && self.flying(other) < self.flying(on);
-            let barred = request.lost_on.contains(&other) || !self.shows_life(other, request);
-            ensure!(!better || barred, "{other} is less busy than {on}");
-        }
         Ok(())
     }
 
@@ -256,15 +252,11 @@ impl Model {
         after.instances.iter().find(|view| view.instance == id).map(|view| view.state)
     }
 
-    fn has_slot(&self, id: InstanceId) -> bool {
-        self.config.concurrency == 0 || self.flying(id) < self.config.concurrency
-    }
-
     /// Ready, with a slot, and not paused, or the pool has been told that its pause is over.
-    fn surely_free(&self, id: InstanceId, after: &Snapshot) -> bool {
+    pub(crate) fn surely_free(&self, id: InstanceId, after: &Snapshot) -> bool {
         let pause = self.instances.get(&id).map_or(Time::MAX, |it| it.paused_until);
         let told = pause == Time::ZERO || self.timers_at.is_some_and(|at| at >= pause);
-        told && self.state(id, after) == Some(StateView::Ready) && self.has_slot(id)
+        told && self.state(id, after) == Some(StateView::Ready) && self.surely_has_slot(id)
     }
 
     fn other_can_be_had(&self, request: &Request, after: &Snapshot) -> bool {

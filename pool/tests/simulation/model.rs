@@ -8,6 +8,8 @@ use longshore_pool::{
     Class, Event, Health, InstanceId, InstanceView, Outcome, PoolConfig, RequestId, Snapshot, StateView, Time,
 };
 
+use crate::balance::Standing;
+
 /// A broken claim, in words.
 pub(crate) type Broken = String;
 
@@ -32,6 +34,8 @@ pub(crate) struct Request {
     /// It may only go where life was shown since.
     pub(crate) trust_from: Time,
     pub(crate) lost_on: Vec<InstanceId>,
+    /// When it was dispatched last.
+    pub(crate) sent_at: Time,
     pub(crate) place: Place,
 }
 
@@ -67,6 +71,7 @@ pub(crate) struct Instance {
     pub(crate) alive_at: Time,
     /// When its drain must end.
     pub(crate) drained_by: Option<Time>,
+    pub(crate) standing: Standing,
 }
 
 impl Instance {
@@ -104,6 +109,10 @@ pub(crate) struct Model {
     /// For each two flows that have both been waiting: by how much the first was served more often since, and the least
     /// and the most that this has been.
     pub(crate) shares: BTreeMap<(u64, u64), (i64, i64, i64)>,
+    /// Dispatches so far.
+    pub(crate) turns: u64,
+    /// Keys, and two slots of which each prefers the first.
+    pub(crate) preferred: BTreeSet<(u64, u32, u32)>,
 }
 
 impl Model {
@@ -127,6 +136,8 @@ impl Model {
             exiting: None,
             waited_before: false,
             shares: BTreeMap::new(),
+            turns: 0,
+            preferred: BTreeSet::new(),
         }
     }
 
@@ -179,6 +190,9 @@ impl Model {
             Event::ConfigChanged { config, .. } => {
                 let (probe, delay) = self.longest;
                 self.longest = (probe.max(config.probe_interval), delay.max(config.backoff_max));
+                if self.config.balance != config.balance {
+                    self.instances.values_mut().for_each(|it| it.standing.cost = None);
+                }
                 self.config = Arc::clone(config);
                 self.shares.clear();
             }
@@ -207,6 +221,7 @@ impl Model {
             sent_losses,
             trust_from,
             lost_on,
+            sent_at: Time::ZERO,
             place,
         };
         self.requests.insert(id.0, request);
@@ -221,6 +236,10 @@ impl Model {
             if request.deadline <= self.now { Place::Doomed } else { Place::Waiting { replay: true, until } };
         let instance = self.instances.entry(on).or_default();
         instance.worked_until = self.now;
+        if serving {
+            let answered = *outcome == Outcome::Answered;
+            instance.standing.observe(self.now.since(request.sent_at), answered, self.now);
+        }
         match outcome {
             Outcome::Answered => {
                 if serving {
@@ -273,6 +292,9 @@ impl Model {
         let Some((since, rank)) = instance.probe.take() else { return };
         match health {
             Health::Ready => {
+                if !instance.ready {
+                    instance.standing.ready(self.config.slow_start, self.now);
+                }
                 instance.ready = true;
                 instance.alive_at = instance.alive_at.max(if serves { since } else { self.now });
                 instance.failed_probes = 0;
@@ -302,9 +324,14 @@ impl Model {
 
     /// The step is over: takes over what the pool says about its instances.
     pub(crate) fn look(&mut self, snapshot: &Snapshot) {
+        self.count_members(snapshot);
         self.views = snapshot.instances.iter().map(|view| (view.instance, view.clone())).collect();
         for view in &snapshot.instances {
             let instance = self.instances.entry(view.instance).or_default();
+            if view.state != StateView::Ready {
+                // A balancer knows only those that are ready.
+                instance.standing.cost = None;
+            }
             match view.state {
                 StateView::Draining => {
                     instance.drained_by.get_or_insert(view.since + self.config.drain_timeout);

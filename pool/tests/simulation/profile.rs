@@ -6,7 +6,9 @@ use std::time::Duration;
 use fastrand::Rng;
 use std::num::NonZeroU64;
 
-use longshore_pool::{Class, Fixed, Load, PoolConfig, QueueOrder, Recommendation, ScalingPolicy, Time};
+use longshore_pool::{
+    BalancePolicy, Class, Fixed, Load, PoolConfig, QueueOrder, Recommendation, ScalingPolicy, Time,
+};
 
 /// Chances, each from 0 to 1.
 pub(crate) struct Profile {
@@ -63,6 +65,7 @@ pub(crate) fn config(rng: &mut Rng, managed: bool) -> Arc<PoolConfig> {
     let (queue_timeout, backoff_initial, probe_interval) = (ms(50, 5_000), ms(1, 1_000), ms(5, 2_000));
     let (start_timeout, stop_grace, drain_timeout) = (ms(100, 20_000), ms(1, 5_000), ms(10, 5_000));
     let (scale_interval, down_delay) = (ms(50, 2_000), ms(0, 5_000));
+    let slow_start = if rng.bool() { Duration::ZERO } else { Duration::from_millis(rng.u64(1..20_000)) };
     let max = rng.u32(1..=6);
     Arc::new(PoolConfig {
         min: if managed { rng.u32(0..=max.min(2)) } else { max },
@@ -71,6 +74,8 @@ pub(crate) fn config(rng: &mut Rng, managed: bool) -> Arc<PoolConfig> {
         queue_limit: [0, 1, 5, 20, 50][rng.usize(0..5)],
         queue_timeout,
         order: order(rng),
+        balance: balance(rng),
+        slow_start,
         replay_attempts: rng.u32(1..=4),
         backoff_initial,
         backoff_max: backoff_initial * rng.u32(1..=20),
@@ -84,6 +89,16 @@ pub(crate) fn config(rng: &mut Rng, managed: bool) -> Arc<PoolConfig> {
         up_step: [1, 2, u32::MAX][rng.usize(0..3)],
         down_delay,
     })
+}
+
+fn balance(rng: &mut Rng) -> BalancePolicy {
+    match rng.u32(0..5) {
+        0 => BalancePolicy::LeastBusy,
+        1 => BalancePolicy::RoundRobin,
+        2 => BalancePolicy::Random,
+        3 => BalancePolicy::PeakEwma,
+        _ => BalancePolicy::Hash,
+    }
 }
 
 fn order(rng: &mut Rng) -> QueueOrder {
