@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 use longshore_backend::{Pull, Reach, Spec};
-use longshore_pool::{PoolConfig, QueueOrder};
+use longshore_pool::{BalancePolicy, PoolConfig, QueueOrder};
 
 use super::size::MAX_SIZE;
 
@@ -41,6 +41,8 @@ pub struct Service {
     pub health: Health,
     /// What may wait.
     pub queue: Queue,
+    /// Which instance gets a request.
+    pub balance: Balance,
     /// What is sent again.
     pub replay: Replay,
     /// When an instance that failed is started again.
@@ -194,6 +196,17 @@ pub enum RequestKey {
     Path,
 }
 
+/// `[services.NAME.balance]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+    /// How an instance is chosen.
+    pub policy: BalancePolicy,
+    /// What of a request decides where it belongs; there is one where the policy is `hash`, and only there.
+    pub hash_key: Option<RequestKey>,
+    /// How long a newly ready instance is eased in.
+    pub slow_start: Duration,
+}
+
 /// `[services.NAME.replay]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replay {
@@ -263,6 +276,7 @@ impl Service {
             stop_grace: Duration::from_secs(10),
             health: Health::default(),
             queue: Queue::default(),
+            balance: Balance::default(),
             replay: Replay::default(),
             restart: Restart::default(),
         }
@@ -277,6 +291,8 @@ impl Service {
             queue_limit: self.queue.limit,
             queue_timeout: self.queue.timeout,
             order: self.queue.order,
+            balance: self.balance.policy,
+            slow_start: self.balance.slow_start,
             replay_attempts: self.replay.attempts,
             backoff_initial: self.restart.backoff_initial,
             backoff_max: self.restart.backoff_max,

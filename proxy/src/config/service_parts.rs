@@ -137,9 +137,7 @@ pub(super) fn read(table: &mut Table<'_>, service: &mut Service) {
     };
     table.below("health", |table| read_health(table, &mut service.health, logs));
     table.below("queue", |table| service_queue::read_queue(table, &mut service.queue));
-    table.below("balance", |table| {
-        table.set("policy", &mut (), |value| value.word(&[("least-busy", ())]));
-    });
+    table.below("balance", |table| service_queue::read_balance(table, &mut service.balance));
     table.below("replay", |table| read_replay(table, &mut service.replay));
     table.below("restart", |table| read_restart(table, &mut service.restart));
     table.below("jobs", |table| table.set("mode", &mut (), |value| value.word(&[("prefer", ())])));

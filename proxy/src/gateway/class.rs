@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::sync::LazyLock;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -23,7 +24,37 @@ pub fn of(parts: &Parts, client: Option<IpAddr>, service: &Service) -> Result<Cl
         QueueOrder::Fair => flow(parts, client, &service.queue.fair_key),
         QueueOrder::Fifo | QueueOrder::Random | QueueOrder::Priority { .. } => 0,
     };
-    Ok(Class { flow, priority: priority(&parts.headers)?, affinity: None })
+    let affinity = service.balance.hash_key.as_ref().and_then(|key| affinity(parts, client, key));
+    Ok(Class { flow, priority: priority(&parts.headers)?, affinity })
+}
+
+/// Where a request belongs; nowhere when it does not have the key. The same in every process, so that a key finds its
+/// instance again through another proxy or after a restart.
+fn affinity(parts: &Parts, client: Option<IpAddr>, key: &RequestKey) -> Option<NonZeroU64> {
+    let mut hasher = Fnv::default();
+    let found = feed(&mut hasher, parts, client, key);
+    found.then(|| NonZeroU64::new(hasher.finish()).unwrap_or(NonZeroU64::MIN))
+}
+
+/// FNV-1a (Fowler, Noll, Vo). Whoever makes keys collide gets them to one instance, up to its bound.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for Fnv {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
 }
 
 /// `Longshore-Priority`: one digit.
@@ -141,6 +172,29 @@ mod tests {
         let bearer = |key| flow(&by_key, &[("authorization", key)], "10.0.0.1");
         assert_ne!(bearer("Bearer a"), bearer("Bearer b"));
         assert_ne!(flow(&by_key, &[("x-api-key", "a")], "10.0.0.1"), bearer("Bearer b"));
+    }
+
+    #[test]
+    fn a_request_belongs_where_its_key_says_and_nowhere_without_one() {
+        let of_key = |key: &str| service(&format!("balance = {{ policy = \"hash\", hash_key = {key:?} }}"));
+        let place = |key: &str, target: &str, fields: &[(&str, &str)], address: &str| {
+            of(&parts(target, fields), from(address), &of_key(key)).unwrap().affinity
+        };
+        let session = |value| place("header:X-Session", "/", &[("x-session", value)], "10.0.0.1");
+        assert_eq!(session("a"), session("a"));
+        assert_ne!(session("a"), session("b"));
+        assert_eq!(place("header:X-Session", "/", &[], "10.0.0.1"), None);
+        let path = |target| place("path", target, &[], "10.0.0.1");
+        assert_eq!(path("/a?x=1"), path("/a?x=2"));
+        assert_ne!(path("/a"), path("/b"));
+        assert_ne!(place("ip", "/", &[], "10.0.0.1"), place("ip", "/", &[], "10.0.0.2"));
+        let cookies = |fields: &[(&str, &str)]| place("cookie:id", "/", fields, "10.0.0.1");
+        let mine = cookies(&[("cookie", "id=7")]);
+        assert!(mine.is_some());
+        assert_eq!(cookies(&[("cookie", "a=1; id=7; b=2")]), mine);
+        assert_eq!(cookies(&[("cookie", "a=1"), ("cookie", "id=7")]), mine, "HTTP/2 sends several fields");
+        assert_ne!(cookies(&[("cookie", "id=8")]), mine);
+        assert_eq!(cookies(&[("cookie", "myid=7; id2=7")]), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use longshore_backend::{Gpus, Pull, Reach};
-use longshore_pool::QueueOrder;
+use longshore_pool::{BalancePolicy, QueueOrder};
 
 use super::super::*;
 use super::{parse, service};
@@ -94,6 +94,29 @@ fn a_queue_has_the_order_that_the_file_says() {
     assert_eq!(fair.pool_config().order, QueueOrder::Fair);
     assert_eq!(fair.queue.fair_key, RequestKey::Header("x-user".parse().unwrap()));
     assert_eq!(queue("order = \"fair\", fair_key = \"api-key\"").queue.fair_key, RequestKey::ApiKey);
+}
+
+#[test]
+fn a_balancer_is_the_one_that_the_file_says() {
+    let calc = |lines: &str| service(&format!("[services.calc]\nimage = \"x\"\nbalance = {{ {lines} }}"));
+    for (word, policy) in [
+        ("least-busy", BalancePolicy::LeastBusy),
+        ("round-robin", BalancePolicy::RoundRobin),
+        ("random", BalancePolicy::Random),
+        ("peak-ewma", BalancePolicy::PeakEwma),
+    ] {
+        let pool = calc(&format!("policy = {word:?}, slow_start = \"90s\"")).pool_config();
+        assert_eq!((pool.balance, pool.slow_start), (policy, Duration::from_secs(90)));
+    }
+    for (word, key) in [
+        ("ip", RequestKey::Ip),
+        ("path", RequestKey::Path),
+        ("header:X-Session", RequestKey::Header("x-session".parse().unwrap())),
+        ("cookie:Session", RequestKey::Cookie("Session".into())),
+    ] {
+        let calc = calc(&format!("policy = \"hash\", hash_key = {word:?}"));
+        assert_eq!((calc.pool_config().balance, calc.balance.hash_key), (BalancePolicy::Hash, Some(key)));
+    }
 }
 
 #[test]
