@@ -24,6 +24,8 @@ pub struct PoolConfig {
     pub slow_start: Duration,
     /// A request that was lost on so many instances is quarantined.
     pub replay_attempts: u32,
+    /// What becomes of an instance that ended unasked.
+    pub restart: RestartPolicy,
     /// First restart delay of an instance that fails before it was ready or soon after.
     pub backoff_initial: Duration,
     /// Largest restart delay.
@@ -61,6 +63,7 @@ impl Default for PoolConfig {
             balance: BalancePolicy::LeastBusy,
             slow_start: Duration::ZERO,
             replay_attempts: 3,
+            restart: RestartPolicy::Always,
             backoff_initial: Duration::from_millis(500),
             backoff_max: Duration::from_secs(30),
             probe_interval: Duration::from_secs(2),
@@ -108,4 +111,19 @@ pub enum BalancePolicy {
     PeakEwma,
     /// The same one for requests of the same key, unless it has 1.25 times the mean.
     Hash,
+}
+
+/// What becomes of an instance that ended unasked: it exited, was killed, hung, or could not be started. (An engine that
+/// does not answer is asked again under every policy.)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// It is replaced.
+    #[default]
+    Always,
+    /// It is replaced, unless it exited with code 0.
+    OnFailure,
+    /// It is not replaced. When none is left and none will start, waiting requests are refused.
+    Never,
+    /// The whole service is stopped.
+    StopService,
 }

@@ -287,15 +287,18 @@ pub enum RejectReason {
         /// Each instance that it was lost on, and how.
         attempts: Vec<(InstanceId, Arc<str>)>,
     },
-    /// No instance can be started.
+    /// No instance can be started, or all have ended and the restart policy replaces none.
     CannotStart {
-        /// Why the last one could not.
+        /// Why the last one could not, or how it ended.
         cause: DeathCause,
         /// When the next start will be tried.
         retry_after: Duration,
     },
-    /// The size is 0 and nothing will raise it.
-    Stopped,
+    /// The size is 0 and nothing will raise it; or an instance ended, for which the restart policy stops the service.
+    Stopped {
+        /// How that instance ended.
+        cause: Option<DeathCause>,
+    },
     /// The proxy is ending.
     ShuttingDown,
 }

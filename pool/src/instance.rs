@@ -4,6 +4,7 @@
 //! Starting -> Ready <-> Suspect -> Draining -> Stopping -> (slot free)
 //!     |         |          |           |           |
 //!     +---------+----------+--> BackingOff <-------+   BackingOff -> Starting (next incarnation)
+//!     +---------+----------+--> Exited <-----------+   Exited -> BackingOff (an operator acts)
 //! ```
 //!
 //! What belongs to a state lives in it: a request can only be held by an instance that serves, a delay only be waited
@@ -77,6 +78,8 @@ pub(crate) enum State {
         /// Until then.
         until: Time,
     },
+    /// Has ended and is not replaced. Its slot stays in use, so that nothing else is started in its stead.
+    Exited,
 }
 
 /// An instance that is not ready yet.
@@ -124,6 +127,8 @@ pub(crate) enum Next {
     Free,
     /// It starts again, not before this.
     Restart(Time),
+    /// It stays in use, by what has ended.
+    Remain,
 }
 
 impl Instance {
@@ -202,7 +207,7 @@ impl Instance {
         let held = match self.state {
             State::Starting(_) => List::default(),
             State::Ready(serving) | State::Suspect(serving) | State::Draining { serving, .. } => serving.held,
-            State::Stopping { .. } | State::BackingOff { .. } => return None,
+            State::Stopping { .. } | State::BackingOff { .. } | State::Exited => return None,
         };
         self.enter(State::Stopping { gone_at, next }, now);
         Some(held)
@@ -210,12 +215,21 @@ impl Instance {
 
     /// Whatever is gone to BackingOff; returns what it held.
     pub(crate) fn back_off(&mut self, until: Time, now: Time) -> Option<List> {
+        self.end(State::BackingOff { until }, now)
+    }
+
+    /// Whatever is gone to Exited; returns what it held.
+    pub(crate) fn exit(&mut self, now: Time) -> Option<List> {
+        self.end(State::Exited, now)
+    }
+
+    fn end(&mut self, state: State, now: Time) -> Option<List> {
         let held = match self.state {
             State::Starting(_) | State::Stopping { .. } => List::default(),
             State::Ready(serving) | State::Suspect(serving) | State::Draining { serving, .. } => serving.held,
-            State::BackingOff { .. } => return None,
+            State::BackingOff { .. } | State::Exited => return None,
         };
-        self.enter(State::BackingOff { until }, now);
+        self.enter(state, now);
         Some(held)
     }
 
@@ -229,8 +243,24 @@ impl Instance {
         true
     }
 
+    /// Exited, or Stopping to remain so: to start again at `now`, and earlier failures are forgotten.
+    pub(crate) fn revive(&mut self, now: Time) {
+        match &mut self.state {
+            State::Exited => self.enter(State::BackingOff { until: now }, now),
+            State::Stopping { next, .. } if *next == Next::Remain => *next = Next::Restart(now),
+            State::Starting(_)
+            | State::Ready(_)
+            | State::Suspect(_)
+            | State::Draining { .. }
+            | State::Stopping { .. }
+            | State::BackingOff { .. } => return,
+        }
+        self.record.failures = 0;
+    }
+
     /// BackingOff, or Stopping to start again: not later than `now`, and earlier failures are forgotten.
     pub(crate) fn hurry_start(&mut self, now: Time) {
+        self.revive(now);
         match &mut self.state {
             State::BackingOff { until: at } | State::Stopping { next: Next::Restart(at), .. } => {
                 *at = (*at).min(now);
@@ -240,7 +270,8 @@ impl Instance {
             | State::Ready(_)
             | State::Suspect(_)
             | State::Draining { .. }
-            | State::Stopping { next: Next::Free, .. } => {}
+            | State::Stopping { next: Next::Free | Next::Remain, .. }
+            | State::Exited => {}
         }
     }
 
@@ -259,7 +290,7 @@ impl Instance {
             State::Ready(serving) | State::Suspect(serving) | State::Draining { serving, .. } => {
                 Some(serving)
             }
-            State::Starting(_) | State::Stopping { .. } | State::BackingOff { .. } => None,
+            State::Starting(_) | State::Stopping { .. } | State::BackingOff { .. } | State::Exited => None,
         }
     }
 
@@ -269,7 +300,7 @@ impl Instance {
             State::Ready(serving) | State::Suspect(serving) | State::Draining { serving, .. } => {
                 Some(serving)
             }
-            State::Starting(_) | State::Stopping { .. } | State::BackingOff { .. } => None,
+            State::Starting(_) | State::Stopping { .. } | State::BackingOff { .. } | State::Exited => None,
         }
     }
 
@@ -280,7 +311,7 @@ impl Instance {
             State::Ready(serving) | State::Suspect(serving) | State::Draining { serving, .. } => {
                 Some((serving.address, &mut serving.probe))
             }
-            State::Stopping { .. } | State::BackingOff { .. } => None,
+            State::Stopping { .. } | State::BackingOff { .. } | State::Exited => None,
         }
     }
 
@@ -314,13 +345,18 @@ impl Instance {
             State::Draining { serving, deadline } => Some(serving.probe.wake().min(*deadline)),
             State::Stopping { gone_at, .. } => Some(*gone_at),
             State::BackingOff { until } => Some(*until),
+            State::Exited => None,
         }
     }
 
-    /// Counts towards the size: serves, will serve, or will be started again.
+    /// Counts towards the size: serves, will serve, will be started again, or has ended and is not replaced.
     pub(crate) fn is_live(&self) -> bool {
         match self.state {
-            State::Starting(_) | State::Ready(_) | State::Suspect(_) | State::BackingOff { .. } => true,
+            State::Starting(_)
+            | State::Ready(_)
+            | State::Suspect(_)
+            | State::BackingOff { .. }
+            | State::Exited => true,
             State::Stopping { next, .. } => next != Next::Free,
             State::Draining { .. } => false,
         }
@@ -330,7 +366,9 @@ impl Instance {
     pub(crate) fn may_serve(&self) -> bool {
         match self.state {
             State::Starting(_) | State::Ready(_) | State::Suspect(_) => true,
-            State::Draining { .. } | State::Stopping { .. } | State::BackingOff { .. } => false,
+            State::Draining { .. } | State::Stopping { .. } | State::BackingOff { .. } | State::Exited => {
+                false
+            }
         }
     }
 }

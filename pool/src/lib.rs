@@ -34,7 +34,7 @@ pub mod time;
 mod window;
 
 pub use balance::{Balancer, Candidate};
-pub use config::{BalancePolicy, PoolConfig, QueueOrder};
+pub use config::{BalancePolicy, PoolConfig, QueueOrder, RestartPolicy};
 pub use event::{
     Action, Class, DeathCause, Event, Health, InstanceId, Outcome, RejectReason, RequestId, Retry,
 };

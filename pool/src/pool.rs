@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `serve` | 1, 4, 5, 6: requests arrive, end, come back |
 //! | `dispatch` | 2, 3: who is sent where |
-//! | `lives` | 9, 10, 11, 14, 15: instances start, exit, are stopped |
+//! | `lives` | 9, 10, 11, 14, 15, 18: instances start, exit, are stopped |
 //! | `probing` | 13: signs of life |
 //! | `reconcile` | 8, 12, 17: from what is to what is wanted |
 //! | `view` | what others may read |
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::balance::{Balance, Balancer};
 use crate::config::PoolConfig;
-use crate::event::{Action, Event};
+use crate::event::{Action, DeathCause, Event};
 use crate::habit::Habit;
 use crate::instance::Instance;
 use crate::queue::Queue;
@@ -53,6 +53,8 @@ pub struct Pool {
     balance: Balance,
     timers: BTreeSet<(Time, u32)>,
     starts: Starts,
+    // How the instance ended for which the restart policy has stopped the service.
+    stopped_by: Option<DeathCause>,
     habit: Habit,
     next_incarnation: u32,
     arrivals: u64,
@@ -84,6 +86,7 @@ impl Pool {
             instances: BTreeMap::new(),
             timers: BTreeSet::new(),
             starts: Starts::default(),
+            stopped_by: None,
             habit: Habit::default(),
             next_incarnation: 1,
             arrivals: 0,
@@ -115,7 +118,7 @@ impl Pool {
             Event::InstanceProbed { instance, health } => self.instance_probed(instance, health, now),
             Event::InstanceExited { instance, cause } => self.instance_exited(instance, cause, now),
             Event::SizeSet { size } => self.set_size(size, now),
-            Event::InstanceReplace { instance } => self.replace(instance),
+            Event::InstanceReplace { instance } => self.replace(instance, now),
             Event::Restart => self.restart(now),
             Event::ConfigChanged { config, roll } => self.configure(config, roll, now),
             Event::Drain => {
@@ -182,7 +185,7 @@ impl Pool {
         while std::mem::take(&mut self.changed) {
             self.reconcile(now);
         }
-        if self.starts.cannot().is_some() {
+        if self.is_closed() {
             self.reject_all_waiting(now);
         }
         self.dispatch(now);

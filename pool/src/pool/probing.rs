@@ -70,7 +70,7 @@ impl Pool {
             State::Ready(_) | State::Suspect(_) | State::Draining { .. } => {
                 self.probed_serving(id.slot, health, ended, now);
             }
-            State::Stopping { .. } | State::BackingOff { .. } => {}
+            State::Stopping { .. } | State::BackingOff { .. } | State::Exited => {}
         }
         self.begin_probe(id.slot, now);
     }

@@ -21,8 +21,8 @@ impl Pool {
     /// 1. its name is known: the event is a double, ignored;
     /// 2. the pool is draining: `ShuttingDown`;
     /// 3. its deadline has passed: `DeadlinePassed`;
-    /// 4. the size is 0 and nothing will raise it: `Stopped`;
-    /// 5. no instance can be started: `CannotStart`;
+    /// 4. the size is 0 and nothing will raise it, or the restart policy has stopped the service: `Stopped`;
+    /// 5. no instance can be started, or none will be: `CannotStart`;
     /// 6. no slot is free and as many as allowed wait already, not counting replays: `QueueFull`.
     ///
     /// Otherwise it is admitted: dispatched at once if a slot is free, else put at the end of the queue.
@@ -57,8 +57,8 @@ impl Pool {
         } else if deadline <= now {
             Some(RejectReason::DeadlinePassed)
         } else if self.scaler.stopped() {
-            Some(RejectReason::Stopped)
-        } else if let Some(reason) = self.cannot_start(now) {
+            Some(RejectReason::Stopped { cause: None })
+        } else if let Some(reason) = self.closed(now) {
             Some(reason)
         } else if self.balance.is_empty() && self.queue.fresh_len() >= self.config.queue_limit {
             Some(RejectReason::QueueFull { retry_after: self.room_after(now) })
@@ -100,10 +100,10 @@ impl Pool {
         }
     }
 
-    /// Rejects everyone who waits: no instance can be started.
+    /// Rejects everyone who waits: the service is closed.
     pub(super) fn reject_all_waiting(&mut self, now: Time) {
         while let Some(key) = self.queue.first() {
-            let Some(reason) = self.cannot_start(now) else { return };
+            let Some(reason) = self.closed(now) else { return };
             self.reject_waiting(key, reason);
         }
     }

@@ -19,6 +19,7 @@ mod orders;
 mod probes;
 mod replays;
 mod requests;
+mod restarts;
 mod rolling;
 mod sizes;
 mod starts;

@@ -22,7 +22,7 @@ impl Pool {
             oldest_wait: self.oldest_wait(now),
             in_flight: self.in_flight,
             draining: self.draining,
-            cannot_start: self.starts.cannot().cloned(),
+            cannot_start: self.stopped_by.as_ref().or(self.starts.cannot()).cloned(),
             instances: self.instances.values().map(|instance| self.view(instance, now)).collect(),
             last_decision: self.scaler.decisions().back().map(|decision| decision.reason.clone()),
         }
@@ -44,7 +44,8 @@ impl Pool {
                 State::Suspect(_)
                 | State::Draining { .. }
                 | State::Stopping { .. }
-                | State::BackingOff { .. } => {}
+                | State::BackingOff { .. }
+                | State::Exited => {}
             }
         }
         load
@@ -97,6 +98,7 @@ impl Pool {
             State::Draining { serving, .. } => (StateView::Draining, Some(serving.address)),
             State::Stopping { .. } => (StateView::Stopping, None),
             State::BackingOff { .. } => (StateView::BackingOff, None),
+            State::Exited => (StateView::Exited, None),
         };
         InstanceView {
             instance: instance.id,

@@ -38,6 +38,7 @@ impl Model {
             }
             Action::Start { instance } => {
                 ensure!(self.incarnations.insert(instance.incarnation), "{instance} has lived before");
+                self.check_start(*instance)?;
                 self.instances.insert(*instance, Default::default());
             }
             Action::Probe { instance, .. } => {
@@ -50,6 +51,7 @@ impl Model {
                 }
             }
             Action::Stop { instance, grace } => {
+                self.note_stop(*instance, *grace);
                 if !grace.is_zero() {
                     self.stopped.insert(*instance);
                 }
@@ -114,7 +116,8 @@ impl Model {
                 after.cannot_start.is_some()
                     && !after.instances.iter().any(|view| serving.contains(&view.state))
             }
-            RejectReason::Stopped => arriving && after.wanted == 0 && self.fixed.is_some(),
+            RejectReason::Stopped { cause: None } => arriving && after.wanted == 0 && self.fixed.is_some(),
+            RejectReason::Stopped { cause: Some(_) } => self.ends.halted || self.ends.may_halt,
             RejectReason::ShuttingDown => arriving && self.draining,
         };
         ensure!(holds, "{id:?} is rejected without cause: {reason:?}, {:?}", request.place);
@@ -140,6 +143,7 @@ impl Model {
         self.check_requests(pool, after)?;
         self.check_instances(after)?;
         self.check_size(after)?;
+        self.check_ends(after)?;
         self.check_timeout(pool, after)
     }
 
@@ -180,7 +184,10 @@ impl Model {
             if let Place::Flying { instance, revoked: false } = request.place {
                 let serving = match self.state(instance, after) {
                     Some(StateView::Ready | StateView::Suspect | StateView::Draining) => true,
-                    Some(StateView::Starting | StateView::Stopping | StateView::BackingOff) | None => false,
+                    Some(
+                        StateView::Starting | StateView::Stopping | StateView::BackingOff | StateView::Exited,
+                    )
+                    | None => false,
                 };
                 ensure!(serving, "{id} was not revoked from {instance}, which does not serve");
             }
@@ -203,18 +210,25 @@ impl Model {
         };
         let serves = |state| matches!(state, StateView::Ready | StateView::Suspect);
         let outdated = after.instances.iter().any(|view| view.outdated && serves(view.state));
-        let surge = u32::from(outdated && after.wanted > 0 && self.config.managed);
-        let live = count(&[StateView::Starting, StateView::Ready, StateView::Suspect, StateView::BackingOff]);
+        let surge = u32::from(outdated && self.wanted(after) > 0 && self.config.managed);
+        let wanted = self.wanted(after);
+        let live = count(&[
+            StateView::Starting,
+            StateView::Ready,
+            StateView::Suspect,
+            StateView::BackingOff,
+            StateView::Exited,
+        ]);
         let leaving = count(&[StateView::Stopping, StateView::Draining]);
-        ensure!(live <= after.wanted + surge, "{live} live, {} wanted", after.wanted);
-        let enough = live + leaving >= after.wanted + surge;
-        ensure!(enough || self.draining, "only {live} live and {leaving} leaving, {} wanted", after.wanted);
+        ensure!(live <= wanted + surge, "{live} live, {wanted} wanted");
+        let enough = live + leaving >= wanted + surge;
+        ensure!(enough || self.draining, "only {live} live and {leaving} leaving, {wanted} wanted");
         let given_up = after.instances.iter().any(|view| {
             let gentle = view.state == StateView::Draining || self.stopped.contains(&view.instance);
             gentle && self.was_ready.contains(&view.instance)
         });
-        let served = !self.config.managed || count(&[StateView::Ready]) >= after.wanted;
-        ensure!(served || !given_up, "a ready one is given up, with fewer ready than {}", after.wanted);
+        let served = !self.config.managed || count(&[StateView::Ready]) >= wanted;
+        ensure!(served || !given_up, "a ready one is given up, with fewer ready than {wanted}");
         Ok(())
     }
 
@@ -241,7 +255,7 @@ impl Model {
                 StateView::Ready | StateView::Suspect => self.now + probe.max(Duration::from_millis(5)),
                 StateView::Stopping => self.now + LOST_PROBE,
                 StateView::BackingOff => self.now + delay.max(probe).max(Duration::from_secs(2)),
-                StateView::Starting => Time::MAX,
+                StateView::Starting | StateView::Exited => Time::MAX,
             };
             ensure!(next <= by, "the next timeout comes too late for {}", view.instance);
         }

@@ -9,6 +9,7 @@ use longshore_pool::{
 };
 
 use crate::balance::Standing;
+use crate::restarts::Ends;
 
 /// A broken claim, in words.
 pub(crate) type Broken = String;
@@ -113,6 +114,7 @@ pub(crate) struct Model {
     pub(crate) turns: u64,
     /// Keys, and two slots of which each prefers the first.
     pub(crate) preferred: BTreeSet<(u64, u32, u32)>,
+    pub(crate) ends: Ends,
 }
 
 impl Model {
@@ -138,6 +140,7 @@ impl Model {
             shares: BTreeMap::new(),
             turns: 0,
             preferred: BTreeSet::new(),
+            ends: Ends::default(),
         }
     }
 
@@ -148,6 +151,7 @@ impl Model {
         self.timing_out = false;
         self.arriving = None;
         self.exiting = None;
+        self.begin_ends();
         let ready = self.views.values().filter(|view| view.state == StateView::Ready);
         self.was_ready = ready.map(|view| view.instance).collect();
         self.stopped.clear();
@@ -163,6 +167,7 @@ impl Model {
 
     /// The pool is about to be told this.
     pub(crate) fn event(&mut self, event: &Event) {
+        self.note_ends(event);
         match event {
             Event::RequestArrived { request, deadline, replayable, class } => {
                 self.arrived(*request, *deadline, *replayable, *class);
@@ -286,7 +291,7 @@ impl Model {
         let serves = match view.state {
             StateView::Starting => false,
             StateView::Ready | StateView::Suspect | StateView::Draining => true,
-            StateView::Stopping | StateView::BackingOff => return,
+            StateView::Stopping | StateView::BackingOff | StateView::Exited => return,
         };
         let Some(instance) = self.instances.get_mut(&id) else { return };
         let Some((since, rank)) = instance.probe.take() else { return };
@@ -342,7 +347,8 @@ impl Model {
                 | StateView::Ready
                 | StateView::Suspect
                 | StateView::Stopping
-                | StateView::BackingOff => {}
+                | StateView::BackingOff
+                | StateView::Exited => {}
             }
         }
         let (views, requests) = (&self.views, &self.requests);

@@ -7,7 +7,8 @@ use fastrand::Rng;
 use std::num::NonZeroU64;
 
 use longshore_pool::{
-    BalancePolicy, Class, Fixed, Load, PoolConfig, QueueOrder, Recommendation, ScalingPolicy, Time,
+    BalancePolicy, Class, Fixed, Load, PoolConfig, QueueOrder, Recommendation, RestartPolicy, ScalingPolicy,
+    Time,
 };
 
 /// Chances, each from 0 to 1.
@@ -76,6 +77,7 @@ pub(crate) fn config(rng: &mut Rng, managed: bool) -> Arc<PoolConfig> {
         order: order(rng),
         balance: balance(rng),
         slow_start,
+        restart: restart(rng),
         replay_attempts: rng.u32(1..=4),
         backoff_initial,
         backoff_max: backoff_initial * rng.u32(1..=20),
@@ -89,6 +91,15 @@ pub(crate) fn config(rng: &mut Rng, managed: bool) -> Arc<PoolConfig> {
         up_step: [1, 2, u32::MAX][rng.usize(0..3)],
         down_delay,
     })
+}
+
+fn restart(rng: &mut Rng) -> RestartPolicy {
+    match rng.u32(0..8) {
+        0 | 1 => RestartPolicy::OnFailure,
+        2 => RestartPolicy::Never,
+        3 => RestartPolicy::StopService,
+        _ => RestartPolicy::Always,
+    }
 }
 
 fn balance(rng: &mut Rng) -> BalancePolicy {
