@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 use longshore_backend::{Pull, Reach, Spec};
-use longshore_pool::{BalancePolicy, PoolConfig, QueueOrder};
+use longshore_pool::{BalancePolicy, PoolConfig, QueueOrder, RestartPolicy};
 
 use super::size::MAX_SIZE;
 
@@ -237,9 +237,12 @@ pub enum ReplayMethods {
     None,
 }
 
-/// `[services.NAME.restart]`: delays for an instance that fails before it was ready or soon after.
+/// `[services.NAME.restart]`: whether an instance that ended is replaced, and the delays where it fails before it was ready
+/// or soon after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restart {
+    /// What becomes of an instance that ended unasked.
+    pub policy: RestartPolicy,
     /// The first delay.
     pub backoff_initial: Duration,
     /// The largest delay; not less than the first.
@@ -248,7 +251,11 @@ pub struct Restart {
 
 impl Default for Restart {
     fn default() -> Self {
-        Self { backoff_initial: Duration::from_millis(500), backoff_max: Duration::from_secs(30) }
+        Self {
+            policy: RestartPolicy::Always,
+            backoff_initial: Duration::from_millis(500),
+            backoff_max: Duration::from_secs(30),
+        }
     }
 }
 
@@ -294,6 +301,7 @@ impl Service {
             balance: self.balance.policy,
             slow_start: self.balance.slow_start,
             replay_attempts: self.replay.attempts,
+            restart: self.restart.policy,
             backoff_initial: self.restart.backoff_initial,
             backoff_max: self.restart.backoff_max,
             probe_interval: self.health.interval,

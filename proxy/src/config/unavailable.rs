@@ -48,7 +48,6 @@ const ROWS: &[Row] = &[
     row("services.*.size", "standby", Later::NonZero),
     row("services.*.health", "docker", Later::True),
     row("services.*.replay", "resume", Later::True),
-    row("services.*.restart", "policy", Later::Words(&["on-failure", "never", "stop-service"])),
     row("services.*.jobs", "mode", Later::Words(&["off", "always", "poll"])),
     row("services.*.jobs", "input_ttl", Later::Duration("1h")),
     row("services.*.jobs", "result_ttl", Later::Duration("1h")),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use longshore_backend::{Gpus, Pull, Reach};
-use longshore_pool::{BalancePolicy, QueueOrder};
+use longshore_pool::{BalancePolicy, QueueOrder, RestartPolicy};
 
 use super::super::*;
 use super::{parse, service};
@@ -116,6 +116,19 @@ fn a_balancer_is_the_one_that_the_file_says() {
     ] {
         let calc = calc(&format!("policy = \"hash\", hash_key = {word:?}"));
         assert_eq!((calc.pool_config().balance, calc.balance.hash_key), (BalancePolicy::Hash, Some(key)));
+    }
+}
+
+#[test]
+fn what_becomes_of_an_instance_that_ended_is_what_the_file_says() {
+    for (word, policy) in [
+        ("always", RestartPolicy::Always),
+        ("on-failure", RestartPolicy::OnFailure),
+        ("never", RestartPolicy::Never),
+        ("stop-service", RestartPolicy::StopService),
+    ] {
+        let calc = service(&format!("[services.calc]\nimage = \"x\"\nrestart = {{ policy = {word:?} }}"));
+        assert_eq!(calc.pool_config().restart, policy);
     }
 }
 

@@ -138,6 +138,7 @@ fn every_wrong_line_of_a_service_has_its_message() {
         ("balance = { slow_start = 5 }", "`services.calc.balance.slow_start` must be a duration", "^"),
         ("replay = { busy = [200] }", "must be an integer from 400 to 599", "got 200"),
         ("replay = { attempts = 0 }", "must be an integer from 1 to 1000", "got 0"),
+        ("restart = { policy = \"nevr\" }", "did you mean \"never\"?", "^"),
         ("restart = { backoff = { initial = \"1m\", max = \"1s\" } }", "is below `initial`", "^"),
         ("strip = true", "unknown key `strip` in [services.calc]", "the keys here are address"),
         ("user = \"a\\u0000\"", "holds a NUL character", "^"),
@@ -179,6 +180,11 @@ fn every_wrong_document_has_its_message() {
             "[services.a]\naddresses = [\"1.2.3.4:5\"]\nhealth = { log = \"x\" }",
             "servers that already run have no log",
             "^",
+        ),
+        (
+            "[services.a]\naddresses = [\"1.2.3.4:5\"]\nrestart = { policy = \"never\" }",
+            "servers that already run are not Longshore's to start",
+            "cluster.toml:3:",
         ),
         (
             "[services.a]\nimage = \"x\"\ndefault = true\n[services.b]\nimage = \"x\"\ndefault = true",
@@ -239,7 +245,6 @@ fn what_this_version_cannot_do_is_refused_and_not_ignored() {
         ("size = { policy = \"fixed\", size = 1, standby = 2 }", "size.standby = 2`"),
         ("health = { docker = true }", "health.docker = true`"),
         ("replay = { resume = true }", "replay.resume = true`"),
-        ("restart = { policy = \"never\" }", "restart.policy = \"never\"`"),
         ("jobs = { mode = \"always\" }", "jobs.mode = \"always\"`"),
         ("cache = { ttl = \"5s\" }", "cache.ttl = \"5s\"`"),
     ];
