@@ -1,13 +1,13 @@
 //! Which ready instance gets the next request: a [`Balancer`] chooses among those with a free slot; this module keeps the
 //! list that it chooses from, and eases newly ready instances in (`slow_start`).
 //!
-//! | balancer | chooses | a choice costs |
+//! | balancer | chooses | a choice and a change cost |
 //! | --- | --- | --- |
 //! | `least-busy` | the fewest requests | O(log instances) |
 //! | `round-robin` | whose turn is the longest ago | O(log instances) |
-//! | `random` | any, with the same chance | O(1) |
+//! | `random` | any, with the same chance | O(log instances) |
 //! | `peak-ewma` | the lowest latency times requests | O(log instances) |
-//! | `hash` | the same one for the same key, within bounds | O(instances) |
+//! | `hash` | the same one for the same key, within bounds | O(instances), O(log instances) |
 //!
 //! A request is bound to an instance only when a slot is free, whatever the balancer. For a request that may not go to
 //! every instance (a replay) a choice costs O(instances) more at the most.

@@ -50,14 +50,14 @@ struct Cost {
 /// The smallest is the best choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
-    class: Class,
+    known: Known,
     load: Load,
     turn: u64,
     slot: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Class {
+enum Known {
     /// Not measured, and idle.
     Fresh,
     Measured,
@@ -121,12 +121,12 @@ impl Node {
     fn rank(&self) -> Option<Rank> {
         let Candidate { slot, in_flight, free, turn } = self.candidate;
         let busy = f64::from(in_flight);
-        let (class, load) = match self.cost {
-            Some(cost) => (Class::Measured, cost.timeless() + busy.ln_1p()),
-            None if in_flight == 0 => (Class::Fresh, 0.0),
-            None => (Class::Awaited, busy),
+        let (known, load) = match self.cost {
+            Some(cost) => (Known::Measured, cost.timeless() + busy.ln_1p()),
+            None if in_flight == 0 => (Known::Fresh, 0.0),
+            None => (Known::Awaited, busy),
         };
-        free.then_some(Rank { class, load: Load(load), turn, slot })
+        free.then_some(Rank { known, load: Load(load), turn, slot })
     }
 }
 

@@ -1,5 +1,6 @@
 //! `random`: any that is free, each with the same chance.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
 use super::{Balancer, Candidate};
@@ -9,29 +10,25 @@ use super::{Balancer, Candidate};
 pub(super) struct Random {
     rng: fastrand::Rng,
     free: Vec<u32>,
-    // Where each slot is among the free ones, by slot.
-    places: Vec<Option<usize>>,
+    // Where each slot is among the free ones.
+    places: BTreeMap<u32, usize>,
 }
 
 impl Random {
     pub(super) fn new(seed: u64) -> Self {
-        Self { rng: fastrand::Rng::with_seed(seed), free: Vec::new(), places: Vec::new() }
+        Self { rng: fastrand::Rng::with_seed(seed), free: Vec::new(), places: BTreeMap::new() }
     }
 
     fn add(&mut self, slot: u32) {
-        let index = slot as usize;
-        if self.places.len() <= index {
-            self.places.resize(index + 1, None);
-        }
-        self.places[index] = Some(self.free.len());
+        self.places.insert(slot, self.free.len());
         self.free.push(slot);
     }
 
     fn remove(&mut self, slot: u32) {
-        let Some(place) = self.places.get_mut(slot as usize).and_then(Option::take) else { return };
+        let Some(place) = self.places.remove(&slot) else { return };
         self.free.swap_remove(place);
         if let Some(moved) = self.free.get(place) {
-            self.places[*moved as usize] = Some(place);
+            self.places.insert(*moved, place);
         }
     }
 }

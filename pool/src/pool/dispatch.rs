@@ -84,8 +84,15 @@ impl Pool {
             serving.is_some_and(|serving| (serving.alive_at >= request.trust_from()) == alive)
         };
         let chosen = self.balance.choose(affinity, now, &mut |slot| fits(slot, true));
-        if let Some(slot) = chosen.filter(|slot| fits(*slot, true)) {
-            return Some(slot);
+        let chosen = match self.balance.is_reliable() {
+            true => chosen,
+            false => chosen.filter(|slot| fits(*slot, true)).or_else(|| {
+                let mut slots = instances.keys().copied();
+                slots.find(|slot| fits(*slot, true))
+            }),
+        };
+        if chosen.is_some() {
+            return chosen;
         }
         let mut silent = Vec::new();
         while silent.len() < PROBED_AT_ONCE {

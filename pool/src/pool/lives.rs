@@ -117,13 +117,14 @@ impl Pool {
     ///
     /// Where none is left and none will start, who waits is refused (`CannotStart`). A slot that remains counts towards the
     /// size; it starts again when an operator acts: a size, a restart, another configuration. An engine that does not
-    /// answer, and a server that the pool does not start, are (a) in any case.
+    /// answer, an instance that is to be replaced anyway, and a server that the pool does not start, are (a) in any case.
     fn after_death(&mut self, slot: u32, cause: DeathCause, ready_since: Option<Time>, now: Time) -> Next {
         let engine_down = matches!(cause, DeathCause::StartFailed { retry: Retry::EngineDown, .. });
         let clean = matches!(cause, DeathCause::Exited { code: 0, .. });
-        let policy = match self.config.managed && !engine_down {
-            true => self.config.restart,
-            false => RestartPolicy::Always,
+        let outdated = self.instances.get(&slot).is_some_and(|instance| instance.outdated);
+        let policy = match engine_down || outdated || !self.config.managed {
+            true => RestartPolicy::Always,
+            false => self.config.restart,
         };
         let stops = policy == RestartPolicy::StopService;
         self.stopped_by = self.stopped_by.take().or_else(|| stops.then(|| cause.clone()));

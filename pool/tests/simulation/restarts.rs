@@ -54,10 +54,13 @@ impl Model {
 
     fn note_end(&mut self, id: InstanceId, cause: &DeathCause) {
         let unasked = self.views.get(&id).is_some_and(|view| match view.state {
-            StateView::Starting | StateView::Ready | StateView::Suspect => true,
+            // One that is outdated is replaced anyway.
+            StateView::Starting | StateView::Ready | StateView::Suspect => !view.outdated,
             StateView::Draining | StateView::Stopping | StateView::BackingOff | StateView::Exited => false,
         });
         if !unasked || !self.config.managed {
+            let outdated = self.views.get(&id).is_some_and(|view| view.outdated);
+            self.ends.told = outdated.then_some((id, false));
             return;
         }
         let engine = matches!(cause, DeathCause::StartFailed { retry: Retry::EngineDown, .. });

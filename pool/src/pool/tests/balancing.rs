@@ -110,9 +110,13 @@ fn a_balancer_of_ones_own_is_asked_and_never_keeps_a_request_waiting() {
     let sent: Vec<u32> = (0..3).map(|n| story.sent(n, Class::default())).collect();
     assert_eq!(sent, [2, 0, 1]);
     assert_eq!(story.arrive(3), []);
+    story.finish(1, lost(false));
+    assert_eq!(dispatched(&story.finish(0, Outcome::Answered)), [(1, 2)], "a replay finds its place too");
+    assert_eq!(dispatched(&story.finish(1, Outcome::Answered)), [(3, 2)]);
+    assert_eq!(story.arrive(4), []);
     let config = Arc::new(PoolConfig { concurrency: 2, ..balanced(BalancePolicy::RoundRobin, 2) });
     let asked = story.event(Event::ConfigChanged { config, roll: false });
-    assert_eq!(dispatched(&asked), [(3, 2)], "the one whose turn is the longest ago");
+    assert_eq!(dispatched(&asked), [(4, 1)], "the one whose turn is the longest ago");
 }
 
 #[test]

@@ -173,6 +173,18 @@ fn a_service_is_stopped_by_whatever_ends_and_by_nothing_that_was_asked_for() {
 }
 
 #[test]
+fn one_that_dies_while_it_is_to_be_replaced_is_replaced() {
+    for restart in [RestartPolicy::Never, RestartPolicy::StopService] {
+        let mut story = healthy(2, policy(restart));
+        story.event(Event::Restart);
+        story.exit(story.id(0), killed());
+        assert_eq!(story.state(0), StateView::Starting, "{restart:?}");
+        story.start_all();
+        assert_eq!(dispatched(&story.arrive(1)).len(), 1);
+    }
+}
+
+#[test]
 fn servers_that_already_run_are_looked_at_again_under_every_policy() {
     let config = PoolConfig { managed: false, max: 1, min: 1, ..policy(RestartPolicy::StopService) };
     let mut story = Story::ready(1, config);
