@@ -1,5 +1,6 @@
 //! What the pool itself costs: enqueue, dispatch with finish, cancel; at 1, 100 and 1,000 instances with 0, 10,000 and
-//! 1,000,000 requests waiting; enqueue, take, cancel and a place in the queue in each order. Run with `cargo bench -p longshore-pool`.
+//! 1,000,000 requests waiting; enqueue, take, cancel and a place in the queue in each order; a choice by each
+//! balancer. Run with `cargo bench -p longshore-pool`.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
@@ -8,7 +9,8 @@ use std::time::Duration;
 
 use divan::Bencher;
 use longshore_pool::{
-    Action, Class, Event, Fixed, Health, Outcome, Pool, PoolConfig, QueueOrder, RequestId, Time,
+    Action, BalancePolicy, Class, Event, Fixed, Health, Outcome, Pool, PoolConfig, QueueOrder, RequestId,
+    Time,
 };
 
 fn main() {
@@ -36,6 +38,14 @@ const ORDERS: [QueueOrder; 4] = [
     QueueOrder::Random,
     QueueOrder::Fair,
     QueueOrder::Priority { ageing: Duration::from_secs(30) },
+];
+
+const POLICIES: [BalancePolicy; 5] = [
+    BalancePolicy::LeastBusy,
+    BalancePolicy::RoundRobin,
+    BalancePolicy::Random,
+    BalancePolicy::PeakEwma,
+    BalancePolicy::Hash,
 ];
 
 /// A pool, what it is asked about, and a clock that ticks a microsecond an event.
@@ -204,4 +214,21 @@ fn order_standing(bencher: Bencher, order: QueueOrder) {
         place = (place + 7_919) % MANY;
         load.pool.standing(RequestId(100 + place), load.now)
     });
+}
+
+/// A thousand idle instances: a request arrives, is sent to one of them and answered.
+#[divan::bench(args = POLICIES, sample_count = 50, sample_size = 1_000)]
+fn balance_idle(bencher: Bencher, balance: BalancePolicy) {
+    let mut load = Load::of(1_000, PoolConfig { balance, concurrency: 8, ..PoolConfig::default() });
+    bencher.bench_local(|| {
+        load.arrive();
+        load.finish();
+    });
+}
+
+/// A thousand instances at work and a hundred thousand requests waiting: a slot is free and taken again.
+#[divan::bench(args = POLICIES, sample_count = 50, sample_size = 1_000)]
+fn balance_saturated(bencher: Bencher, balance: BalancePolicy) {
+    let mut load = Load::saturated_of((1_000, 110_000), PoolConfig { balance, ..PoolConfig::default() });
+    bencher.bench_local(|| load.finish());
 }

@@ -7,7 +7,7 @@
 //! | `round-robin` | whose turn is the longest ago | O(log instances) |
 //! | `random` | any, with the same chance | O(log instances) |
 //! | `peak-ewma` | the lowest latency times requests | O(log instances) |
-//! | `hash` | the same one for the same key, within bounds | O(instances), O(log instances) |
+//! | `hash` | the same one for the same key, within bounds | O(free instances), O(log instances) |
 //!
 //! A request is bound to an instance only when a slot is free, whatever the balancer. For a request that may not go to
 //! every instance (a replay) a choice costs O(instances) more at the most.

@@ -18,10 +18,13 @@ use super::{Balancer, Candidate};
 /// c, as a fraction.
 const BOUND: (u64, u64) = (5, 4);
 
-/// All candidates, by slot: those without a free slot count for the mean.
+/// The free ones, in no order, and what all together have: those without a free slot count for the mean.
 #[derive(Debug, Default)]
 pub(super) struct BoundedHash {
-    all: BTreeMap<u32, Candidate>,
+    free: Vec<Candidate>,
+    // Where each slot is among the free ones.
+    places: BTreeMap<u32, usize>,
+    members: u64,
     in_flight: u64,
 }
 
@@ -29,7 +32,31 @@ impl BoundedHash {
     /// Requests at which an instance has too many to get another one.
     fn bound(&self) -> u64 {
         let (over, under) = BOUND;
-        (over * (self.in_flight + 1)).div_ceil(under * self.all.len().max(1) as u64)
+        (over * (self.in_flight + 1)).div_ceil(under * self.members.max(1))
+    }
+
+    /// The allowed one of the highest rank. Asks only about those that are better than the best so far.
+    fn best<R: Ord>(
+        &self,
+        rank: impl Fn(&Candidate) -> R,
+        allowed: &mut dyn FnMut(u32) -> bool,
+    ) -> Option<u32> {
+        let mut best: Option<(R, u32)> = None;
+        for it in &self.free {
+            let rank = rank(it);
+            if best.as_ref().is_none_or(|(best, _)| rank > *best) && allowed(it.slot) {
+                best = Some((rank, it.slot));
+            }
+        }
+        best.map(|(_, slot)| slot)
+    }
+
+    fn remove(&mut self, slot: u32) {
+        let Some(place) = self.places.remove(&slot) else { return };
+        self.free.swap_remove(place);
+        if let Some(moved) = self.free.get(place) {
+            self.places.insert(moved.slot, place);
+        }
     }
 }
 
@@ -41,24 +68,27 @@ impl Balancer for BoundedHash {
     fn change(&mut self, before: Option<&Candidate>, after: Option<&Candidate>) {
         if let Some(before) = before {
             self.in_flight -= u64::from(before.in_flight);
-            self.all.remove(&before.slot);
+            self.members -= 1;
+            self.remove(before.slot);
         }
         if let Some(after) = after {
             self.in_flight += u64::from(after.in_flight);
-            self.all.insert(after.slot, *after);
+            self.members += 1;
+            if after.free {
+                self.places.insert(after.slot, self.free.len());
+                self.free.push(*after);
+            }
         }
     }
 
     fn choose(&mut self, affinity: Option<NonZeroU64>, allowed: &mut dyn FnMut(u32) -> bool) -> Option<u32> {
         let bound = self.bound();
-        let free = self.all.values().filter(|it| it.free && allowed(it.slot));
-        let best = match affinity {
+        match affinity {
             Some(key) => {
-                free.max_by_key(|it| (u64::from(it.in_flight) < bound, score(key, it.slot), it.slot))
+                self.best(|it| (u64::from(it.in_flight) < bound, score(key, it.slot), it.slot), allowed)
             }
-            None => free.max_by_key(|it| Reverse((it.in_flight, it.turn, it.slot))),
-        };
-        best.map(|it| it.slot)
+            None => self.best(|it| Reverse((it.in_flight, it.turn, it.slot)), allowed),
+        }
     }
 }
 

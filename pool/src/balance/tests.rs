@@ -123,6 +123,25 @@ fn random_gives_each_the_same_chance_also_where_some_are_not_allowed() {
 }
 
 #[test]
+fn one_that_is_eased_in_saves_up_no_more_than_two() {
+    let mut ramps = Ramps::default();
+    ramps.begin(3, Duration::from_secs(100), 0, at(0));
+    assert!(ramps.has_share(3, 0, 4, at(0)), "it begins with one");
+    assert!(ramps.has_share(7, 0, 4, at(0)), "others are not concerned");
+    ramps.spend(3);
+    assert!(!ramps.has_share(3, 0, 4, at(0)));
+    let taken = (0..10).take_while(|_| {
+        ramps.has_share(3, 1_000, 4, at(50_000)) && {
+            ramps.spend(3);
+            true
+        }
+    });
+    assert_eq!(taken.count(), 2, "it could have had an eighth of a thousand, and did not take it");
+    assert!(!ramps.are_over(at(99_999)));
+    assert!(ramps.has_share(3, 1_000, 4, at(100_000)) && ramps.are_over(at(100_000)));
+}
+
+#[test]
 fn peak_ewma_follows_a_peak_at_once_and_forgets_it_slowly() {
     let mut bench = Bench::new(BalancePolicy::PeakEwma, 2);
     let ms = Duration::from_millis;
@@ -228,7 +247,8 @@ fn without_a_key_or_beyond_the_bound_a_request_still_goes_somewhere() {
     let mut bench = Bench::new(BalancePolicy::Hash, 3);
     bench.change(0, |it| it.in_flight = 2);
     bench.change(1, |it| it.in_flight = 1);
-    assert_eq!(bench.choose(0), Some(2), "the least busy");
+    bench.change(2, |it| it.turn = 99);
+    assert_eq!(bench.choose(0), Some(2), "the least busy, whenever its last turn was");
     bench.change(1, |it| it.free = false);
     bench.change(2, |it| it.free = false);
     for key in 0..20 {
