@@ -1,12 +1,17 @@
 //! What the pool itself costs: enqueue, dispatch with finish, cancel; at 1, 100 and 1,000 instances with 0, 10,000 and
-//! 1,000,000 requests waiting. Run with `cargo bench -p longshore-pool`.
+//! 1,000,000 requests waiting; enqueue, take, cancel and a place in the queue in each order; a choice by each
+//! balancer. Run with `cargo bench -p longshore-pool`.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
 use divan::Bencher;
-use longshore_pool::{Action, Event, Fixed, Health, Outcome, Pool, PoolConfig, RequestId, Time};
+use longshore_pool::{
+    Action, BalancePolicy, Class, Event, Fixed, Health, Outcome, Pool, PoolConfig, QueueOrder, RequestId,
+    Time,
+};
 
 fn main() {
     divan::main();
@@ -25,6 +30,24 @@ const CASES: [(u32, u64); 9] = [
     (1_000, 1_000_000),
 ];
 
+/// Requests that wait while orders are compared.
+const MANY: u64 = 1_000_000;
+
+const ORDERS: [QueueOrder; 4] = [
+    QueueOrder::Fifo,
+    QueueOrder::Random,
+    QueueOrder::Fair,
+    QueueOrder::Priority { ageing: Duration::from_secs(30) },
+];
+
+const POLICIES: [BalancePolicy; 5] = [
+    BalancePolicy::LeastBusy,
+    BalancePolicy::RoundRobin,
+    BalancePolicy::Random,
+    BalancePolicy::PeakEwma,
+    BalancePolicy::Hash,
+];
+
 /// A pool, what it is asked about, and a clock that ticks a microsecond an event.
 struct Load {
     pool: Pool,
@@ -38,11 +61,12 @@ struct Load {
 impl Load {
     /// A pool whose instances are all ready and idle.
     fn idle(instances: u32) -> Self {
-        let config = PoolConfig {
-            queue_limit: usize::MAX,
-            probe_interval: Duration::from_secs(1_000_000),
-            ..PoolConfig::default()
-        };
+        Self::of(instances, PoolConfig::default())
+    }
+
+    fn of(instances: u32, config: PoolConfig) -> Self {
+        let config =
+            PoolConfig { queue_limit: usize::MAX, probe_interval: Duration::from_secs(1_000_000), ..config };
         let mut pool = Pool::new(Arc::new(config), Box::new(Fixed(instances)), 1, Time::ZERO);
         pool.handle_timeout(Time::ZERO);
         let address = SocketAddr::from(([127, 0, 0, 1], 80));
@@ -57,10 +81,19 @@ impl Load {
     }
 
     /// As [`Load::idle`], with every instance at work and so many requests waiting.
-    fn saturated((instances, waiting): (u32, u64)) -> Self {
-        let mut load = Self::idle(instances);
+    fn saturated(case: (u32, u64)) -> Self {
+        Self::saturated_of(case, PoolConfig::default())
+    }
+
+    fn saturated_of((instances, waiting): (u32, u64), config: PoolConfig) -> Self {
+        let mut load = Self::of(instances, config);
         (0..u64::from(instances) + waiting).for_each(|_| load.arrive());
         load
+    }
+
+    /// [`MANY`] requests wait in this order.
+    fn ordered(order: QueueOrder) -> Self {
+        Self::saturated_of((100, MANY), PoolConfig { order, ..PoolConfig::default() })
     }
 
     fn arrive(&mut self) {
@@ -68,7 +101,12 @@ impl Load {
         let request = RequestId(self.next);
         self.next += 1;
         let deadline = self.now + Duration::from_secs(600);
-        self.pool.handle_event(Event::RequestArrived { request, deadline, replayable: true }, self.now);
+        // A thousand clients and all priorities, in no regular pattern.
+        let mixed = request.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        let class =
+            Class { flow: mixed % 1_000, priority: (mixed % 10) as u8, affinity: NonZeroU64::new(mixed) };
+        self.pool
+            .handle_event(Event::RequestArrived { request, deadline, replayable: true, class }, self.now);
         self.perform();
     }
 
@@ -140,4 +178,57 @@ fn cancel(bencher: Bencher, (instances, waiting): (u32, u64)) {
         place = (place + 7_919) % waiting;
         load.cancel(u64::from(instances) + place);
     });
+}
+
+/// A request arrives where a million wait.
+#[divan::bench(args = ORDERS, sample_count = 50, sample_size = 1_000)]
+fn order_enqueue(bencher: Bencher, order: QueueOrder) {
+    let mut load = Load::ordered(order);
+    bencher.bench_local(|| load.arrive());
+}
+
+/// A request is answered and the one whose turn it is takes its slot.
+#[divan::bench(args = ORDERS, sample_count = 50, sample_size = 1_000)]
+fn order_take(bencher: Bencher, order: QueueOrder) {
+    let mut load = Load::ordered(order);
+    bencher.bench_local(|| load.finish());
+}
+
+/// A client leaves from anywhere among a million.
+#[divan::bench(args = ORDERS, sample_count = 50, sample_size = 1_000)]
+fn order_cancel(bencher: Bencher, order: QueueOrder) {
+    let mut load = Load::ordered(order);
+    let mut place = 0;
+    bencher.bench_local(|| {
+        place = (place + 7_919) % MANY;
+        load.cancel(100 + place);
+    });
+}
+
+/// A client asks for its place among a million.
+#[divan::bench(args = ORDERS, sample_count = 50, sample_size = 100)]
+fn order_standing(bencher: Bencher, order: QueueOrder) {
+    let load = Load::ordered(order);
+    let mut place = 0;
+    bencher.bench_local(|| {
+        place = (place + 7_919) % MANY;
+        load.pool.standing(RequestId(100 + place), load.now)
+    });
+}
+
+/// A thousand idle instances: a request arrives, is sent to one of them and answered.
+#[divan::bench(args = POLICIES, sample_count = 50, sample_size = 1_000)]
+fn balance_idle(bencher: Bencher, balance: BalancePolicy) {
+    let mut load = Load::of(1_000, PoolConfig { balance, concurrency: 8, ..PoolConfig::default() });
+    bencher.bench_local(|| {
+        load.arrive();
+        load.finish();
+    });
+}
+
+/// A thousand instances at work and a hundred thousand requests waiting: a slot is free and taken again.
+#[divan::bench(args = POLICIES, sample_count = 50, sample_size = 1_000)]
+fn balance_saturated(bencher: Bencher, balance: BalancePolicy) {
+    let mut load = Load::saturated_of((1_000, 110_000), PoolConfig { balance, ..PoolConfig::default() });
+    bencher.bench_local(|| load.finish());
 }

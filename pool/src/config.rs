@@ -15,8 +15,17 @@ pub struct PoolConfig {
     pub queue_limit: usize,
     /// Longest wait for a slot, each time the request waits for one.
     pub queue_timeout: Duration,
+    /// Who of those that wait is next. Replays go before them in every order.
+    pub order: QueueOrder,
+    /// Which instance with a free slot gets a request.
+    pub balance: BalancePolicy,
+    /// How long a newly ready instance is eased in; zero: not at all. Until then it gets a growing part of its share, and
+    /// of its slots.
+    pub slow_start: Duration,
     /// A request that was lost on so many instances is quarantined.
     pub replay_attempts: u32,
+    /// What becomes of an instance that ended unasked.
+    pub restart: RestartPolicy,
     /// First restart delay of an instance that fails before it was ready or soon after.
     pub backoff_initial: Duration,
     /// Largest restart delay.
@@ -50,7 +59,11 @@ impl Default for PoolConfig {
             concurrency: 1,
             queue_limit: 10_000,
             queue_timeout: Duration::from_secs(300),
+            order: QueueOrder::Fifo,
+            balance: BalancePolicy::LeastBusy,
+            slow_start: Duration::ZERO,
             replay_attempts: 3,
+            restart: RestartPolicy::Always,
             backoff_initial: Duration::from_millis(500),
             backoff_max: Duration::from_secs(30),
             probe_interval: Duration::from_secs(2),
@@ -64,4 +77,53 @@ impl Default for PoolConfig {
             down_delay: Duration::from_secs(60),
         }
     }
+}
+
+/// In which order those that wait are served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QueueOrder {
+    /// First in, first out, exactly.
+    #[default]
+    Fifo,
+    /// Whoever waits has the same chance at each slot.
+    Random,
+    /// One of each flow (see [`Class`](crate::Class)) in turn; first in, first out within one.
+    Fair,
+    /// The highest priority first; waiting makes up for a lower one.
+    Priority {
+        /// So much waiting counts as one level.
+        ageing: Duration,
+    },
+}
+
+/// Which instance with a free slot gets a request. (Another [`Balancer`](crate::Balancer) is put in charge by
+/// [`Pool::set_balancer`](crate::Pool::set_balancer).)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BalancePolicy {
+    /// The one with the fewest requests.
+    #[default]
+    LeastBusy,
+    /// The one whose last dispatch is the longest ago.
+    RoundRobin,
+    /// Any, with the same chance.
+    Random,
+    /// The one with the lowest latency times requests.
+    PeakEwma,
+    /// The same one for requests of the same key, unless it has 1.25 times the mean.
+    Hash,
+}
+
+/// What becomes of an instance that ended unasked: it exited, was killed, hung, or could not be started. (An engine that
+/// does not answer is asked again under every policy.)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// It is replaced.
+    #[default]
+    Always,
+    /// It is replaced, unless it exited with code 0.
+    OnFailure,
+    /// It is not replaced. When none is left and none will start, waiting requests are refused.
+    Never,
+    /// The whole service is stopped.
+    StopService,
 }

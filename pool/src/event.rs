@@ -5,6 +5,7 @@
 //! [`Pool::poll_action`](crate::Pool::poll_action) then yields. Nothing else crosses the border.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub enum Event {
         deadline: Time,
         /// Whether it may be sent to a second instance after a first one may have begun to work on it.
         replayable: bool,
+        /// What queue and balancer tell it apart by.
+        class: Class,
     },
     /// The client left while the request waited. (While it is in flight, the gateway reports `Abandoned` instead.)
     RequestCancelled {
@@ -104,6 +107,29 @@ pub enum Event {
     },
     /// The process is about to end: new requests are refused, waiting and running ones go on.
     Drain,
+}
+
+/// What queue and balancer may tell requests apart by. Keys are hashes of what the client sent, so that a waiting request
+/// keeps no text; whoever makes them sees to it that clients cannot choose flows that collide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Class {
+    /// Whose it is: each flow gets the same share of a queue whose order is `fair`.
+    pub flow: u64,
+    /// From 0 to 9 (more counts as 9): the higher, the earlier in a queue by priority.
+    pub priority: u8,
+    /// Requests of one key go to one instance where the balancer is `hash`; without a key anywhere.
+    pub affinity: Option<NonZeroU64>,
+}
+
+impl Class {
+    /// The priority of a request that names none.
+    pub const PRIORITY: u8 = 5;
+}
+
+impl Default for Class {
+    fn default() -> Self {
+        Self { flow: 0, priority: Self::PRIORITY, affinity: None }
+    }
 }
 
 /// How one attempt at a request ended.
@@ -263,15 +289,18 @@ pub enum RejectReason {
         /// Each instance that it was lost on, and how.
         attempts: Vec<(InstanceId, Arc<str>)>,
     },
-    /// No instance can be started.
+    /// No instance can be started, or all have ended and the restart policy replaces none.
     CannotStart {
-        /// Why the last one could not.
+        /// Why the last one could not, or how it ended.
         cause: DeathCause,
         /// When the next start will be tried.
         retry_after: Duration,
     },
-    /// The size is 0 and nothing will raise it.
-    Stopped,
+    /// The size is 0 and nothing will raise it; or an instance ended, for which the restart policy stops the service.
+    Stopped {
+        /// How that instance ended.
+        cause: Option<DeathCause>,
+    },
     /// The proxy is ending.
     ShuttingDown,
 }

@@ -4,6 +4,7 @@
 //! Starting -> Ready <-> Suspect -> Draining -> Stopping -> (slot free)
 //!     |         |          |           |           |
 //!     +---------+----------+--> BackingOff <-------+   BackingOff -> Starting (next incarnation)
+//!     +---------+----------+--> Exited <-----------+   Exited -> BackingOff (an operator acts)
 //! ```
 //!
 //! What belongs to a state lives in it: a request can only be held by an instance that serves, a delay only be waited
@@ -12,7 +13,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::balance::Free;
+use crate::balance::Candidate;
+use crate::config::PoolConfig;
 use crate::event::{DeathCause, InstanceId, RequestId};
 use crate::requests::List;
 use crate::time::Time;
@@ -32,7 +34,7 @@ pub(crate) struct Instance {
     pub(crate) outdated: bool,
     pub(crate) record: Record,
     /// How the balance lists it.
-    pub(crate) listed: Option<Free>,
+    pub(crate) listed: Option<Candidate>,
     /// When the pool's timers will look at it.
     pub(crate) wake: Option<Time>,
 }
@@ -78,6 +80,8 @@ pub(crate) enum State {
         /// Until then.
         until: Time,
     },
+    /// Has ended and is not replaced. Its slot stays in use, so that nothing else is started in its stead.
+    Exited,
 }
 
 /// An instance that is not ready yet.
@@ -105,6 +109,8 @@ pub(crate) struct Serving {
     pub(crate) worked_until: Time,
     /// The turn of its last dispatch.
     pub(crate) turn: u64,
+    /// So many of its slots are open so far, while it is eased in.
+    pub(crate) open: Option<u32>,
     /// It said that it is busy: no new request before this.
     pub(crate) paused_until: Option<Time>,
     /// Times in a row that it lost a request while it was trusted.
@@ -123,6 +129,8 @@ pub(crate) enum Next {
     Free,
     /// It starts again, not before this.
     Restart(Time),
+    /// It stays in use, by what has ended.
+    Remain,
 }
 
 impl Instance {
@@ -164,6 +172,7 @@ impl Instance {
             alive_at: now,
             worked_until: Time::ZERO,
             turn: 0,
+            open: None,
             paused_until: None,
             losses: 0,
             probe: Probe::due(probe_at),
@@ -200,7 +209,7 @@ impl Instance {
         let held = match self.state {
             State::Starting(_) => List::default(),
             State::Ready(serving) | State::Suspect(serving) | State::Draining { serving, .. } => serving.held,
-            State::Stopping { .. } | State::BackingOff { .. } => return None,
+            State::Stopping { .. } | State::BackingOff { .. } | State::Exited => return None,
         };
         self.enter(State::Stopping { gone_at, next }, now);
         Some(held)
@@ -208,12 +217,21 @@ impl Instance {
 
     /// Whatever is gone to BackingOff; returns what it held.
     pub(crate) fn back_off(&mut self, until: Time, now: Time) -> Option<List> {
+        self.end(State::BackingOff { until }, now)
+    }
+
+    /// Whatever is gone to Exited; returns what it held.
+    pub(crate) fn exit(&mut self, now: Time) -> Option<List> {
+        self.end(State::Exited, now)
+    }
+
+    fn end(&mut self, state: State, now: Time) -> Option<List> {
         let held = match self.state {
             State::Starting(_) | State::Stopping { .. } => List::default(),
             State::Ready(serving) | State::Suspect(serving) | State::Draining { serving, .. } => serving.held,
-            State::BackingOff { .. } => return None,
+            State::BackingOff { .. } | State::Exited => return None,
         };
-        self.enter(State::BackingOff { until }, now);
+        self.enter(state, now);
         Some(held)
     }
 
@@ -227,8 +245,24 @@ impl Instance {
         true
     }
 
+    /// Exited, or Stopping to remain so: to start again at `now`, and earlier failures are forgotten.
+    pub(crate) fn revive(&mut self, now: Time) {
+        match &mut self.state {
+            State::Exited => self.enter(State::BackingOff { until: now }, now),
+            State::Stopping { next, .. } if *next == Next::Remain => *next = Next::Restart(now),
+            State::Starting(_)
+            | State::Ready(_)
+            | State::Suspect(_)
+            | State::Draining { .. }
+            | State::Stopping { .. }
+            | State::BackingOff { .. } => return,
+        }
+        self.record.failures = 0;
+    }
+
     /// BackingOff, or Stopping to start again: not later than `now`, and earlier failures are forgotten.
     pub(crate) fn hurry_start(&mut self, now: Time) {
+        self.revive(now);
         match &mut self.state {
             State::BackingOff { until: at } | State::Stopping { next: Next::Restart(at), .. } => {
                 *at = (*at).min(now);
@@ -238,7 +272,8 @@ impl Instance {
             | State::Ready(_)
             | State::Suspect(_)
             | State::Draining { .. }
-            | State::Stopping { next: Next::Free, .. } => {}
+            | State::Stopping { next: Next::Free | Next::Remain, .. }
+            | State::Exited => {}
         }
     }
 
@@ -257,7 +292,7 @@ impl Instance {
             State::Ready(serving) | State::Suspect(serving) | State::Draining { serving, .. } => {
                 Some(serving)
             }
-            State::Starting(_) | State::Stopping { .. } | State::BackingOff { .. } => None,
+            State::Starting(_) | State::Stopping { .. } | State::BackingOff { .. } | State::Exited => None,
         }
     }
 
@@ -267,7 +302,7 @@ impl Instance {
             State::Ready(serving) | State::Suspect(serving) | State::Draining { serving, .. } => {
                 Some(serving)
             }
-            State::Starting(_) | State::Stopping { .. } | State::BackingOff { .. } => None,
+            State::Starting(_) | State::Stopping { .. } | State::BackingOff { .. } | State::Exited => None,
         }
     }
 
@@ -278,7 +313,7 @@ impl Instance {
             State::Ready(serving) | State::Suspect(serving) | State::Draining { serving, .. } => {
                 Some((serving.address, &mut serving.probe))
             }
-            State::Stopping { .. } | State::BackingOff { .. } => None,
+            State::Stopping { .. } | State::BackingOff { .. } | State::Exited => None,
         }
     }
 
@@ -287,34 +322,43 @@ impl Instance {
         self.serving().map_or(0, |serving| serving.held.len())
     }
 
-    /// How the balance should list it: when it is ready, not paused, and has a slot free.
-    pub(crate) fn free(&self, concurrency: u32) -> Option<Free> {
+    /// How the balance should list it: while it is ready; free when it is not paused and has a slot free.
+    pub(crate) fn candidate(&self, concurrency: u32) -> Option<Candidate> {
         let State::Ready(serving) = &self.state else { return None };
         let in_flight = serving.held.len();
-        let free = serving.paused_until.is_none() && (concurrency == 0 || in_flight < concurrency);
-        free.then_some(Free { in_flight, turn: serving.turn, slot: self.id.slot })
+        let slots =
+            if concurrency == 0 { u32::MAX } else { concurrency.min(serving.open.unwrap_or(u32::MAX)) };
+        let free = serving.paused_until.is_none() && in_flight < slots;
+        Some(Candidate { slot: self.id.slot, in_flight, free, turn: serving.turn })
     }
 
-    /// When something is due; `start_timeout` is none for servers that the pool does not start.
-    pub(crate) fn next_wake(&self, start_timeout: Option<Duration>) -> Option<Time> {
+    /// When something is due.
+    pub(crate) fn next_wake(&self, config: &PoolConfig) -> Option<Time> {
         match &self.state {
             State::Starting(starting) => {
+                let start_timeout = config.managed.then_some(config.start_timeout);
                 let probe = starting.reached.map(|(_, probe)| probe.wake());
                 probe.into_iter().chain(start_timeout.map(|timeout| starting.asked + timeout)).min()
             }
             State::Ready(serving) | State::Suspect(serving) => {
-                serving.paused_until.into_iter().chain([serving.probe.wake()]).min()
+                let timers = [Some(serving.probe.wake()), serving.paused_until, serving.opens_next(config)];
+                timers.into_iter().flatten().min()
             }
             State::Draining { serving, deadline } => Some(serving.probe.wake().min(*deadline)),
             State::Stopping { gone_at, .. } => Some(*gone_at),
             State::BackingOff { until } => Some(*until),
+            State::Exited => None,
         }
     }
 
-    /// Counts towards the size: serves, will serve, or will be started again.
+    /// Counts towards the size: serves, will serve, will be started again, or has ended and is not replaced.
     pub(crate) fn is_live(&self) -> bool {
         match self.state {
-            State::Starting(_) | State::Ready(_) | State::Suspect(_) | State::BackingOff { .. } => true,
+            State::Starting(_)
+            | State::Ready(_)
+            | State::Suspect(_)
+            | State::BackingOff { .. }
+            | State::Exited => true,
             State::Stopping { next, .. } => next != Next::Free,
             State::Draining { .. } => false,
         }
@@ -324,7 +368,29 @@ impl Instance {
     pub(crate) fn may_serve(&self) -> bool {
         match self.state {
             State::Starting(_) | State::Ready(_) | State::Suspect(_) => true,
-            State::Draining { .. } | State::Stopping { .. } | State::BackingOff { .. } => false,
+            State::Draining { .. } | State::Stopping { .. } | State::BackingOff { .. } | State::Exited => {
+                false
+            }
         }
+    }
+}
+
+impl Serving {
+    /// Opens as many slots as it may have at this age: of `concurrency` the part that its age is of the slow start, one
+    /// at least; all when it is over, or where there is no limit.
+    pub(crate) fn open_slots(&mut self, config: &PoolConfig, now: Time) {
+        let (age, ramp) = (now.since(self.ready_since), config.slow_start);
+        let part = age.as_nanos().saturating_mul(u128::from(config.concurrency)) / ramp.as_nanos().max(1);
+        let open = u32::try_from(part).unwrap_or(u32::MAX).max(1);
+        self.open = (age < ramp && open < config.concurrency).then_some(open);
+    }
+
+    /// When the next of its slots opens.
+    fn opens_next(&self, config: &PoolConfig) -> Option<Time> {
+        let next = self.open? + 1;
+        // Rounded up, so that it is open by then.
+        let nanos = config.slow_start.as_nanos().saturating_mul(u128::from(next));
+        let nanos = nanos.div_ceil(u128::from(config.concurrency.max(1)));
+        Some(self.ready_since + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
     }
 }

@@ -33,9 +33,12 @@ mod starts;
 pub mod time;
 mod window;
 
-pub use config::PoolConfig;
-pub use event::{Action, DeathCause, Event, Health, InstanceId, Outcome, RejectReason, RequestId, Retry};
+pub use balance::{Balancer, Candidate};
+pub use config::{BalancePolicy, PoolConfig, QueueOrder, RestartPolicy};
+pub use event::{
+    Action, Class, DeathCause, Event, Health, InstanceId, Outcome, RejectReason, RequestId, Retry,
+};
 pub use pool::Pool;
 pub use scaling::{Decision, Fixed, Load, Recommendation, ScalingPolicy};
-pub use snapshot::{InstanceView, Snapshot, StateView};
+pub use snapshot::{InstanceView, Snapshot, Standing, StateView};
 pub use time::Time;

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `serve` | 1, 4, 5, 6: requests arrive, end, come back |
 //! | `dispatch` | 2, 3: who is sent where |
-//! | `lives` | 9, 10, 11, 14, 15: instances start, exit, are stopped |
+//! | `lives` | 9, 10, 11, 14, 15, 18: instances start, exit, are stopped |
 //! | `probing` | 13: signs of life |
 //! | `reconcile` | 8, 12, 17: from what is to what is wanted |
 //! | `view` | what others may read |
@@ -12,9 +12,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::balance::Balance;
+use crate::balance::{Balance, Balancer};
 use crate::config::PoolConfig;
-use crate::event::{Action, Event};
+use crate::event::{Action, DeathCause, Event};
 use crate::habit::Habit;
 use crate::instance::Instance;
 use crate::queue::Queue;
@@ -53,6 +53,8 @@ pub struct Pool {
     balance: Balance,
     timers: BTreeSet<(Time, u32)>,
     starts: Starts,
+    // How the instance ended for which the restart policy has stopped the service.
+    stopped_by: Option<DeathCause>,
     habit: Habit,
     next_incarnation: u32,
     arrivals: u64,
@@ -72,17 +74,19 @@ impl Pool {
     /// says.
     pub fn new(config: Arc<PoolConfig>, policy: Box<dyn ScalingPolicy>, seed: u64, now: Time) -> Self {
         let policy = if config.managed { policy } else { Box::new(Fixed(config.max)) };
+        let mut rng = fastrand::Rng::with_seed(seed);
         Self {
+            queue: Queue::new(config.order),
+            balance: Balance::new(config.balance, rng.u64(..)),
             config,
             scaler: Scaler::new(policy, now),
-            rng: fastrand::Rng::with_seed(seed),
+            rng,
             requests: Requests::default(),
-            queue: Queue::default(),
             departures: Rate::default(),
             instances: BTreeMap::new(),
-            balance: Balance::default(),
             timers: BTreeSet::new(),
             starts: Starts::default(),
+            stopped_by: None,
             habit: Habit::default(),
             next_incarnation: 1,
             arrivals: 0,
@@ -104,8 +108,8 @@ impl Pool {
     /// change nothing.
     pub fn handle_event(&mut self, event: Event, now: Time) {
         match event {
-            Event::RequestArrived { request, deadline, replayable } => {
-                self.request_arrived(request, deadline, replayable, now);
+            Event::RequestArrived { request, deadline, replayable, class } => {
+                self.request_arrived(request, deadline, replayable, class, now);
             }
             Event::RequestCancelled { request } => self.request_cancelled(request),
             Event::RequestFinished { request, outcome } => self.request_finished(request, outcome, now),
@@ -114,7 +118,7 @@ impl Pool {
             Event::InstanceProbed { instance, health } => self.instance_probed(instance, health, now),
             Event::InstanceExited { instance, cause } => self.instance_exited(instance, cause, now),
             Event::SizeSet { size } => self.set_size(size, now),
-            Event::InstanceReplace { instance } => self.replace(instance),
+            Event::InstanceReplace { instance } => self.replace(instance, now),
             Event::Restart => self.restart(now),
             Event::ConfigChanged { config, roll } => self.configure(config, roll, now),
             Event::Drain => {
@@ -159,13 +163,29 @@ impl Pool {
         self.settle(now);
     }
 
+    /// Puts another balancer in charge, until another policy is configured.
+    pub fn set_balancer(&mut self, balancer: Box<dyn Balancer>, now: Time) {
+        self.balance.set_balancer(balancer);
+        self.list_anew();
+        self.settle(now);
+    }
+
+    /// Lists every instance with a balance that knows none.
+    fn list_anew(&mut self) {
+        for instance in self.instances.values_mut() {
+            instance.listed = None;
+            let candidate = instance.candidate(self.config.concurrency);
+            self.balance.list(&mut instance.listed, candidate);
+        }
+    }
+
     /// Brings everything into agreement after a change: instances with the size, waiting requests with free slots.
     fn settle(&mut self, now: Time) {
         // What one look changes can change what is wanted: the last outdated instance gone, its stand-in is surplus.
         while std::mem::take(&mut self.changed) {
             self.reconcile(now);
         }
-        if self.starts.cannot().is_some() {
+        if self.is_closed() {
             self.reject_all_waiting(now);
         }
         self.dispatch(now);
@@ -173,11 +193,10 @@ impl Pool {
 
     /// Brings the balance and the timers up to date with an instance that changed.
     fn touch(&mut self, slot: u32) {
-        let start_timeout = self.config.managed.then_some(self.config.start_timeout);
         let Some(instance) = self.instances.get_mut(&slot) else { return };
-        let free = instance.free(self.config.concurrency);
-        self.balance.list(&mut instance.listed, free);
-        let wake = instance.next_wake(start_timeout);
+        let candidate = instance.candidate(self.config.concurrency);
+        self.balance.list(&mut instance.listed, candidate);
+        let wake = instance.next_wake(&self.config);
         if let Some(old) = instance.wake {
             self.timers.remove(&(old, slot));
         }

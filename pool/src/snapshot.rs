@@ -22,12 +22,24 @@ pub struct Snapshot {
     pub in_flight: usize,
     /// Whether new requests are refused because the process is ending.
     pub draining: bool,
-    /// Why no instance can be started, while that is so.
+    /// Why no instance can be started or will be, while that is so; or how the instance ended for which the restart
+    /// policy has stopped the service.
     pub cannot_start: Option<DeathCause>,
     /// Every slot in use, by slot.
     pub instances: Vec<InstanceView>,
     /// The last size decision and its reason, in words.
     pub last_decision: Option<Arc<str>>,
+}
+
+/// Where a waiting request stands, if nobody else comes or leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// How many are served before it; the mean where the order is random.
+    pub ahead: usize,
+    /// How many wait, it included.
+    pub waiting: usize,
+    /// How long it has yet to wait at the rate at which the queue drains; unknown while it does not drain.
+    pub wait: Option<Duration>,
 }
 
 /// One instance at one instant.
@@ -68,12 +80,21 @@ pub enum StateView {
     Stopping,
     /// Waits until it is started again.
     BackingOff,
+    /// Has ended, and the restart policy does not replace it.
+    Exited,
 }
 
 impl StateView {
     /// Every state, in the order of a life.
-    pub const ALL: [Self; 6] =
-        [Self::Starting, Self::Ready, Self::Suspect, Self::Draining, Self::Stopping, Self::BackingOff];
+    pub const ALL: [Self; 7] = [
+        Self::Starting,
+        Self::Ready,
+        Self::Suspect,
+        Self::Draining,
+        Self::Stopping,
+        Self::BackingOff,
+        Self::Exited,
+    ];
 
     /// The name in the API and in metrics.
     pub const fn name(self) -> &'static str {
@@ -84,6 +105,7 @@ impl StateView {
             Self::Draining => "draining",
             Self::Stopping => "stopping",
             Self::BackingOff => "backing-off",
+            Self::Exited => "exited",
         }
     }
 }

@@ -11,6 +11,7 @@ pub(crate) struct Starts {
     failed_in_a_row: u32,
     verdict: Option<DeathCause>,
     closed: bool,
+    spent: Option<DeathCause>,
 }
 
 impl Starts {
@@ -49,13 +50,18 @@ impl Starts {
         self.closed |= self.verdict.is_some() && !hope;
     }
 
+    /// All instances have ended, this one last, and none is replaced; or, with no cause, that is not so.
+    pub(crate) fn set_spent(&mut self, cause: Option<DeathCause>) {
+        self.spent = cause;
+    }
+
     /// Whether a judgement may be due, so that hope must be looked for.
     pub(crate) fn in_doubt(&self) -> bool {
         self.verdict.is_some() && !self.closed
     }
 
-    /// Why no instance can be started, while that is so.
+    /// Why no instance can be started or will be, while that is so.
     pub(crate) fn cannot(&self) -> Option<&DeathCause> {
-        self.verdict.as_ref().filter(|_| self.closed)
+        self.verdict.as_ref().filter(|_| self.closed).or(self.spent.as_ref())
     }
 }

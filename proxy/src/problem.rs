@@ -31,7 +31,7 @@ pub enum Problem {
     QueueFull(String, Duration),
     /// No instance can be started.
     CannotStart(String, Duration),
-    /// The service's size is 0 and nothing will raise it.
+    /// The service's size is 0 and nothing will raise it, or its restart policy has stopped it.
     Stopped(String),
     /// Longshore is ending.
     ShuttingDown(String),
@@ -70,7 +70,12 @@ impl Problem {
                 format!("no instance of {service} can be started: {}", death(cause)),
                 *retry_after,
             ),
-            RejectReason::Stopped => Self::Stopped(format!(
+            RejectReason::Stopped { cause: Some(cause) } => Self::Stopped(format!(
+                "{service} was stopped by its restart policy when an instance ended: {}; start it again with \
+                 `longshore scale {service}=N`",
+                death(cause)
+            )),
+            RejectReason::Stopped { cause: None } => Self::Stopped(format!(
                 "{service} is stopped (its size is 0); start it with `longshore scale {service}=1`"
             )),
             RejectReason::ShuttingDown => Self::ShuttingDown("longshore is shutting down".to_owned()),
@@ -335,5 +340,10 @@ mod tests {
             detail,
             "no instance of calc can be started: exited with code 3; its last log lines:\nno such model"
         );
+        let reject = RejectReason::Stopped { cause: Some(DeathCause::Killed { signal: 9 }) };
+        let problem = Problem::from_reject(&reject, "calc");
+        assert_eq!((problem.kind(), problem.status()), ("stopped", StatusCode::SERVICE_UNAVAILABLE));
+        assert!(problem.detail().contains("calc was stopped by its restart policy"), "{}", problem.detail());
+        assert!(problem.detail().contains(&death(&DeathCause::Killed { signal: 9 })), "{}", problem.detail());
     }
 }

@@ -12,6 +12,7 @@ mod first;
 mod framing;
 mod hangs;
 mod mistakes;
+mod policies;
 mod queue;
 mod readme;
 mod replay;

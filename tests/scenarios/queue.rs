@@ -74,7 +74,7 @@ async fn ten_thousand_requests_wait_for_an_instance_and_are_answered_in_order() 
 }
 
 /// A service of one server that is not there yet, and where it will be.
-async fn unready() -> (std::net::SocketAddr, String) {
+pub async fn unready() -> (std::net::SocketAddr, String) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("it is bound");
     let keys = "concurrency = 1\nhealth = { path = \"/healthz\", interval = \"100ms\" }";

@@ -1,6 +1,7 @@
-//! Who is sent where: late binding, replays first, least-busy.
+//! Who is sent where: late binding, replays first.
 
 use crate::event::{Action, RejectReason};
+use crate::instance::Instance;
 use crate::requests::{Key, Place};
 use crate::time::Time;
 
@@ -15,19 +16,37 @@ const PROBED_AT_ONCE: usize = 4;
 impl Pool {
     /// Sends waiting requests to free slots until one of both runs out.
     ///
-    /// 2. A request is bound to an instance only when a slot is free: to the ready instance with the fewest requests;
-    ///    among equals, to the one whose last dispatch is the longest ago.
+    /// 2. A request is bound to an instance only when a slot is free, as the balancer chooses.
     /// 3. Replays go first, by age. One that may not go to any free instance (see [`Pool::choose`]) is passed over and
-    ///    does not block those behind it.
+    ///    does not block those behind it. The others follow in the order of the queue.
     pub(super) fn dispatch(&mut self, now: Time) {
         self.dispatch_replays(now);
-        while let Some(slot) = self.balance.first() {
-            let Some(key) = self.queue.first_fresh() else { return };
-            if !self.expire_if_due(key, now) {
-                self.leave_queue(key, now);
-                self.send(key, slot, now);
+        while !self.balance.is_empty() {
+            let Some(key) = self.queue.next_fresh(&self.requests, &mut self.rng) else { return };
+            if self.expire_if_due(key, now) {
+                continue;
             }
+            let Some(slot) = self.pick(key, now) else { return };
+            self.leave_queue(key, now);
+            self.send(key, slot, now);
         }
+    }
+
+    /// The free instance for a request that may go to any. A balancer that chooses none, or one that is not free, is
+    /// not obeyed.
+    pub(super) fn pick(&mut self, key: Key, now: Time) -> Option<u32> {
+        if self.balance.is_empty() {
+            return None;
+        }
+        let affinity = self.requests[key].class.affinity;
+        let chosen = self.balance.choose(affinity, now, &mut |_| true);
+        if self.balance.is_reliable() {
+            return chosen;
+        }
+        let is_free = |instance: &Instance| instance.listed.is_some_and(|listed| listed.free);
+        chosen
+            .filter(|slot| self.instances.get(slot).is_some_and(is_free))
+            .or_else(|| self.instances.iter().find(|(_, instance)| is_free(instance)).map(|(slot, _)| *slot))
     }
 
     fn dispatch_replays(&mut self, now: Time) {
@@ -48,33 +67,45 @@ impl Pool {
         }
     }
 
-    /// The free instance for a request: the best one that it was not lost on and that has shown life since. It returns
-    /// to one that it was lost on only when there is no other that serves, is suspect or is starting.
+    /// The free instance for a request that was lost: the balancer's choice among those that it was not lost on and that
+    /// have shown life since. It returns to one that it was lost on only when there is no other that serves, is suspect or
+    /// is starting.
     ///
     /// When all that hinders is that no free instance has shown life yet, the best ones are probed.
     fn choose(&mut self, key: Key, now: Time) -> Option<u32> {
         let return_allowed = !self.others_may_serve(key);
         let request = &self.requests[key];
-        let mut silent = [None; PROBED_AT_ONCE];
-        for slot in self.balance.slots() {
-            let instance = &self.instances[&slot];
-            if request.outlived(instance.id) && !return_allowed {
-                continue;
-            }
-            if instance.serving().is_some_and(|serving| serving.alive_at >= request.trust_from) {
-                return Some(slot);
-            }
-            if let Some(vacant) = silent.iter_mut().find(|vacant| vacant.is_none()) {
-                *vacant = Some(slot);
-            }
+        let (affinity, by) = (request.class.affinity, request.trust_from().max(now));
+        let instances = &self.instances;
+        let fits = |slot: u32, alive: bool| {
+            let instance = instances.get(&slot).filter(|it| it.listed.is_some_and(|listed| listed.free));
+            let instance = instance.filter(|it| return_allowed || !request.outlived(it.id));
+            let serving = instance.and_then(Instance::serving);
+            serving.is_some_and(|serving| (serving.alive_at >= request.trust_from()) == alive)
+        };
+        let chosen = self.balance.choose(affinity, now, &mut |slot| fits(slot, true));
+        let chosen = match self.balance.is_reliable() {
+            true => chosen,
+            false => chosen.filter(|slot| fits(*slot, true)).or_else(|| {
+                let mut slots = instances.keys().copied();
+                slots.find(|slot| fits(*slot, true))
+            }),
+        };
+        if chosen.is_some() {
+            return chosen;
         }
-        let by = request.trust_from.max(now);
-        silent.into_iter().flatten().for_each(|slot| self.probe_by(slot, by, now));
+        let mut silent = Vec::new();
+        while silent.len() < PROBED_AT_ONCE {
+            let mut another = |slot| fits(slot, false) && !silent.contains(&slot);
+            let Some(slot) = self.balance.choose(affinity, now, &mut another) else { break };
+            silent.push(slot);
+        }
+        silent.into_iter().for_each(|slot| self.probe_by(slot, by, now));
         None
     }
 
     fn others_may_serve(&self, key: Key) -> bool {
-        let losses = &self.requests[key].losses;
+        let losses = self.requests[key].losses();
         let outlived = losses.iter().enumerate().filter(|(index, (id, _))| {
             let first = losses.iter().position(|(earlier, _)| earlier == id) == Some(*index);
             let present = self.instances.get(&id.slot).filter(|instance| instance.id == *id);
@@ -119,16 +150,16 @@ impl Pool {
             address: serving.address,
             attempt: request.attempts,
         });
-        serving.turn = self.balance.next_turn();
+        serving.turn = self.balance.next_turn(slot);
         self.requests.push_back(&mut serving.held, key);
-        let free = instance.free(self.config.concurrency);
-        self.balance.list(&mut instance.listed, free);
+        let candidate = instance.candidate(self.config.concurrency);
+        self.balance.list(&mut instance.listed, candidate);
         self.in_flight += 1;
     }
 
     fn leave_queue(&mut self, key: Key, now: Time) {
         if let Place::Waiting(wait) = self.requests[key].place {
-            self.queue.leave(&mut self.requests, key, wait.line);
+            self.queue.serve(&mut self.requests, key, wait.line);
             self.departures.count(now);
         }
     }

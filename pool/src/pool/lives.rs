@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backoff;
+use crate::config::RestartPolicy;
 use crate::event::{Action, DeathCause, Health, InstanceId, Retry};
 use crate::instance::{Instance, Next, Record, State};
 use crate::requests::{List, Place};
@@ -93,7 +94,7 @@ impl Pool {
                 self.free_slot(id.slot);
             }
             State::Stopping { next, .. } => self.stopped(id.slot, next, now),
-            State::BackingOff { .. } => self.explain(id, cause),
+            State::BackingOff { .. } | State::Exited => self.explain(id, cause),
         }
     }
 
@@ -108,22 +109,48 @@ impl Pool {
     }
 
     fn died(&mut self, slot: u32, cause: DeathCause, ready_since: Option<Time>, now: Time) {
-        let until = self.next_start(slot, cause, ready_since, now);
+        let next = self.after_death(slot, cause, ready_since, now);
         let managed = self.config.managed;
         let Some(instance) = self.instances.get_mut(&slot) else { return };
         let id = instance.id;
-        let held = match instance.state {
-            State::Ready(_) | State::Suspect(_) if !managed => instance.look_again(until, now),
-            State::Starting(_)
-            | State::Ready(_)
-            | State::Suspect(_)
-            | State::Draining { .. }
-            | State::Stopping { .. }
-            | State::BackingOff { .. } => instance.back_off(until, now),
+        let held = match next {
+            Next::Restart(until) if !managed && instance.serving().is_some() => {
+                instance.look_again(until, now)
+            }
+            Next::Restart(until) => instance.back_off(until, now),
+            Next::Remain | Next::Free => instance.exit(now),
         };
         self.revoke(held.unwrap_or_default(), id);
         self.touch(slot);
         self.changed = true;
+    }
+
+    /// 18. Notes an end that nobody asked for, and says what becomes of the slot, by the restart policy:
+    ///
+    /// a. `always`: it starts again, see (11).
+    /// b. `on-failure`: the same, but one that exited with code 0 remains as it is.
+    /// c. `never`: it remains as it is.
+    /// d. `stop-service`: the service is stopped: all instances are drained, who waits is refused (`Stopped`).
+    ///
+    /// Where none is left and none will start, who waits is refused (`CannotStart`). A slot that remains counts towards the
+    /// size; it starts again when an operator acts: a size, a restart, another configuration. An engine that does not
+    /// answer, an instance that is to be replaced anyway, and a server that the pool does not start, are (a) in any case.
+    fn after_death(&mut self, slot: u32, cause: DeathCause, ready_since: Option<Time>, now: Time) -> Next {
+        let engine_down = matches!(cause, DeathCause::StartFailed { retry: Retry::EngineDown, .. });
+        let clean = matches!(cause, DeathCause::Exited { code: 0, .. });
+        let outdated = self.instances.get(&slot).is_some_and(|instance| instance.outdated);
+        let policy = match engine_down || outdated || !self.config.managed {
+            true => RestartPolicy::Always,
+            false => self.config.restart,
+        };
+        let stops = policy == RestartPolicy::StopService;
+        self.stopped_by = self.stopped_by.take().or_else(|| stops.then(|| cause.clone()));
+        let at = self.next_start(slot, cause, ready_since, now);
+        match policy {
+            RestartPolicy::Always => Next::Restart(at),
+            RestartPolicy::OnFailure if !clean => Next::Restart(at),
+            RestartPolicy::OnFailure | RestartPolicy::Never | RestartPolicy::StopService => Next::Remain,
+        }
     }
 
     /// 11. Notes a death and says when the slot may start again.
@@ -168,6 +195,13 @@ impl Pool {
                 self.touch(slot);
                 self.changed = true;
             }
+            Next::Remain => {
+                if let Some(instance) = self.instances.get_mut(&slot) {
+                    let _ = instance.exit(now);
+                }
+                self.touch(slot);
+                self.changed = true;
+            }
         }
     }
 
@@ -181,8 +215,8 @@ impl Pool {
                 self.died(slot, DeathCause::Hung, ready_since, now);
             }
             State::Ready(_) | State::Suspect(_) => {
-                let at = self.next_start(slot, DeathCause::Hung, ready_since, now);
-                self.stop(slot, Duration::ZERO, Next::Restart(at), now);
+                let next = self.after_death(slot, DeathCause::Hung, ready_since, now);
+                self.stop(slot, Duration::ZERO, next, now);
             }
             // Found at boot and never ready: not the service's failure, its successor starts at once.
             State::Starting(_) => {
@@ -191,7 +225,7 @@ impl Pool {
                 }
                 self.stop(slot, Duration::ZERO, Next::Restart(now), now);
             }
-            State::Stopping { .. } | State::BackingOff { .. } => {}
+            State::Stopping { .. } | State::BackingOff { .. } | State::Exited => {}
         }
     }
 
@@ -208,8 +242,8 @@ impl Pool {
             Some(Some(Health::Silent)) => "its last probe was not answered in time",
             Some(Some(Health::Frozen)) => "its processes are paused",
         };
-        let at = self.next_start(slot, DeathCause::StartTimeout { log: last.into() }, None, now);
-        self.stop(slot, Duration::ZERO, Next::Restart(at), now);
+        let next = self.after_death(slot, DeathCause::StartTimeout { log: last.into() }, None, now);
+        self.stop(slot, Duration::ZERO, next, now);
     }
 
     /// 9. Takes an instance out of service: it finishes what it holds until the drain timeout, then is stopped.
@@ -282,6 +316,7 @@ impl Pool {
             State::Starting(_) => self.look(slot, now),
             State::Ready(serving) | State::Suspect(serving) => {
                 serving.paused_until = serving.paused_until.filter(|until| *until > now);
+                serving.open_slots(&self.config, now);
                 self.look(slot, now);
             }
             State::Draining { deadline, .. } if *deadline <= now => self.end_drain(slot, now),
@@ -293,7 +328,7 @@ impl Pool {
             State::Stopping { .. } => self.touch(slot),
             // Not put back among the timers: the reconciliation that follows starts it or frees its slot.
             State::BackingOff { until } if *until <= now => self.changed = true,
-            State::BackingOff { .. } => self.touch(slot),
+            State::BackingOff { .. } | State::Exited => self.touch(slot),
         }
     }
 }

@@ -72,7 +72,7 @@ impl Pool {
             State::Ready(_) | State::Suspect(_) | State::Draining { .. } => {
                 self.probed_serving(id.slot, health, ended, now);
             }
-            State::Stopping { .. } | State::BackingOff { .. } => {}
+            State::Stopping { .. } | State::BackingOff { .. } | State::Exited => {}
         }
         self.begin_probe(id.slot, now);
     }
@@ -84,6 +84,10 @@ impl Pool {
         match health {
             Health::Ready => {
                 if instance.ready(first, now) {
+                    if let Some(serving) = instance.serving_mut() {
+                        serving.open_slots(&self.config, now);
+                    }
+                    self.balance.ease_in(slot, self.config.slow_start, now);
                     self.starts.forget();
                     self.changed = true;
                 }
@@ -167,8 +171,7 @@ impl Pool {
         if !self.habit.silence_is_failure() {
             return true;
         }
-        let held = std::iter::successors(serving.held.first(), |key| self.requests.after(*key));
-        held.into_iter().any(|key| !self.requests[key].losses.is_empty())
+        serving.held.keys(&self.requests).any(|key| !self.requests[key].losses().is_empty())
     }
 }
 

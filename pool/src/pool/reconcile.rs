@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::PoolConfig;
-use crate::event::{InstanceId, RejectReason};
+use crate::event::{DeathCause, InstanceId, RejectReason};
 use crate::habit::Habit;
 use crate::instance::{Instance, Next, State};
 use crate::scaling::{Fixed, ScalingPolicy};
@@ -26,22 +26,37 @@ impl Pool {
 
     pub(super) fn install_policy(&mut self, policy: Box<dyn ScalingPolicy>, now: Time) {
         if self.config.managed {
-            self.starts.forget();
+            self.open(now);
             self.scaler.set_policy(policy, &self.config, now);
             self.decide_size(now);
         }
     }
 
-    pub(super) fn replace(&mut self, id: InstanceId) {
+    /// An operator acts: whatever kept the service from serving is forgotten, and what has ended starts again.
+    fn open(&mut self, now: Time) {
+        self.starts.forget();
+        self.stopped_by = None;
+        let slots: Vec<u32> = self.instances.keys().copied().collect();
+        for slot in slots {
+            if let Some(instance) = self.instances.get_mut(&slot) {
+                instance.revive(now);
+                self.touch(slot);
+            }
+        }
+    }
+
+    pub(super) fn replace(&mut self, id: InstanceId, now: Time) {
         if let Some(instance) = self.instance_mut(id) {
             instance.outdated = true;
+            instance.revive(now);
+            self.touch(id.slot);
             self.changed = true;
         }
     }
 
     /// Marks all that run as outdated; what waits to start again starts at once, as current.
     pub(super) fn restart(&mut self, now: Time) {
-        self.starts.forget();
+        self.open(now);
         let slots: Vec<u32> = self.instances.keys().copied().collect();
         for slot in slots {
             let Some(instance) = self.instances.get_mut(&slot) else { continue };
@@ -53,8 +68,17 @@ impl Pool {
     }
 
     pub(super) fn configure(&mut self, config: Arc<PoolConfig>, roll: bool, now: Time) {
+        self.queue.set_order(&mut self.requests, config.order);
+        let rebalance = self.config.balance != config.balance;
         self.config = config;
-        self.starts.forget();
+        if rebalance {
+            self.balance.set_policy(self.config.balance, self.rng.u64(..));
+            self.list_anew();
+        }
+        for serving in self.instances.values_mut().filter_map(Instance::serving_mut) {
+            serving.open_slots(&self.config, now);
+        }
+        self.open(now);
         if roll {
             self.habit = Habit::default();
             self.restart(now);
@@ -73,6 +97,8 @@ impl Pool {
             self.may_serve = self.count(Instance::may_serve);
             return;
         };
+        // 18. A service that the restart policy has stopped wants none.
+        let wanted = if self.stopped_by.is_some() { 0 } else { wanted };
         if self.config.managed {
             self.stop_outdated_starts(now);
             self.retire_outdated(wanted as usize, now);
@@ -96,6 +122,27 @@ impl Pool {
             let hope = self.instances.values().any(Instance::gives_hope);
             self.starts.judge(hope);
         }
+        let spent = if wanted == 0 { None } else { self.spent() };
+        self.starts.set_spent(spent);
+    }
+
+    /// 18. How the last instance ended, once all have and the restart policy replaces none.
+    fn spent(&self) -> Option<DeathCause> {
+        let ended = |instance: &Instance| match instance.state {
+            State::Exited | State::Stopping { next: Next::Free | Next::Remain, .. } => true,
+            State::Starting(_)
+            | State::Ready(_)
+            | State::Suspect(_)
+            | State::Draining { .. }
+            | State::Stopping { next: Next::Restart(_), .. }
+            | State::BackingOff { .. } => false,
+        };
+        if !self.instances.values().all(ended) {
+            return None;
+        }
+        let remain = self.instances.values().filter(|instance| instance.is_live());
+        let deaths = remain.filter_map(|instance| instance.record.last_death.as_ref());
+        deaths.max_by_key(|(_, at)| *at).map(|(cause, _)| cause.clone())
     }
 
     fn count(&self, which: impl Fn(&Instance) -> bool) -> usize {
@@ -147,7 +194,7 @@ impl Pool {
         let Some(instance) = self.instances.get_mut(&slot) else { return };
         match &mut instance.state {
             State::Stopping { next, .. } => *next = Next::Free,
-            State::BackingOff { .. } => self.free_slot(slot),
+            State::BackingOff { .. } | State::Exited => self.free_slot(slot),
             State::Starting(_) => self.stop(slot, self.config.stop_grace, Next::Free, now),
             State::Ready(_) | State::Suspect(_) => self.drain(slot, now),
             State::Draining { .. } => {}
@@ -177,7 +224,8 @@ impl Pool {
             | State::Ready(_)
             | State::Suspect(_)
             | State::Draining { .. }
-            | State::Stopping { .. } => false,
+            | State::Stopping { .. }
+            | State::Exited => false,
         };
         for slot in self.slots(due) {
             if self.may_start() {
@@ -208,8 +256,17 @@ impl Pool {
         self.instances.iter().filter(|(_, instance)| which(instance)).map(|(slot, _)| *slot).collect()
     }
 
-    /// 12. Why nothing can be served, while no instance can be started.
-    pub(super) fn cannot_start(&self, now: Time) -> Option<RejectReason> {
+    /// Whether nothing can be served until something changes.
+    pub(super) fn is_closed(&self) -> bool {
+        self.stopped_by.is_some() || self.starts.cannot().is_some()
+    }
+
+    /// 12, 18. Why nothing can be served: the restart policy has stopped the service, or no instance can be started, or
+    /// none will be.
+    pub(super) fn closed(&self, now: Time) -> Option<RejectReason> {
+        if let Some(cause) = self.stopped_by.clone() {
+            return Some(RejectReason::Stopped { cause: Some(cause) });
+        }
         let cause = self.starts.cannot()?.clone();
         let next = self.instances.values().filter_map(Instance::starts_at).min();
         let retry_after = next.map_or(self.config.backoff_max, |at| at.since(now));
@@ -232,7 +289,7 @@ impl Instance {
 
     fn surplus_rank(&self) -> SurplusRank {
         let stage = match self.state {
-            State::Stopping { .. } => 0,
+            State::Stopping { .. } | State::Exited => 0,
             State::BackingOff { .. } => 1,
             State::Starting(_) => 2,
             State::Suspect(_) => 3,
@@ -254,7 +311,8 @@ impl Instance {
             State::Starting(_)
             | State::Draining { .. }
             | State::Stopping { .. }
-            | State::BackingOff { .. } => false,
+            | State::BackingOff { .. }
+            | State::Exited => false,
         }
     }
 
@@ -264,7 +322,9 @@ impl Instance {
         match self.state {
             State::Ready(_) | State::Suspect(_) | State::Draining { .. } => true,
             State::Starting(_) | State::Stopping { next: Next::Restart(_), .. } => self.record.failures == 0,
-            State::Stopping { next: Next::Free, .. } | State::BackingOff { .. } => false,
+            State::Stopping { next: Next::Free | Next::Remain, .. }
+            | State::BackingOff { .. }
+            | State::Exited => false,
         }
     }
 
@@ -276,7 +336,8 @@ impl Instance {
             | State::Ready(_)
             | State::Suspect(_)
             | State::Draining { .. }
-            | State::Stopping { next: Next::Free, .. } => None,
+            | State::Stopping { next: Next::Free | Next::Remain, .. }
+            | State::Exited => None,
         }
     }
 }

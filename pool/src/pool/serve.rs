@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::{Action, InstanceId, Outcome, RejectReason, RequestId};
+use crate::event::{Action, Class, InstanceId, Outcome, RejectReason, RequestId};
 use crate::instance::State;
 use crate::requests::{Key, Line, Place, Request};
 use crate::time::Time;
@@ -21,12 +21,19 @@ impl Pool {
     /// 1. its name is known: the event is a double, ignored;
     /// 2. the pool is draining: `ShuttingDown`;
     /// 3. its deadline has passed: `DeadlinePassed`;
-    /// 4. the size is 0 and nothing will raise it: `Stopped`;
-    /// 5. no instance can be started: `CannotStart`;
+    /// 4. the size is 0 and nothing will raise it, or the restart policy has stopped the service: `Stopped`;
+    /// 5. no instance can be started, or none will be: `CannotStart`;
     /// 6. no slot is free and as many as allowed wait already, not counting replays: `QueueFull`.
     ///
     /// Otherwise it is admitted: dispatched at once if a slot is free, else put at the end of the queue.
-    pub(super) fn request_arrived(&mut self, id: RequestId, deadline: Time, replayable: bool, now: Time) {
+    pub(super) fn request_arrived(
+        &mut self,
+        id: RequestId,
+        deadline: Time,
+        replayable: bool,
+        class: Class,
+        now: Time,
+    ) {
         if self.requests.find(id).is_some() {
             return;
         }
@@ -35,9 +42,9 @@ impl Pool {
             return;
         }
         self.arrivals += 1;
-        let request = Request::new(id, deadline, replayable, self.arrivals, now);
+        let request = Request::new(id, deadline, replayable, class, self.arrivals, now);
         let Some(key) = self.requests.insert(request) else { return };
-        match self.balance.first() {
+        match self.pick(key, now) {
             // A slot is free only when nobody waits for it: what waits here may not be placed on it.
             Some(slot) => self.send(key, slot, now),
             None => self.wait(key, Line::Fresh, now),
@@ -50,8 +57,8 @@ impl Pool {
         } else if deadline <= now {
             Some(RejectReason::DeadlinePassed)
         } else if self.scaler.stopped() {
-            Some(RejectReason::Stopped)
-        } else if let Some(reason) = self.cannot_start(now) {
+            Some(RejectReason::Stopped { cause: None })
+        } else if let Some(reason) = self.closed(now) {
             Some(reason)
         } else if self.balance.is_empty() && self.queue.fresh_len() >= self.config.queue_limit {
             Some(RejectReason::QueueFull { retry_after: self.room_after(now) })
@@ -93,10 +100,10 @@ impl Pool {
         }
     }
 
-    /// Rejects everyone who waits: no instance can be started.
+    /// Rejects everyone who waits: the service is closed.
     pub(super) fn reject_all_waiting(&mut self, now: Time) {
         while let Some(key) = self.queue.first() {
-            let Some(reason) = self.cannot_start(now) else { return };
+            let Some(reason) = self.closed(now) else { return };
             self.reject_waiting(key, reason);
         }
     }
@@ -166,8 +173,9 @@ impl Pool {
             serving.alive_at = now;
             serving.teach(request, since, outdated, &mut self.habit, now);
         }
-        let free = instance.free(self.config.concurrency);
-        self.balance.list(&mut instance.listed, free);
+        self.balance.ended(id.slot, now.since(since), *outcome == Outcome::Answered, now);
+        let candidate = instance.candidate(self.config.concurrency);
+        self.balance.list(&mut instance.listed, candidate);
         if let State::Draining { serving, .. } = &instance.state
             && serving.held.is_empty()
         {
@@ -185,8 +193,8 @@ impl Pool {
         let request = &mut self.requests[key];
         request.note_loss(instance, how, sent, now);
         let barred = sent && !request.replayable;
-        if barred || (sent && request.sent_losses >= self.config.replay_attempts) {
-            let attempts = std::mem::take(&mut request.losses);
+        if barred || (sent && request.sent_losses() >= self.config.replay_attempts) {
+            let attempts = request.take_losses();
             self.reject(key, RejectReason::AttemptsExhausted { attempts });
         } else {
             self.requeue(key, now);

@@ -6,17 +6,20 @@ use std::time::Duration;
 
 use super::Pool;
 use crate::config::PoolConfig;
-use crate::event::{Action, DeathCause, Event, Health, InstanceId, Outcome, RejectReason, RequestId};
+use crate::event::{Action, Class, DeathCause, Event, Health, InstanceId, Outcome, RejectReason, RequestId};
 use crate::scaling::Fixed;
 use crate::snapshot::{InstanceView, StateView};
 use crate::time::Time;
 
 mod addresses;
+mod balancing;
 mod habits;
 mod lives;
+mod orders;
 mod probes;
 mod replays;
 mod requests;
+mod restarts;
 mod rolling;
 mod sizes;
 mod starts;
@@ -48,7 +51,11 @@ fn killed() -> DeathCause {
 impl Story {
     /// A pool of fixed size that has asked for its first instances.
     fn new(size: u32, config: PoolConfig) -> Self {
-        let pool = Pool::new(Arc::new(config), Box::new(Fixed(size)), 7, Time::ZERO);
+        Self::seeded(7, size, config)
+    }
+
+    fn seeded(seed: u64, size: u32, config: PoolConfig) -> Self {
+        let pool = Pool::new(Arc::new(config), Box::new(Fixed(size)), seed, Time::ZERO);
         let mut story = Self { pool, now: Time::ZERO, asked: Vec::new() };
         story.pool.handle_timeout(Time::ZERO);
         story
@@ -88,7 +95,13 @@ impl Story {
     }
 
     fn arrive_until(&mut self, request: u64, deadline: Time) -> Vec<Action> {
-        self.event(Event::RequestArrived { request: RequestId(request), deadline, replayable: true })
+        let (request, class) = (RequestId(request), Class::default());
+        self.event(Event::RequestArrived { request, deadline, replayable: true, class })
+    }
+
+    fn arrive_as(&mut self, request: u64, class: Class) -> Vec<Action> {
+        let (request, deadline) = (RequestId(request), Time::MAX);
+        self.event(Event::RequestArrived { request, deadline, replayable: true, class })
     }
 
     fn finish(&mut self, request: u64, outcome: Outcome) -> Vec<Action> {

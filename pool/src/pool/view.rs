@@ -1,9 +1,13 @@
 //! What others may read. Nothing here decides anything, except that a policy sees [`Pool::load`].
 
+use std::time::Duration;
+
 use crate::backoff;
+use crate::event::RequestId;
 use crate::instance::{Instance, State};
+use crate::requests::Place;
 use crate::scaling::{Decision, Load};
-use crate::snapshot::{InstanceView, Snapshot, StateView};
+use crate::snapshot::{InstanceView, Snapshot, Standing, StateView};
 use crate::time::Time;
 
 use super::Pool;
@@ -18,7 +22,7 @@ impl Pool {
             oldest_wait: self.oldest_wait(now),
             in_flight: self.in_flight,
             draining: self.draining,
-            cannot_start: self.starts.cannot().cloned(),
+            cannot_start: self.stopped_by.as_ref().or(self.starts.cannot()).cloned(),
             instances: self.instances.values().map(|instance| self.view(instance, now)).collect(),
             last_decision: self.scaler.decisions().back().map(|decision| decision.reason.clone()),
         }
@@ -40,10 +44,25 @@ impl Pool {
                 State::Suspect(_)
                 | State::Draining { .. }
                 | State::Stopping { .. }
-                | State::BackingOff { .. } => {}
+                | State::BackingOff { .. }
+                | State::Exited => {}
             }
         }
         load
+    }
+
+    /// Where a request stands in the queue; nothing when it does not wait.
+    ///
+    /// Exact while at most 1,024 of a line are before it, an estimate beyond, so that it costs at most 1,024 steps (10
+    /// times as many where the order is by priority) however many wait, and one for each replay.
+    pub fn standing(&self, request: RequestId, now: Time) -> Option<Standing> {
+        let key = self.requests.find(request)?;
+        let Place::Waiting(wait) = self.requests[key].place else { return None };
+        let ahead = self.queue.ahead(&self.requests, key, wait.line);
+        let rate = self.departures.per_second(now);
+        let seconds = (rate > 0.0).then(|| (ahead + 1) as f64 / rate);
+        let wait = seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
+        Some(Standing { ahead, waiting: self.queue.len(), wait })
     }
 
     /// Requests waiting for a slot.
@@ -66,7 +85,7 @@ impl Pool {
         (self.requests.len(), self.queue.notes())
     }
 
-    fn oldest_wait(&self, now: Time) -> std::time::Duration {
+    fn oldest_wait(&self, now: Time) -> Duration {
         let oldest = self.queue.oldest(&self.requests);
         oldest.map(|key| now.since(self.requests[key].arrived)).unwrap_or_default()
     }
@@ -79,6 +98,7 @@ impl Pool {
             State::Draining { serving, .. } => (StateView::Draining, Some(serving.address)),
             State::Stopping { .. } => (StateView::Stopping, None),
             State::BackingOff { .. } => (StateView::BackingOff, None),
+            State::Exited => (StateView::Exited, None),
         };
         InstanceView {
             instance: instance.id,

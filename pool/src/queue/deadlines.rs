@@ -12,17 +12,17 @@ const SWEEP_FROM: usize = 1_024;
 /// Notes of when waits end, earliest first.
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
-    notes: BinaryHeap<Reverse<(Time, u64, Key)>>,
+    notes: BinaryHeap<Reverse<(Time, u32, Key)>>,
 }
 
 impl Deadlines {
     /// Notes that the wait `ticket` of `key` ends then.
-    pub(super) fn note(&mut self, until: Time, key: Key, ticket: u64) {
+    pub(super) fn note(&mut self, until: Time, key: Key, ticket: u32) {
         self.notes.push(Reverse((until, ticket, key)));
     }
 
     /// Drops stale notes once they outnumber the `live` ones: each wait pays for at most one sweep of two notes.
-    pub(super) fn sweep(&mut self, live: usize, waits: impl Fn(Key, u64) -> bool) {
+    pub(super) fn sweep(&mut self, live: usize, waits: impl Fn(Key, u32) -> bool) {
         if self.notes.len() < SWEEP_FROM.max(live * 2) {
             return;
         }
@@ -31,7 +31,7 @@ impl Deadlines {
     }
 
     /// Removes and returns the next whose wait is over; removes stale notes before it.
-    pub(super) fn pop_due(&mut self, now: Time, waits: impl Fn(Key, u64) -> bool) -> Option<Key> {
+    pub(super) fn pop_due(&mut self, now: Time, waits: impl Fn(Key, u32) -> bool) -> Option<Key> {
         while let Some(Reverse((until, ticket, key))) = self.notes.peek().copied() {
             if until > now {
                 return None;

@@ -7,7 +7,7 @@ use longshore_pool::{Action, InstanceId, Pool, RejectReason, RequestId, Snapshot
 use crate::model::{Broken, Model, Place, Request, ensure};
 
 /// More replays than this may wait without being looked at.
-const PASSED_OVER: usize = 64;
+pub(crate) const PASSED_OVER: usize = 64;
 /// A probe that takes longer never ends. (No grace here is longer than half of it.)
 const LOST_PROBE: Duration = Duration::from_secs(60);
 /// So many probes in a row that found an instance frozen make it hung.
@@ -19,14 +19,19 @@ impl Model {
         match action {
             Action::Dispatch { request, instance, attempt, .. } => {
                 self.check_dispatch(*request, *instance, *attempt, after)?;
-                let now_on = Place::Flying { instance: *instance, revoked: false };
+                self.check_turn(request.0, after)?;
+                self.check_choice(*request, *instance, after)?;
+                let (now_on, now) = (Place::Flying { instance: *instance, revoked: false }, self.now);
                 let request = self.requests.get_mut(&request.0).expect("checked");
                 request.attempts += 1;
                 request.place = now_on;
+                request.sent_at = now;
+                self.forget_idle_flows();
             }
             Action::Reject { request, reason } => {
                 self.check_reject(*request, reason, after)?;
                 self.requests.remove(&request.0);
+                self.forget_idle_flows();
             }
             Action::Revoke { request, instance } => {
                 self.check_revoke(*request, *instance)?;
@@ -35,6 +40,7 @@ impl Model {
             }
             Action::Start { instance } => {
                 ensure!(self.incarnations.insert(instance.incarnation), "{instance} has lived before");
+                self.check_start(*instance)?;
                 self.instances.insert(*instance, Default::default());
             }
             Action::Probe { instance, .. } => {
@@ -48,6 +54,7 @@ impl Model {
                 }
             }
             Action::Stop { instance, grace } => {
+                self.note_stop(*instance, *grace);
                 if !grace.is_zero() {
                     self.stopped.insert(*instance);
                 }
@@ -80,28 +87,6 @@ impl Model {
         ensure!(!avoidable, "{id:?} is sent to {on} again, though another can be had");
         let alive = instance.alive_at >= request.trust_from;
         ensure!(alive, "{id:?} is sent to {on}, which has shown no sign of life since its last loss");
-        self.check_order(id.0, request, after)?;
-        for view in &after.instances {
-            let other = view.instance;
-            let better = self.surely_free(other, after) && self.flying(other) < self.flying(on);
-            let barred = request.lost_on.contains(&other) || !self.shows_life(other, request);
-            ensure!(!better || barred, "{other} is less busy than {on}");
-        }
-        Ok(())
-    }
-
-    /// Nobody who comes before this one could have been sent somewhere.
-    fn check_order(&self, id: u64, request: &Request, after: &Snapshot) -> Result<(), Broken> {
-        let rank = |request: &Request| match request.place {
-            Place::Waiting { replay, .. } => (!replay, request.order),
-            Place::Flying { .. } | Place::Doomed => (true, u64::MAX),
-        };
-        if self.replays() >= PASSED_OVER {
-            return Ok(());
-        }
-        for (other, before) in self.waiting().filter(|(_, it)| rank(it) < rank(request)) {
-            ensure!(!self.could_go(before, after), "{id} is dispatched before {other}");
-        }
         Ok(())
     }
 
@@ -134,7 +119,8 @@ impl Model {
                 after.cannot_start.is_some()
                     && !after.instances.iter().any(|view| serving.contains(&view.state))
             }
-            RejectReason::Stopped => arriving && after.wanted == 0 && self.fixed.is_some(),
+            RejectReason::Stopped { cause: None } => arriving && after.wanted == 0 && self.fixed.is_some(),
+            RejectReason::Stopped { cause: Some(_) } => self.ends.halted || self.ends.may_halt,
             RejectReason::ShuttingDown => arriving && self.draining,
         };
         ensure!(holds, "{id:?} is rejected without cause: {reason:?}, {:?}", request.place);
@@ -161,6 +147,7 @@ impl Model {
         self.check_requests(pool, after)?;
         self.check_instances(after)?;
         self.check_size(after)?;
+        self.check_ends(after)?;
         self.check_timeout(pool, after)
     }
 
@@ -173,6 +160,7 @@ impl Model {
         ensure!((pool.waiting(), pool.in_flight()) == (waiting, flying), "the counters are wrong");
         let oldest = self.waiting().map(|(_, it)| self.now.since(it.arrived)).max().unwrap_or_default();
         ensure!(after.oldest_wait == oldest, "the oldest wait is {oldest:?}, not {:?}", after.oldest_wait);
+        self.check_standing(pool)?;
         let (known, notes) = pool.table_sizes();
         ensure!(known == self.requests.len(), "{known} requests kept, {} known", self.requests.len());
         ensure!(notes <= 2 * waiting.max(1_024), "{notes} deadlines kept for {waiting} that wait");
@@ -206,7 +194,10 @@ impl Model {
             if let Place::Flying { instance, revoked: false } = request.place {
                 let serving = match self.state(instance, after) {
                     Some(StateView::Ready | StateView::Suspect | StateView::Draining) => true,
-                    Some(StateView::Starting | StateView::Stopping | StateView::BackingOff) | None => false,
+                    Some(
+                        StateView::Starting | StateView::Stopping | StateView::BackingOff | StateView::Exited,
+                    )
+                    | None => false,
                 };
                 ensure!(serving, "{id} was not revoked from {instance}, which does not serve");
             }
@@ -229,18 +220,25 @@ impl Model {
         };
         let serves = |state| matches!(state, StateView::Ready | StateView::Suspect);
         let outdated = after.instances.iter().any(|view| view.outdated && serves(view.state));
-        let surge = u32::from(outdated && after.wanted > 0 && self.config.managed);
-        let live = count(&[StateView::Starting, StateView::Ready, StateView::Suspect, StateView::BackingOff]);
+        let surge = u32::from(outdated && self.wanted(after) > 0 && self.config.managed);
+        let wanted = self.wanted(after);
+        let live = count(&[
+            StateView::Starting,
+            StateView::Ready,
+            StateView::Suspect,
+            StateView::BackingOff,
+            StateView::Exited,
+        ]);
         let leaving = count(&[StateView::Stopping, StateView::Draining]);
-        ensure!(live <= after.wanted + surge, "{live} live, {} wanted", after.wanted);
-        let enough = live + leaving >= after.wanted + surge;
-        ensure!(enough || self.draining, "only {live} live and {leaving} leaving, {} wanted", after.wanted);
+        ensure!(live <= wanted + surge, "{live} live, {wanted} wanted");
+        let enough = live + leaving >= wanted + surge;
+        ensure!(enough || self.draining, "only {live} live and {leaving} leaving, {wanted} wanted");
         let given_up = after.instances.iter().any(|view| {
             let gentle = view.state == StateView::Draining || self.stopped.contains(&view.instance);
             gentle && self.was_ready.contains(&view.instance)
         });
-        let served = !self.config.managed || count(&[StateView::Ready]) >= after.wanted;
-        ensure!(served || !given_up, "a ready one is given up, with fewer ready than {}", after.wanted);
+        let served = !self.config.managed || count(&[StateView::Ready]) >= wanted;
+        ensure!(served || !given_up, "a ready one is given up, with fewer ready than {wanted}");
         Ok(())
     }
 
@@ -267,7 +265,7 @@ impl Model {
                 StateView::Ready | StateView::Suspect => self.now + probe.max(Duration::from_millis(5)),
                 StateView::Stopping => self.now + LOST_PROBE,
                 StateView::BackingOff => self.now + delay.max(probe).max(Duration::from_secs(2)),
-                StateView::Starting => Time::MAX,
+                StateView::Starting | StateView::Exited => Time::MAX,
             };
             ensure!(next <= by, "the next timeout comes too late for {}", view.instance);
         }
@@ -278,15 +276,11 @@ impl Model {
         after.instances.iter().find(|view| view.instance == id).map(|view| view.state)
     }
 
-    fn has_slot(&self, id: InstanceId) -> bool {
-        self.config.concurrency == 0 || self.flying(id) < self.config.concurrency
-    }
-
     /// Ready, with a slot, and not paused, or the pool has been told that its pause is over.
-    fn surely_free(&self, id: InstanceId, after: &Snapshot) -> bool {
+    pub(crate) fn surely_free(&self, id: InstanceId, after: &Snapshot) -> bool {
         let pause = self.instances.get(&id).map_or(Time::MAX, |it| it.paused_until);
         let told = pause == Time::ZERO || self.timers_at.is_some_and(|at| at >= pause);
-        told && self.state(id, after) == Some(StateView::Ready) && self.has_slot(id)
+        told && self.state(id, after) == Some(StateView::Ready) && self.surely_has_slot(id)
     }
 
     fn other_can_be_had(&self, request: &Request, after: &Snapshot) -> bool {
@@ -295,7 +289,7 @@ impl Model {
     }
 
     /// Whether this request could be sent to some instance that is surely free.
-    fn could_go(&self, request: &Request, after: &Snapshot) -> bool {
+    pub(crate) fn could_go(&self, request: &Request, after: &Snapshot) -> bool {
         let other = self.other_can_be_had(request, after);
         after.instances.iter().any(|view| {
             let barred = request.lost_on.contains(&view.instance) && other;
@@ -319,7 +313,7 @@ impl Model {
         some && !free.any(|id| self.instances.get(&id).is_some_and(|it| it.probe.is_some()))
     }
 
-    fn replays(&self) -> usize {
+    pub(crate) fn replays(&self) -> usize {
         self.waiting().filter(|(_, it)| matches!(it.place, Place::Waiting { replay: true, .. })).count()
     }
 }

@@ -148,8 +148,12 @@ impl World {
             3 | 4 => container.health = Health::Ready,
             _ => {
                 container.alive = false;
-                let cause =
-                    if self.rng.bool() { DeathCause::Killed { signal: 9 } } else { DeathCause::Vanished };
+                let causes = [
+                    DeathCause::Killed { signal: 9 },
+                    DeathCause::Vanished,
+                    DeathCause::Exited { code: 0, log: "done".into() },
+                ];
+                let cause = causes[self.rng.usize(0..3)].clone();
                 if managed || self.rng.bool() {
                     let most = if self.rng.bool() { 10 } else { 10_000 };
                     self.exit(id, cause, most);
@@ -204,13 +208,14 @@ fn kind(reason: &RejectReason) -> &'static str {
         RejectReason::DeadlinePassed => "deadline passed",
         RejectReason::AttemptsExhausted { .. } => "attempts exhausted",
         RejectReason::CannotStart { .. } => "cannot start",
-        RejectReason::Stopped => "stopped",
+        RejectReason::Stopped { cause: None } => "stopped",
+        RejectReason::Stopped { cause: Some(_) } => "stopped by a policy",
         RejectReason::ShuttingDown => "shutting down",
     }
 }
 
 /// Everything that a run over many seeds must have met, or it shows nothing.
-pub(crate) const MUST_SEE: [&str; 15] = [
+pub(crate) const MUST_SEE: [&str; 17] = [
     "dispatch",
     "replay",
     "revoke",
@@ -225,5 +230,7 @@ pub(crate) const MUST_SEE: [&str; 15] = [
     "attempts exhausted",
     "cannot start",
     "stopped",
+    "stopped by a policy",
+    "exited",
     "shutting down",
 ];

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `profile` | what a seed draws: configuration, policy, how bad the world is |
 //! | `world`, `faults` | clients, engine, gateway, operator, and the virtual clock |
-//! | `model`, `checks` | what the pool must be doing, kept independently, and the comparison |
+//! | `model`, `checks`, `orders`, `balance`, `restarts` | what the pool must be doing, kept independently, and the comparison |
 //! | `history` | the hash, the trace, what was covered |
 //!
 //! `LONGSHORE_SIM_EVENTS` sets how many events are simulated; `LONGSHORE_SIM_SEED` runs one seed, with its trace if it
@@ -14,11 +14,14 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+mod balance;
 mod checks;
 mod faults;
 mod history;
 mod model;
+mod orders;
 mod profile;
+mod restarts;
 mod world;
 
 use world::World;

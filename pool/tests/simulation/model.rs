@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_pool::{
-    Event, Health, InstanceId, InstanceView, Outcome, PoolConfig, RequestId, Snapshot, StateView, Time,
+    Class, Event, Health, InstanceId, InstanceView, Outcome, PoolConfig, RequestId, Snapshot, StateView, Time,
 };
+
+use crate::balance::Standing;
+use crate::restarts::Ends;
 
 /// A broken claim, in words.
 pub(crate) type Broken = String;
@@ -26,11 +29,14 @@ pub(crate) struct Request {
     pub(crate) arrived: Time,
     pub(crate) deadline: Time,
     pub(crate) replayable: bool,
+    pub(crate) class: Class,
     pub(crate) attempts: u32,
     pub(crate) sent_losses: u32,
     /// It may only go where life was shown since.
     pub(crate) trust_from: Time,
     pub(crate) lost_on: Vec<InstanceId>,
+    /// When it was dispatched last.
+    pub(crate) sent_at: Time,
     pub(crate) place: Place,
 }
 
@@ -68,6 +74,7 @@ pub(crate) struct Instance {
     pub(crate) alive_at: Time,
     /// When its drain must end.
     pub(crate) drained_by: Option<Time>,
+    pub(crate) standing: Standing,
 }
 
 impl Instance {
@@ -102,6 +109,14 @@ pub(crate) struct Model {
     pub(crate) arriving: Option<u64>,
     pub(crate) exiting: Option<InstanceId>,
     pub(crate) waited_before: bool,
+    /// For each two flows that have both been waiting: by how much the first was served more often since, and the least
+    /// and the most that this has been.
+    pub(crate) shares: BTreeMap<(u64, u64), (i64, i64, i64)>,
+    /// Dispatches so far.
+    pub(crate) turns: u64,
+    /// Keys, and two slots of which each prefers the first.
+    pub(crate) preferred: BTreeSet<(u64, u32, u32)>,
+    pub(crate) ends: Ends,
 }
 
 impl Model {
@@ -124,6 +139,10 @@ impl Model {
             arriving: None,
             exiting: None,
             waited_before: false,
+            shares: BTreeMap::new(),
+            turns: 0,
+            preferred: BTreeSet::new(),
+            ends: Ends::default(),
         }
     }
 
@@ -134,6 +153,7 @@ impl Model {
         self.timing_out = false;
         self.arriving = None;
         self.exiting = None;
+        self.begin_ends();
         let ready = self.views.values().filter(|view| view.state == StateView::Ready);
         self.was_ready = ready.map(|view| view.instance).collect();
         self.stopped.clear();
@@ -149,9 +169,10 @@ impl Model {
 
     /// The pool is about to be told this.
     pub(crate) fn event(&mut self, event: &Event) {
+        self.note_ends(event);
         match event {
-            Event::RequestArrived { request, deadline, replayable } => {
-                self.arrived(*request, *deadline, *replayable);
+            Event::RequestArrived { request, deadline, replayable, class } => {
+                self.arrived(*request, *deadline, *replayable, *class);
             }
             Event::RequestCancelled { request } => {
                 if self.requests.get(&request.0).is_some_and(|it| matches!(it.place, Place::Waiting { .. })) {
@@ -176,13 +197,18 @@ impl Model {
             Event::ConfigChanged { config, .. } => {
                 let (probe, delay) = self.longest;
                 self.longest = (probe.max(config.probe_interval), delay.max(config.backoff_max));
+                if self.config.balance != config.balance {
+                    self.instances.values_mut().for_each(|it| it.standing.cost = None);
+                }
                 self.config = Arc::clone(config);
+                self.shares.clear();
             }
             Event::Drain => self.draining = true,
         }
+        self.forget_idle_flows();
     }
 
-    fn arrived(&mut self, id: RequestId, deadline: Time, replayable: bool) {
+    fn arrived(&mut self, id: RequestId, deadline: Time, replayable: bool, class: Class) {
         if self.requests.contains_key(&id.0) {
             return;
         }
@@ -197,10 +223,12 @@ impl Model {
             arrived,
             deadline,
             replayable,
+            class,
             attempts,
             sent_losses,
             trust_from,
             lost_on,
+            sent_at: Time::ZERO,
             place,
         };
         self.requests.insert(id.0, request);
@@ -215,6 +243,10 @@ impl Model {
             if request.deadline <= self.now { Place::Doomed } else { Place::Waiting { replay: true, until } };
         let instance = self.instances.entry(on).or_default();
         instance.worked_until = self.now;
+        if serving {
+            let answered = *outcome == Outcome::Answered;
+            instance.standing.observe(self.now.since(request.sent_at), answered, self.now);
+        }
         match outcome {
             Outcome::Answered => {
                 if serving {
@@ -261,13 +293,16 @@ impl Model {
         let serves = match view.state {
             StateView::Starting => false,
             StateView::Ready | StateView::Suspect | StateView::Draining => true,
-            StateView::Stopping | StateView::BackingOff => return,
+            StateView::Stopping | StateView::BackingOff | StateView::Exited => return,
         };
         let Some(instance) = self.instances.get_mut(&id) else { return };
         let Some((since, rank)) = instance.probe.take() else { return };
         instance.frozen = if serves && health == Health::Frozen { instance.frozen + 1 } else { 0 };
         match health {
             Health::Ready => {
+                if !instance.ready {
+                    instance.standing.ready(self.config.slow_start, self.now);
+                }
                 instance.ready = true;
                 instance.alive_at = instance.alive_at.max(if serves { since } else { self.now });
                 instance.failed_probes = 0;
@@ -297,9 +332,14 @@ impl Model {
 
     /// The step is over: takes over what the pool says about its instances.
     pub(crate) fn look(&mut self, snapshot: &Snapshot) {
+        self.count_members(snapshot);
         self.views = snapshot.instances.iter().map(|view| (view.instance, view.clone())).collect();
         for view in &snapshot.instances {
             let instance = self.instances.entry(view.instance).or_default();
+            if view.state != StateView::Ready {
+                // A balancer knows only those that are ready.
+                instance.standing.cost = None;
+            }
             match view.state {
                 StateView::Draining => {
                     instance.drained_by.get_or_insert(view.since + self.config.drain_timeout);
@@ -310,7 +350,8 @@ impl Model {
                 | StateView::Ready
                 | StateView::Suspect
                 | StateView::Stopping
-                | StateView::BackingOff => {}
+                | StateView::BackingOff
+                | StateView::Exited => {}
             }
         }
         let (views, requests) = (&self.views, &self.requests);

@@ -4,7 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use longshore_pool::{Fixed, Load, PoolConfig, Recommendation, ScalingPolicy, Time};
+use std::num::NonZeroU64;
+
+use longshore_pool::{
+    BalancePolicy, Class, Fixed, Load, PoolConfig, QueueOrder, Recommendation, RestartPolicy, ScalingPolicy,
+    Time,
+};
 
 /// Chances, each from 0 to 1.
 pub(crate) struct Profile {
@@ -61,6 +66,7 @@ pub(crate) fn config(rng: &mut Rng, managed: bool) -> Arc<PoolConfig> {
     let (queue_timeout, backoff_initial, probe_interval) = (ms(50, 5_000), ms(1, 1_000), ms(5, 2_000));
     let (start_timeout, stop_grace, drain_timeout) = (ms(100, 20_000), ms(1, 5_000), ms(10, 5_000));
     let (scale_interval, down_delay) = (ms(50, 2_000), ms(0, 5_000));
+    let slow_start = if rng.bool() { Duration::ZERO } else { Duration::from_millis(rng.u64(1..20_000)) };
     let max = rng.u32(1..=6);
     Arc::new(PoolConfig {
         min: if managed { rng.u32(0..=max.min(2)) } else { max },
@@ -68,6 +74,10 @@ pub(crate) fn config(rng: &mut Rng, managed: bool) -> Arc<PoolConfig> {
         concurrency: rng.u32(0..=3),
         queue_limit: [0, 1, 5, 20, 50][rng.usize(0..5)],
         queue_timeout,
+        order: order(rng),
+        balance: balance(rng),
+        slow_start,
+        restart: restart(rng),
         replay_attempts: rng.u32(1..=4),
         backoff_initial,
         backoff_max: backoff_initial * rng.u32(1..=20),
@@ -81,6 +91,40 @@ pub(crate) fn config(rng: &mut Rng, managed: bool) -> Arc<PoolConfig> {
         up_step: [1, 2, u32::MAX][rng.usize(0..3)],
         down_delay,
     })
+}
+
+fn restart(rng: &mut Rng) -> RestartPolicy {
+    match rng.u32(0..8) {
+        0 | 1 => RestartPolicy::OnFailure,
+        2 => RestartPolicy::Never,
+        3 => RestartPolicy::StopService,
+        _ => RestartPolicy::Always,
+    }
+}
+
+fn balance(rng: &mut Rng) -> BalancePolicy {
+    match rng.u32(0..5) {
+        0 => BalancePolicy::LeastBusy,
+        1 => BalancePolicy::RoundRobin,
+        2 => BalancePolicy::Random,
+        3 => BalancePolicy::PeakEwma,
+        _ => BalancePolicy::Hash,
+    }
+}
+
+fn order(rng: &mut Rng) -> QueueOrder {
+    match rng.u32(0..4) {
+        0 => QueueOrder::Fifo,
+        1 => QueueOrder::Random,
+        2 => QueueOrder::Fair,
+        _ => QueueOrder::Priority { ageing: Duration::from_millis([0, 1, 20, 500][rng.usize(0..4)]) },
+    }
+}
+
+/// Few flows and keys, so that many requests share one.
+pub(crate) fn class(rng: &mut Rng) -> Class {
+    let affinity = NonZeroU64::new(rng.u64(0..6));
+    Class { flow: rng.u64(0..4).pow(2), priority: rng.u8(0..12), affinity }
 }
 
 /// A fixed size, or a policy that says anything at all.

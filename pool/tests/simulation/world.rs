@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use longshore_pool::{Action, Event, Health, InstanceId, Outcome, Pool, RequestId, StateView, Time};
+use longshore_pool::{
+    Action, Event, Health, InstanceId, Outcome, Pool, PoolConfig, RequestId, RestartPolicy, StateView, Time,
+};
 
 use crate::history::History;
 use crate::model::{Broken, Model, Place, ensure};
@@ -167,7 +169,8 @@ impl World {
             self.plan(stays, Planned::Departure(request.0));
         }
         let replayable = self.rng.u32(0..5) > 0;
-        self.tell(Event::RequestArrived { request, deadline, replayable })
+        let class = profile::class(&mut self.rng);
+        self.tell(Event::RequestArrived { request, deadline, replayable, class })
     }
 
     fn depart(&mut self, id: u64) -> Result<(), Broken> {
@@ -204,6 +207,7 @@ impl World {
         self.model.begin(self.now);
         if self.model.config.managed {
             self.model.fixed = fixed;
+            self.model.operated();
         }
         self.pool.set_policy(policy, self.now);
         self.after_step()
@@ -235,6 +239,9 @@ impl World {
         if after.instances.iter().any(|view| view.state == StateView::Suspect) {
             self.history.saw("suspect");
         }
+        if after.instances.iter().any(|view| view.state == StateView::Exited) {
+            self.history.saw("exited");
+        }
         self.model.check(&self.pool, &after)
     }
 
@@ -256,6 +263,9 @@ impl World {
             length,
         };
         self.heal();
+        // What ends unasked is replaced from now on, or nothing need be left.
+        let config = PoolConfig { restart: RestartPolicy::Always, ..(*self.model.config).clone() };
+        self.tell(Event::ConfigChanged { config: Arc::new(config), roll: false })?;
         let size = self.rng.u32(0..=6);
         self.tell(Event::SizeSet { size })?;
         let (end, budget) = (self.now + Duration::from_secs(1_800), self.events + 400_000);

@@ -81,7 +81,7 @@ pub struct QueueView {
 pub struct InstanceView {
     /// `SERVICE-SLOT-INCARNATION`, as in the `Longshore-Instance` header.
     pub id: String,
-    /// `starting`, `ready`, `suspect`, `draining`, `stopping` or `backing-off`.
+    /// `starting`, `ready`, `suspect`, `draining`, `stopping`, `backing-off` or `exited`.
     pub state: String,
     /// Where it listens.
     pub address: Option<SocketAddr>,

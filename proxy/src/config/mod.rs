@@ -6,7 +6,7 @@
 //! | `service` | [`Service`] and its parts, with their defaults |
 //! | `size` | the forms of `size`, in the file and over the API |
 //! | `document` | reads the sections outside `[services]` |
-//! | `service_table`, `service_parts` | read `[services.NAME]` and the tables below it |
+//! | `service_table`, `service_parts`, `service_queue` | read `[services.NAME]` and the tables below it |
 //! | `across` | what must hold between services: hosts, paths, the default |
 //! | `reader` | tables; collects mistakes instead of stopping at the first |
 //! | `value` | one value, read as what it should be |
@@ -22,6 +22,7 @@ mod document;
 mod reader;
 mod service;
 mod service_parts;
+mod service_queue;
 mod service_table;
 mod single;
 mod size;
@@ -38,7 +39,8 @@ use std::time::Duration;
 
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use service::{
-    Check, Health, Pattern, Queue, Replay, ReplayMethods, Restart, Service, ServiceSize, Source, default_spec,
+    Balance, Check, Health, Pattern, Queue, Replay, ReplayMethods, RequestKey, Restart, Service, ServiceSize,
+    Source, default_spec,
 };
 pub use size::{MAX_SIZE, SizeError, parse_size};
 pub use values::{bytes as parse_bytes, duration as parse_duration};

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use longshore_backend::{Pull, Reach, Spec};
-use longshore_pool::PoolConfig;
+use longshore_pool::{BalancePolicy, PoolConfig, QueueOrder, RestartPolicy};
 
 use super::size::MAX_SIZE;
 
@@ -40,6 +41,8 @@ pub struct Service {
     pub health: Health,
     /// What may wait.
     pub queue: Queue,
+    /// Which instance gets a request.
+    pub balance: Balance,
     /// What is sent again.
     pub replay: Replay,
     /// When an instance that failed is started again.
@@ -149,8 +152,12 @@ impl PartialEq for Pattern {
 }
 
 /// `[services.NAME.queue]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Queue {
+    /// Who is served first.
+    pub order: QueueOrder,
+    /// What tells clients apart where the order is fair.
+    pub fair_key: RequestKey,
     /// Waiting requests at the most.
     pub limit: usize,
     /// Bytes of waiting bodies together, memory and disk.
@@ -161,8 +168,43 @@ pub struct Queue {
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { limit: 10_000, max_bytes: 2 << 30, timeout: Duration::from_secs(300) }
+        Self {
+            order: QueueOrder::Fifo,
+            fair_key: RequestKey::Ip,
+            limit: 10_000,
+            max_bytes: 2 << 30,
+            timeout: Duration::from_secs(300),
+        }
     }
+}
+
+/// Waiting that counts as one level of priority, when the file does not say.
+pub(super) const AGEING: Duration = Duration::from_secs(30);
+
+/// What of a request tells whose it is, or where it belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestKey {
+    /// The client's address; of IPv6 the network.
+    Ip,
+    /// The key by which the client is known.
+    ApiKey,
+    /// A header field.
+    Header(HeaderName),
+    /// A cookie.
+    Cookie(String),
+    /// The path of its target, without the query.
+    Path,
+}
+
+/// `[services.NAME.balance]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+    /// How an instance is chosen.
+    pub policy: BalancePolicy,
+    /// What of a request decides where it belongs; there is one where the policy is `hash`, and only there.
+    pub hash_key: Option<RequestKey>,
+    /// How long a newly ready instance is eased in.
+    pub slow_start: Duration,
 }
 
 /// `[services.NAME.replay]`.
@@ -195,9 +237,12 @@ pub enum ReplayMethods {
     None,
 }
 
-/// `[services.NAME.restart]`: delays for an instance that fails before it was ready or soon after.
+/// `[services.NAME.restart]`: whether an instance that ended is replaced, and the delays where it fails before it was ready
+/// or soon after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restart {
+    /// What becomes of an instance that ended unasked.
+    pub policy: RestartPolicy,
     /// The first delay.
     pub backoff_initial: Duration,
     /// The largest delay; not less than the first.
@@ -206,7 +251,11 @@ pub struct Restart {
 
 impl Default for Restart {
     fn default() -> Self {
-        Self { backoff_initial: Duration::from_millis(500), backoff_max: Duration::from_secs(30) }
+        Self {
+            policy: RestartPolicy::Always,
+            backoff_initial: Duration::from_millis(500),
+            backoff_max: Duration::from_secs(30),
+        }
     }
 }
 
@@ -234,6 +283,7 @@ impl Service {
             stop_grace: Duration::from_secs(10),
             health: Health::default(),
             queue: Queue::default(),
+            balance: Balance::default(),
             replay: Replay::default(),
             restart: Restart::default(),
         }
@@ -247,7 +297,11 @@ impl Service {
             concurrency: self.concurrency,
             queue_limit: self.queue.limit,
             queue_timeout: self.queue.timeout,
+            order: self.queue.order,
+            balance: self.balance.policy,
+            slow_start: self.balance.slow_start,
             replay_attempts: self.replay.attempts,
+            restart: self.restart.policy,
             backoff_initial: self.restart.backoff_initial,
             backoff_max: self.restart.backoff_max,
             probe_interval: self.health.interval,

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use longshore_backend::{Gpus, Pull, Reach, Spec};
+use longshore_pool::RestartPolicy;
 
 use super::diagnostics::Diagnostic;
 use super::reader::{Reader, Table};
 use super::service::{Check, Health, Pattern, Replay, ReplayMethods, Restart, Service, Source};
+use super::service_queue;
 use super::value::Value;
 
 /// The keys that say what an instance is made from.
@@ -130,23 +132,15 @@ fn gpus(value: &Value<'_>) -> Option<Gpus> {
 
 /// The tables below `[services.NAME]`.
 pub(super) fn read(table: &mut Table<'_>, service: &mut Service) {
-    let logs = match service.source {
+    let started = match service.source {
         Source::Image { .. } => true,
         Source::Addresses(_) => false,
     };
-    table.below("health", |table| read_health(table, &mut service.health, logs));
-    table.below("queue", |table| {
-        let queue = &mut service.queue;
-        table.set("order", &mut (), |value| value.word(&[("fifo", ())]));
-        table.set("limit", &mut queue.limit, |value| value.integer(0..=100_000_000));
-        table.set("max_bytes", &mut queue.max_bytes, Value::bytes);
-        table.set("timeout", &mut queue.timeout, Value::timeout);
-    });
-    table.below("balance", |table| {
-        table.set("policy", &mut (), |value| value.word(&[("least-busy", ())]));
-    });
+    table.below("health", |table| read_health(table, &mut service.health, started));
+    table.below("queue", |table| service_queue::read_queue(table, &mut service.queue));
+    table.below("balance", |table| service_queue::read_balance(table, &mut service.balance));
     table.below("replay", |table| read_replay(table, &mut service.replay));
-    table.below("restart", |table| read_restart(table, &mut service.restart));
+    table.below("restart", |table| read_restart(table, &mut service.restart, started));
     table.below("jobs", |table| table.set("mode", &mut (), |value| value.word(&[("prefer", ())])));
     table.below("cache", |_| ());
 }
@@ -231,8 +225,20 @@ fn read_replay(table: &mut Table<'_>, out: &mut Replay) {
     });
 }
 
-fn read_restart(table: &mut Table<'_>, out: &mut Restart) {
-    table.set("policy", &mut (), |value| value.word(&[("always", ())]));
+fn read_restart(table: &mut Table<'_>, out: &mut Restart, started: bool) {
+    table.set("policy", &mut out.policy, |value| {
+        let policy = value.word(&[
+            ("always", RestartPolicy::Always),
+            ("on-failure", RestartPolicy::OnFailure),
+            ("never", RestartPolicy::Never),
+            ("stop-service", RestartPolicy::StopService),
+        ])?;
+        if !started && policy != RestartPolicy::Always {
+            return value
+                .reject("servers that already run are not Longshore's to start, or to leave stopped");
+        }
+        Some(policy)
+    });
     table.below("backoff", |table| {
         table.set("initial", &mut out.backoff_initial, Value::timeout);
         let max = table.take("max");

@@ -7,11 +7,12 @@ use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use longshore_pool::{Outcome, RequestId, Time};
+use longshore_pool::{Class, Outcome, RequestId, Time};
 
 use super::Gateway;
 use super::attempt::{Answer, Attempt, Failure};
 use super::body::{RequestBody, ResponseBody};
+use super::class;
 use super::connections::Carrier;
 use super::headers::{self, Origin, Told};
 use super::ids::Trace;
@@ -35,7 +36,7 @@ pub async fn handle(
     let (request_in_pool, trace) = gateway.ids.next();
     let request_id = headers::request_id(request.headers()).unwrap_or_else(|| trace.request_id());
     let (parts, body) = request.into_parts();
-    let answered = match begin(gateway, &parts) {
+    let answered = match begin(gateway, &parts, client) {
         Ok(begun) => {
             let name = Name { request: request_in_pool, trace, id: request_id.clone() };
             let mut exchange = Exchange::new(gateway, client, begun, parts, name, started);
@@ -55,10 +56,11 @@ struct Begun {
     target: http::Uri,
     /// From acceptance to the last byte.
     timeout: Duration,
+    class: Class,
 }
 
 /// Checks what can be checked before a byte of the body is read.
-fn begin(gateway: &Gateway, parts: &Parts) -> Result<Begun, Problem> {
+fn begin(gateway: &Gateway, parts: &Parts, client: &Client) -> Result<Begun, Problem> {
     headers::check_framing(parts.version, &parts.method, &parts.headers)?;
     let asked = headers::client_timeout(&parts.headers)?;
     let host = match parts.uri.authority() {
@@ -68,10 +70,12 @@ fn begin(gateway: &Gateway, parts: &Parts) -> Result<Begun, Problem> {
     let routes = gateway.routes.load();
     let route = routes.choose(&parts.uri, &parts.headers, host)?;
     let timeout = route.service.config.timeout;
+    let class = class::of(parts, client.address(), &route.service.config)?;
     Ok(Begun {
         service: route.service.clone(),
         target: route::target(&parts.uri, route.strip),
         timeout: asked.map_or(timeout, |asked| asked.min(timeout)),
+        class,
     })
 }
 
@@ -88,6 +92,7 @@ struct Exchange {
     target: http::Uri,
     upgrade: Option<HeaderValue>,
     request: RequestId,
+    class: Class,
     request_id: HeaderValue,
     started: Time,
     deadline: Time,
@@ -105,7 +110,7 @@ impl Exchange {
         name: Name,
         started: Time,
     ) -> Self {
-        let Begun { service, target, timeout } = begun;
+        let Begun { service, target, timeout, class } = begun;
         let authority =
             parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
         let host = authority.or_else(|| parts.headers.get(http::header::HOST).cloned());
@@ -126,6 +131,7 @@ impl Exchange {
             target,
             upgrade,
             request: name.request,
+            class,
             request_id: name.id,
             started,
             deadline,
@@ -143,7 +149,7 @@ impl Exchange {
             }
         };
         let mut since = if body.is_empty() { self.started } else { self.service.clock.now() };
-        let mut entry = self.service.dispatcher.arrive(self.request, self.deadline, self.replayable(), since);
+        let mut entry = self.arrive(since);
         loop {
             if let Entry::Waiting(_) = entry {
                 body.compact();
@@ -160,6 +166,11 @@ impl Exchange {
                 }
             }
         }
+    }
+
+    fn arrive(&self, now: Time) -> Entry {
+        let (request, replayable) = (self.request, self.replayable());
+        self.service.dispatcher.arrive(request, self.deadline, replayable, self.class, now)
     }
 
     async fn take_body(&self, body: Incoming) -> Result<RequestBody, SpoolError> {

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use longshore_pool::{
-    Action, DeathCause, Event, InstanceId, Outcome, Pool, RejectReason, RequestId, Snapshot, Time,
+    Action, Class, DeathCause, Event, InstanceId, Outcome, Pool, RejectReason, RequestId, Snapshot, Time,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -84,9 +84,10 @@ impl Dispatcher {
         request: RequestId,
         deadline: Time,
         replayable: bool,
+        class: Class,
         now: Time,
     ) -> Entry {
-        self.enter(request, Event::RequestArrived { request, deadline, replayable }, now)
+        self.enter(request, Event::RequestArrived { request, deadline, replayable, class }, now)
     }
 
     /// An earlier process has used incarnations up to `last`.

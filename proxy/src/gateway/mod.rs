@@ -6,6 +6,7 @@
 //! | `serve`, `watched` | one client connection, served by hyper |
 //! | `exchange` | one request, from its head to its answer |
 //! | `route` | which service it is for |
+//! | `class` | whose it is, how urgent, and where it belongs |
 //! | `lease` | the service's pool, and the slot that a request holds |
 //! | `space`, `spool`, `body` | its body, which can be sent again |
 //! | `attempt`, `connections`, `relay` | sending it to an instance |
@@ -15,6 +16,7 @@
 
 mod attempt;
 mod body;
+mod class;
 mod connections;
 mod exchange;
 mod headers;

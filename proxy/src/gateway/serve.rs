@@ -1,6 +1,7 @@
 //! One client connection: which protocol it speaks, and hyper serving it until it ends.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,6 +37,7 @@ const PREFACE: [u8; 3] = *b"PRI";
 /// What a connection's requests share.
 #[derive(Clone)]
 pub struct Client {
+    address: Option<IpAddr>,
     sender: Option<Arc<Sender>>,
     activity: Arc<Activity>,
 }
@@ -53,6 +55,11 @@ pub struct Activity {
 pub struct Active(Arc<Activity>);
 
 impl Client {
+    /// Where it connects from.
+    pub const fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
     /// What its requests' forwarding fields say of it.
     pub fn sender(&self) -> Option<&Sender> {
         self.sender.as_deref()
@@ -84,7 +91,7 @@ pub async fn connection(gateway: Arc<Gateway>, mut stream: Stream, shutdown: Shu
     if !matches!(peeked, Ok(Ok(_))) {
         return;
     }
-    let client = Client { sender, activity: Arc::default() };
+    let client = Client { address, sender, activity: Arc::default() };
     let http2 = first == PREFACE;
     let io = TokioIo::new(Watched::new(stream, client.activity.clone(), gateway.timeouts, !http2));
     let service = service_fn(move |request: Request<Incoming>| {

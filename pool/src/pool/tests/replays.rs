@@ -71,7 +71,12 @@ fn a_request_that_outlived_as_many_instances_as_allowed_is_quarantined() {
 #[test]
 fn what_may_not_be_sent_twice_is_replayed_only_if_nothing_was_sent() {
     let mut story = Story::ready(2, PoolConfig::default());
-    let arrived = Event::RequestArrived { request: RequestId(1), deadline: Time::MAX, replayable: false };
+    let arrived = Event::RequestArrived {
+        request: RequestId(1),
+        deadline: Time::MAX,
+        replayable: false,
+        class: Class::default(),
+    };
     story.event(arrived);
     assert_eq!(dispatched(&story.finish(1, lost(false))), [(1, 1)]);
     let (first, second) = (story.id(0), story.id(1));

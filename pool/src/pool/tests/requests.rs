@@ -61,7 +61,7 @@ fn a_full_queue_refuses_with_the_time_after_which_there_is_room() {
 #[test]
 fn a_size_of_nought_refuses_and_a_drain_refuses_first() {
     let mut story = Story::new(0, PoolConfig::default());
-    assert_eq!(rejected(&story.arrive(1)), [(1, RejectReason::Stopped)]);
+    assert_eq!(rejected(&story.arrive(1)), [(1, RejectReason::Stopped { cause: None })]);
     assert_eq!(rejected(&story.arrive_until(2, Time::ZERO)), [(2, RejectReason::DeadlinePassed)]);
     story.event(Event::Drain);
     assert_eq!(rejected(&story.arrive_until(3, Time::ZERO)), [(3, RejectReason::ShuttingDown)]);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use longshore_backend::{Gpus, Pull, Reach};
+use longshore_pool::{BalancePolicy, QueueOrder, RestartPolicy};
 
 use super::super::*;
 use super::{parse, service};
@@ -79,6 +80,56 @@ fn a_pool_gets_what_the_file_says() {
     assert_eq!((pool.backoff_initial, pool.backoff_max), (Duration::from_secs(1), Duration::from_secs(2)));
     assert_eq!(calc.replay.methods, ReplayMethods::Idempotent);
     assert!(pool.managed && calc.replay.busy.is_empty());
+}
+
+#[test]
+fn a_queue_has_the_order_that_the_file_says() {
+    let queue = |lines: &str| service(&format!("[services.calc]\nimage = \"x\"\nqueue = {{ {lines} }}"));
+    let order = |lines: &str| queue(lines).pool_config().order;
+    let ageing = |seconds| QueueOrder::Priority { ageing: Duration::from_secs(seconds) };
+    assert_eq!(order("order = \"random\""), QueueOrder::Random);
+    assert_eq!(order("order = \"priority\""), ageing(30));
+    assert_eq!(order("order = \"priority\", ageing = \"5s\""), ageing(5));
+    let fair = queue("order = \"fair\", fair_key = \"header:X-User\"");
+    assert_eq!(fair.pool_config().order, QueueOrder::Fair);
+    assert_eq!(fair.queue.fair_key, RequestKey::Header("x-user".parse().unwrap()));
+    assert_eq!(queue("order = \"fair\", fair_key = \"api-key\"").queue.fair_key, RequestKey::ApiKey);
+}
+
+#[test]
+fn a_balancer_is_the_one_that_the_file_says() {
+    let calc = |lines: &str| service(&format!("[services.calc]\nimage = \"x\"\nbalance = {{ {lines} }}"));
+    for (word, policy) in [
+        ("least-busy", BalancePolicy::LeastBusy),
+        ("round-robin", BalancePolicy::RoundRobin),
+        ("random", BalancePolicy::Random),
+        ("peak-ewma", BalancePolicy::PeakEwma),
+    ] {
+        let pool = calc(&format!("policy = {word:?}, slow_start = \"90s\"")).pool_config();
+        assert_eq!((pool.balance, pool.slow_start), (policy, Duration::from_secs(90)));
+    }
+    for (word, key) in [
+        ("ip", RequestKey::Ip),
+        ("path", RequestKey::Path),
+        ("header:X-Session", RequestKey::Header("x-session".parse().unwrap())),
+        ("cookie:Session", RequestKey::Cookie("Session".into())),
+    ] {
+        let calc = calc(&format!("policy = \"hash\", hash_key = {word:?}"));
+        assert_eq!((calc.pool_config().balance, calc.balance.hash_key), (BalancePolicy::Hash, Some(key)));
+    }
+}
+
+#[test]
+fn what_becomes_of_an_instance_that_ended_is_what_the_file_says() {
+    for (word, policy) in [
+        ("always", RestartPolicy::Always),
+        ("on-failure", RestartPolicy::OnFailure),
+        ("never", RestartPolicy::Never),
+        ("stop-service", RestartPolicy::StopService),
+    ] {
+        let calc = service(&format!("[services.calc]\nimage = \"x\"\nrestart = {{ policy = {word:?} }}"));
+        assert_eq!(calc.pool_config().restart, policy);
+    }
 }
 
 #[test]
