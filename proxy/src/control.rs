@@ -101,8 +101,6 @@ impl Control {
         mut exits: mpsc::UnboundedReceiver<Exit>,
     ) {
         let dispatcher = self.dispatcher().clone();
-        // The first look makes the pool ask for what it wants.
-        dispatcher.handle_timeout();
         loop {
             let armed = self.service.clock.instant(dispatcher.armed());
             tokio::select! {

@@ -202,6 +202,8 @@ impl Cluster {
             let (sender, receiver) = mpsc::unbounded_channel::<Exit>();
             routes.push((control.service().name.clone(), sender));
             controls.push(control.clone());
+            // The first look makes the pool ask for what it wants; nobody shall read a size before.
+            control.service().dispatcher.handle_timeout();
             tokio::spawn(control.run(actions, receiver));
         }
         tokio::spawn(async move {
