@@ -14,8 +14,8 @@
 //! | `balance` | which ready instance gets the next request |
 //! | `backoff`, `starts` | when a dead instance starts again, and when starting is hopeless |
 //! | `habit` | whether silence at work means a hung instance |
-//! | [`scaling`] | the policy trait, the fixed size, the scaler that bounds, damps and explains |
-//! | `window` | sliding maximum and rate over virtual time |
+//! | [`scaling`] | what policies see, the policies, the scaler that bounds, damps and explains |
+//! | `window` | sliding maximum, rates and samples over virtual time |
 //! | [`snapshot`] | the read-only view |
 
 mod backoff;
@@ -36,6 +36,6 @@ mod window;
 pub use config::PoolConfig;
 pub use event::{Action, DeathCause, Event, Health, InstanceId, Outcome, RejectReason, RequestId, Retry};
 pub use pool::Pool;
-pub use scaling::{Decision, Fixed, Load, Recommendation, ScalingPolicy};
+pub use scaling::{Advice, Decision, Fixed, Load, Recommendation, ScalingPolicy, Traffic};
 pub use snapshot::{InstanceView, Snapshot, StateView};
 pub use time::Time;

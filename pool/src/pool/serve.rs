@@ -162,6 +162,7 @@ impl Pool {
         self.requests.unlink(&mut serving.held, key);
         serving.worked_until = now;
         if *outcome == Outcome::Answered {
+            self.traffic.note_answer(now.since(since));
             serving.losses = 0;
             serving.alive_at = now;
             serving.teach(request, since, outdated, &mut self.habit, now);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use longshore_pool::{Fixed, Load, PoolConfig, Recommendation, ScalingPolicy, Time};
+use longshore_pool::{Fixed, Load, PoolConfig, Recommendation, ScalingPolicy, Time, Traffic};
 
 /// Chances, each from 0 to 1.
 pub(crate) struct Profile {
@@ -80,6 +80,7 @@ pub(crate) fn config(rng: &mut Rng, managed: bool) -> Arc<PoolConfig> {
         scale_interval,
         up_step: [1, 2, u32::MAX][rng.usize(0..3)],
         down_delay,
+        dry_run: false,
     })
 }
 
@@ -100,13 +101,13 @@ impl ScalingPolicy for Whim {
         "whim"
     }
 
-    fn recommend(&mut self, load: &Load, _now: Time) -> Recommendation {
+    fn recommend(&mut self, load: &Load, _traffic: &Traffic, _now: Time) -> Recommendation {
         let size = match self.0.u32(0..5) {
             0 => 0,
             1 => u32::MAX,
             2 => load.size,
             _ => self.0.u32(0..8),
         };
-        Recommendation { size, reason: "a whim".into() }
+        Recommendation::new(size, "a whim")
     }
 }
