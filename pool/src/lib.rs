@@ -17,6 +17,7 @@
 //! | [`scaling`] | what policies see, the policies, the scaler that bounds, damps and explains |
 //! | `window` | sliding maximum, rates and samples over virtual time |
 //! | [`snapshot`] | the read-only view |
+//! | [`simulate`] | a pool, a workload and a virtual clock |
 
 mod backoff;
 mod balance;
@@ -28,6 +29,7 @@ mod pool;
 mod queue;
 mod requests;
 pub mod scaling;
+pub mod simulate;
 pub mod snapshot;
 mod starts;
 pub mod time;

@@ -12,8 +12,9 @@ use crate::window::SlidingMax;
 const REMEMBERED: usize = 100;
 const MEMORY: Duration = Duration::from_secs(3_600);
 const BELIEVED: usize = 3;
-/// Idle times that must be known before the last instance follows them.
+/// Idle times that must be known before the last instance follows them, and before it follows nothing else.
 const IDLE_KNOWN: usize = 5;
+const IDLE_TRUSTED: usize = 20;
 
 /// What was wanted lately.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -88,7 +89,8 @@ impl Wait {
     /// 1. Something waits or is worked on, or more than one is wanted: as it is.
     /// 2. A start is within the objective: as long as a start takes.
     /// 3. Few idle times are known: four times as long as a start, a minute at least.
-    /// 4. Nineteen of twenty idle times were shorter than this: so long, and a tenth more.
+    /// 4. All idle times but three fifths of as many as may be late were shorter than this: so long, and a tenth more.
+    ///    While not many are known, not shorter than (3).
     /// 5. Where that is too long, as (2).
     pub(super) fn hold_last(&self, held: u32, want: u32, facts: &Facts, traffic: &Traffic, now: Time) -> u32 {
         let Some(since) = traffic.idle_since().filter(|_| want <= 1) else { return held.max(want) };
@@ -100,22 +102,24 @@ impl Wait {
         let (shortest, longest) =
             (facts.start.max(self.settings.keep_min.as_secs_f64()), self.settings.zero_max.as_secs_f64());
         let gaps = traffic.idle_gaps();
+        let (known, unlearned) = (gaps.len(), (4.0 * facts.start).max(60.0).min(longest));
         let keep = if facts.start <= facts.objective {
             shortest
-        } else if gaps.len() < IDLE_KNOWN {
-            (4.0 * facts.start).max(60.0).min(longest)
+        } else if known < IDLE_KNOWN {
+            unlearned
         } else {
-            let likely = 1.1 * quantile(gaps, 0.95);
+            let likely = 1.1 * quantile(gaps, 1.0 - 0.6 * facts.late);
+            let likely = if known < IDLE_TRUSTED { likely.max(unlearned) } else { likely };
             if likely <= longest.max(10.0 * facts.start) { likely } else { shortest }
         };
         if idle >= keep { 0 } else { held.max(1) }
     }
 }
 
-/// The value below which this part of the values is.
+/// The value that this part of the values does not exceed.
 fn quantile(values: impl Iterator<Item = f64>, part: f64) -> f64 {
     let mut sorted: Vec<f64> = values.collect();
     sorted.sort_by(f64::total_cmp);
-    let index = (part * (sorted.len().saturating_sub(1)) as f64).round() as usize;
-    sorted.get(index).copied().unwrap_or(0.0)
+    let rank = (part * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
 }
