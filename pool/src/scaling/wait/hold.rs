@@ -92,6 +92,7 @@ impl Wait {
     /// 4. All idle times but three fifths of as many as may be late were shorter than this: so long, and a tenth more.
     ///    While not many are known, not shorter than (3).
     /// 5. Where that is too long, as (2).
+    /// 6. Never shorter than any other instance is kept.
     pub(super) fn hold_last(&self, held: u32, want: u32, facts: &Facts, traffic: &Traffic, now: Time) -> u32 {
         let Some(since) = traffic.idle_since().filter(|_| want <= 1) else { return held.max(want) };
         if traffic.load_seconds(now) == 0.0 {
@@ -112,7 +113,7 @@ impl Wait {
             let likely = if known < IDLE_TRUSTED { likely.max(unlearned) } else { likely };
             if likely <= longest.max(10.0 * facts.start) { likely } else { shortest }
         };
-        if idle >= keep { 0 } else { held.max(1) }
+        if idle >= keep.max(self.hold.keep()) { 0 } else { held.max(1) }
     }
 }
 
