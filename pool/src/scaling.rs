@@ -3,7 +3,7 @@
 //! | module | owns |
 //! | --- | --- |
 //! | `traffic` | [`Traffic`]: what the pool has seen lately, kept whoever is in charge of the size |
-//! | `fixed`, `closure` | a number; a function of the load |
+//! | `fixed`, `closure`, `advised` | a number; a function of the load; what somebody else says |
 //! | `queue` | one more while the queue grows |
 //! | `concurrency` | requests per instance, with a stable and a panic window |
 //! | `wait` | the smallest size that keeps the wait for a slot under an objective |
@@ -11,6 +11,7 @@
 
 use crate::time::Time;
 
+mod advised;
 mod closure;
 mod concurrency;
 mod decision;
@@ -23,12 +24,14 @@ mod tests;
 mod traffic;
 mod wait;
 
+pub use advised::Advised;
 pub use concurrency::{Concurrency, ConcurrencySettings};
 pub use decision::{Damping, Decision};
 pub use fixed::Fixed;
 pub use load::Load;
 pub use queue::Queue;
 pub(crate) use scaler::Scaler;
+pub use scaler::Tally;
 pub use traffic::Traffic;
 pub use wait::{Wait, WaitSettings};
 

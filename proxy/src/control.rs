@@ -103,6 +103,7 @@ impl Control {
         let dispatcher = self.dispatcher().clone();
         // The first look makes the pool ask for what it wants.
         dispatcher.handle_timeout();
+        self.service.sizing.begin();
         loop {
             let armed = self.service.clock.instant(dispatcher.armed());
             tokio::select! {

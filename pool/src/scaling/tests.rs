@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::PoolConfig;
 
+mod advised;
 mod concurrency;
 mod dry_run;
 mod queue;

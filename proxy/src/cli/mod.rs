@@ -13,7 +13,7 @@
 mod check;
 mod client;
 mod completions;
-mod http;
+mod explain;
 mod logging;
 mod logs;
 mod output;
@@ -75,6 +75,8 @@ enum Command {
     Scale(scale::ScaleArgs),
     /// Replaces all instances of a service, losing no request.
     Restart(restart::RestartArgs),
+    /// Says why a service has the size that it has.
+    Explain(explain::ExplainArgs),
     /// Shows what the instances of a service write.
     Logs(logs::LogsArgs),
     /// Sends load to a service while killing its instances, and counts what is lost.
@@ -185,6 +187,7 @@ async fn perform(cli: Cli) -> Result<(), CliError> {
         Command::Ps(args) => ps::ps(&args, &client()?).await,
         Command::Scale(args) => scale::scale(&args, &client()?).await,
         Command::Restart(args) => restart::restart(&args, &client()?).await,
+        Command::Explain(args) => explain::explain(&args, &client()?).await,
         Command::Logs(args) => logs::logs(args, client()?).await,
         Command::Verify(args) => verify::verify(args, client()?).await,
         Command::Completions(args) => completions::completions::<Cli>(&args),
@@ -216,6 +219,8 @@ mod tests {
             "longshore ps --json --admin http://10.0.0.1:1 --token t",
             "longshore --log-format json --log-level debug scale calc=3 echo=0",
             "longshore restart calc",
+            "longshore explain calc",
+            "longshore explain calc -n 3 --json",
             "longshore logs calc -f --tail 10",
             "longshore verify calc --duration 30s --kill-every 3s --clients 16 --body 256KiB --path /x",
             "longshore completions bash",

@@ -38,9 +38,9 @@ use std::time::Duration;
 
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use service::{
-    Check, Health, Pattern, Queue, Replay, ReplayMethods, Restart, Service, ServiceSize, Source, default_spec,
+    Check, Health, Pattern, Queue, Replay, ReplayMethods, Restart, Service, Source, default_spec,
 };
-pub use size::{MAX_SIZE, SizeError, parse_size};
+pub use size::{MAX_SIZE, ServiceSize, SizeError, parse_size, typed_size};
 pub use values::{bytes as parse_bytes, duration as parse_duration};
 
 /// Everything that one cluster.toml says, checked.

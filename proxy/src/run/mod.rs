@@ -271,8 +271,7 @@ fn wire(
     let seed = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |elapsed| u64::try_from(elapsed.as_nanos() & u128::from(u64::MAX)).unwrap_or(0));
-    let policy = Box::new(longshore_pool::Fixed(service.size.size));
-    let pool = Pool::new(Arc::new(service.pool_config()), policy, seed, clock.now());
+    let pool = Pool::new(Arc::new(service.pool_config()), service.size.make(), seed, clock.now());
     let runner = match &service.source {
         Source::Image { spec } => Runner::Managed { backend: backend.clone(), spec: Arc::new(spec.clone()) },
         Source::Addresses(addresses) => Runner::Addresses(addresses.clone()),
