@@ -21,6 +21,7 @@ mod ps;
 mod restart;
 mod run;
 mod scale;
+mod simulate;
 pub mod up;
 mod verify;
 
@@ -79,6 +80,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Shows what the instances of a service write.
     Logs(logs::LogsArgs),
+    /// Runs policies over a workload in virtual time, side by side.
+    Simulate(Box<simulate::SimulateArgs>),
     /// Sends load to a service while killing its instances, and counts what is lost.
     Verify(verify::VerifyArgs),
     /// Prints the completions of a shell.
@@ -189,6 +192,7 @@ async fn perform(cli: Cli) -> Result<(), CliError> {
         Command::Restart(args) => restart::restart(&args, &client()?).await,
         Command::Explain(args) => explain::explain(&args, &client()?).await,
         Command::Logs(args) => logs::logs(args, client()?).await,
+        Command::Simulate(args) => simulate::simulate(&args),
         Command::Verify(args) => verify::verify(args, client()?).await,
         Command::Completions(args) => completions::completions::<Cli>(&args),
     }
@@ -221,6 +225,8 @@ mod tests {
             "longshore restart calc",
             "longshore explain calc",
             "longshore explain calc -n 3 --json",
+            "longshore simulate --rate 5 --service-time 500ms --cold-start 5s --policy wait --policy hpa --json",
+            "longshore simulate -c c.toml --service calc --trace t.csv --tune --objective 2s",
             "longshore logs calc -f --tail 10",
             "longshore verify calc --duration 30s --kill-every 3s --clients 16 --body 256KiB --path /x",
             "longshore completions bash",
