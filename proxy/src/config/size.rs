@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use longshore_pool::PoolConfig;
 use longshore_pool::scaling::{ConcurrencySettings, WaitSettings};
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json};
 
 use crate::policies::{self, Expression, Policy, Schedule, Webhook, Zone};
 
@@ -113,29 +113,39 @@ impl ServiceSize {
         }
     }
 
-    /// As it is written in `size`: a number where that says it all, else a table with every setting.
+    /// As it is written in `size`: a number or an expression where that says it all, else a table of what is not at its
+    /// default.
     pub fn form(&self) -> Json {
-        let usual = Self::of(self.policy.clone());
-        if let (Some(size), true) = (self.number(), *self == usual) {
-            return size.into();
-        }
-        let mut form = json!({
-            "policy": self.policy.name(),
-            "min": self.min,
-            "max": self.max,
-            "interval": policies::text(self.interval),
-            "down_delay": policies::text(self.down_delay),
-        });
-        if let Json::Object(map) = &mut form {
-            if self.up_step != usual.up_step {
-                map.insert("up_step".into(), self.up_step.into());
+        let usual = Self::of(self.policy.usual());
+        let mut settings = self.settings();
+        let defaults = usual.settings();
+        settings.retain(|key, value| self.policy.needs(key) || defaults.get(key) != Some(value));
+        match &self.policy {
+            Policy::Fixed(size) if settings.len() == 1 => (*size).into(),
+            Policy::Expression(expression) if settings.len() == 1 => expression.text().into(),
+            Policy::Fixed(_)
+            | Policy::Queue { .. }
+            | Policy::Concurrency(_)
+            | Policy::Wait(_)
+            | Policy::Expression(_)
+            | Policy::Webhook(_)
+            | Policy::Schedule(_) => {
+                settings.insert("policy".into(), self.policy.name().into());
+                settings.into()
             }
-            if self.dry_run {
-                map.insert("dry_run".into(), true.into());
-            }
-            map.extend(self.policy.settings());
         }
-        form
+    }
+
+    /// Every setting but the policy's name.
+    fn settings(&self) -> Map<String, Json> {
+        let mut settings = self.policy.settings();
+        settings.insert("min".into(), self.min.into());
+        settings.insert("max".into(), self.max.into());
+        settings.insert("interval".into(), policies::text(self.interval).into());
+        settings.insert("up_step".into(), self.up_step.into());
+        settings.insert("down_delay".into(), policies::text(self.down_delay).into());
+        settings.insert("dry_run".into(), self.dry_run.into());
+        settings
     }
 
     /// The same in one line, as it is pasted into cluster.toml.
@@ -151,8 +161,11 @@ fn toml_inline(value: &Json) -> String {
                 let bare = key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
                 if bare && !key.is_empty() { key.to_owned() } else { Json::from(key).to_string() }
             };
-            let entries: Vec<String> =
-                map.iter().map(|(name, value)| format!("{} = {}", key(name), toml_inline(value))).collect();
+            let mut entries: Vec<_> = map.iter().collect();
+            // Which policy it is comes first, as a person writes it.
+            entries.sort_by_key(|(name, _)| *name != "policy");
+            let entry = |(name, value): (&String, &Json)| format!("{} = {}", key(name), toml_inline(value));
+            let entries: Vec<String> = entries.into_iter().map(entry).collect();
             format!("{{ {} }}", entries.join(", "))
         }
         Json::Array(values) => {
@@ -314,7 +327,7 @@ fn compiled(text: &str, zone: Zone) -> Result<Policy, String> {
 }
 
 fn webhook<K: Keys>(keys: &mut K) -> Option<Policy> {
-    let timeout = keys.duration("timeout").unwrap_or(Duration::from_secs(1));
+    let timeout = keys.duration("timeout").unwrap_or(Webhook::TIMEOUT);
     if timeout.is_zero() {
         keys.wrong("timeout", "`timeout` must be above 0".into());
     }

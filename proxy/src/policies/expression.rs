@@ -68,6 +68,12 @@ impl Expression {
         }
     }
 
+    /// The same with its `hour`, `minute` and `weekday` told elsewhere.
+    #[must_use]
+    pub fn told_in(self, zone: Zone) -> Self {
+        Self { zone, ..self }
+    }
+
     /// As it was written.
     pub fn text(&self) -> &str {
         &self.text

@@ -85,6 +85,30 @@ impl Policy {
         }
     }
 
+    /// The same policy with every setting at its default, but for those that it needs.
+    pub fn usual(&self) -> Self {
+        match self {
+            Self::Fixed(size) => Self::Fixed(*size),
+            Self::Queue { .. } => Self::Queue { first: 3, every: Duration::from_secs(10) },
+            Self::Concurrency(_) => Self::Concurrency(ConcurrencySettings::default()),
+            Self::Wait(_) => Self::Wait(WaitSettings::default()),
+            Self::Expression(it) => Self::Expression(it.clone().told_in(Zone::local())),
+            Self::Webhook(it) => Self::Webhook(it.clone().within(Webhook::TIMEOUT)),
+            Self::Schedule(it) => Self::Schedule(it.clone().usual()),
+        }
+    }
+
+    /// Whether it cannot be without this setting.
+    pub fn needs(&self, setting: &str) -> bool {
+        match self {
+            Self::Fixed(_) => setting == "size",
+            Self::Queue { .. } | Self::Concurrency(_) | Self::Wait(_) => false,
+            Self::Expression(_) => setting == "expression",
+            Self::Webhook(_) => setting == "url",
+            Self::Schedule(_) => setting == "lines",
+        }
+    }
+
     /// Its own settings as they are written in `size`.
     pub fn settings(&self) -> Map<String, Json> {
         let written = match self {

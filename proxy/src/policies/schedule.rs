@@ -53,6 +53,12 @@ impl Schedule {
         Ok(Self { lines, zone, otherwise, present: None })
     }
 
+    /// The same lines with everything else at its default.
+    #[must_use]
+    pub fn usual(self) -> Self {
+        Self { zone: Zone::local(), otherwise: 0, ..self }
+    }
+
     /// As it is written.
     pub fn settings(&self) -> Json {
         let lines: serde_json::Map<String, Json> =

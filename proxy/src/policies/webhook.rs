@@ -36,6 +36,15 @@ struct Answer {
 }
 
 impl Webhook {
+    /// How long the answer may take unless something else is said.
+    pub const TIMEOUT: Duration = Duration::from_secs(1);
+
+    /// The same with another patience.
+    #[must_use]
+    pub fn within(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
     /// Understands a URL; plain HTTP only.
     pub fn new(url: &str, timeout: Duration) -> Result<Self, String> {
         if !url.starts_with("http://") {

@@ -1,5 +1,7 @@
 //! The forms of `size` over the API; those of the file are in `config/tests`.
 
+use serde_json::json;
+
 use super::*;
 
 fn size(value: &Json) -> ServiceSize {
@@ -68,6 +70,9 @@ fn a_size_is_written_so_that_it_is_read_as_the_same() {
     }
     assert_eq!(size(&json!(3)).form(), json!(3));
     assert_eq!(ServiceSize::fixed(3).line(), "size = 3");
+    assert_eq!(size(&json!("queue")).line(), "size = \"queue\"");
+    let wait = size(&json!({"policy": "wait", "max": 8, "objective": "2s", "late": 0.05}));
+    assert_eq!(wait.line(), "size = { policy = \"wait\", max = 8, objective = \"2s\" }");
 }
 
 #[test]
