@@ -11,6 +11,7 @@ mod first;
 mod framing;
 mod hangs;
 mod mistakes;
+mod policies;
 mod queue;
 mod replay;
 mod resize;

@@ -115,7 +115,11 @@ impl Scaler {
         let load = Load { size: before, ..load };
         let said = self.policy.recommend(&load, traffic, now);
         let window = &mut self.window;
-        let highest = |size| window.push(size, config.down_delay, now);
+        let highest = |size| {
+            let highest = window.push(size, config.down_delay, now);
+            // Without a delay, what was said at this very instant does not count either.
+            if config.down_delay.is_zero() { size } else { highest }
+        };
         let (size, damping) = damp(&said, self.fixed, before, config, highest);
         let pause = config.scale_interval.max(Duration::from_millis(1));
         self.next = if self.fixed { None } else { Some(now + pause) };

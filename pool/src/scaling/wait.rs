@@ -133,8 +133,9 @@ impl Wait {
     fn size(&mut self, load: &Load, traffic: &Traffic, facts: &Facts, now: Time) -> (u32, Outlook) {
         let outlook = Outlook::at(facts);
         let margin = facts.late * self.caution.part;
+        let slots = outlook.want(facts, margin);
         // Without a limit to what an instance works on at once nothing ever waits: one is enough.
-        let slots = if load.concurrency == 0 { 1 } else { outlook.want(facts, margin) };
+        let slots = if load.concurrency == 0 { slots.min(1) } else { slots };
         let want = slots.div_ceil(load.concurrency.max(1)).max(u32::from(load.requests() > 0));
         let bounds = (self.settings.keep_min.as_secs_f64(), self.settings.keep_max.as_secs_f64());
         let missed_above = self.caution.missing.then_some(load.ready);

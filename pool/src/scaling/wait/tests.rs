@@ -91,7 +91,10 @@ fn what_is_started_already_is_not_wanted_again() {
 fn without_requests_nothing_is_wanted_and_with_one_at_least_one() {
     let mut traffic = Traffic::new(Time::ZERO);
     let idle = Load { concurrency: 1, ..Load::default() };
-    assert_eq!(Wait::default().recommend(&idle, &traffic, at(5.0)).size, 0);
+    for concurrency in [0, 1, 8] {
+        let idle = Load { concurrency, ..idle };
+        assert_eq!(Wait::default().recommend(&idle, &traffic, at(5.0)).size, 0, "{concurrency}");
+    }
     traffic.note_level(1, at(5.0));
     let one = Load { queue: 1, ..idle };
     assert_eq!(Wait::default().recommend(&one, &traffic, at(5.0)).size, 1);
