@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
+use longshore_pool::scaling::{Concurrency, Queue, Wait};
 use longshore_pool::{Fixed, Load, PoolConfig, Recommendation, ScalingPolicy, Time, Traffic};
 
 /// Chances, each from 0 to 1.
@@ -84,14 +85,19 @@ pub(crate) fn config(rng: &mut Rng, managed: bool) -> Arc<PoolConfig> {
     })
 }
 
-/// A fixed size, or a policy that says anything at all.
+/// A fixed size, a policy that says anything at all, or one that services have.
 pub(crate) fn policy(rng: &mut Rng) -> (Box<dyn ScalingPolicy>, Option<u32>) {
     if rng.bool() {
         let size = rng.u32(0..=6);
-        (Box::new(Fixed(size)), Some(size))
-    } else {
-        (Box::new(Whim(rng.fork())), None)
+        return (Box::new(Fixed(size)), Some(size));
     }
+    let policy: Box<dyn ScalingPolicy> = match rng.u32(0..6) {
+        0 => Box::new(Wait::default()),
+        1 => Box::new(Concurrency::default()),
+        2 => Box::new(Queue::new(rng.u32(0..=1), rng.u32(1..=6))),
+        _ => Box::new(Whim(rng.fork())),
+    };
+    (policy, None)
 }
 
 struct Whim(Rng);

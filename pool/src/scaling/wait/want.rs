@@ -4,8 +4,8 @@ use super::Facts;
 
 /// Beyond the start itself: from the decision to the request that is dispatched.
 const DELTA: f64 = 0.1;
-/// More slots are never wanted.
-const MOST: u32 = 100_000;
+/// More slots are never wanted: it is a service's pool that is locked while they are counted.
+const MOST: u32 = 20_000;
 /// Steps in which the queue is followed until an instance that is started now is ready.
 const STEPS: u32 = 40;
 
@@ -50,9 +50,18 @@ impl Outlook {
         }
         let peakedness = (self.variance / self.requests.max(1e-9)).clamp(0.05, 20.0);
         let mut erlang = Erlang::new(self.requests / peakedness);
-        // The answer grows with the load, so that most of the way is known: at least what the load itself takes.
-        let enough = |slots: &u32| self.late_at(f64::from(*slots), peakedness, &mut erlang, facts) <= late;
-        (1..MOST).find(enough).unwrap_or(MOST)
+        let mut enough = |slots: u32| self.late_at(f64::from(slots), peakedness, &mut erlang, facts) <= late;
+        // More slots never make more of them late: doubled until it is enough, then halved.
+        let mut high = 1;
+        while high < MOST && !enough(high) {
+            high = (2 * high).min(MOST);
+        }
+        let mut low = high / 2;
+        while low + 1 < high {
+            let middle = low + (high - low) / 2;
+            if enough(middle) { high = middle } else { low = middle }
+        }
+        high
     }
 
     /// How likely a request waits longer than the objective with so many slots: that it waits at all (Erlang C with
