@@ -20,6 +20,7 @@ use crate::instance::Instance;
 use crate::queue::Queue;
 use crate::requests::Requests;
 use crate::scaling::{Advice, Fixed, Scaler, ScalingPolicy, Traffic};
+use crate::simulate::Job;
 use crate::starts::Starts;
 use crate::time::Time;
 use crate::window::Rate;
@@ -180,6 +181,12 @@ impl Pool {
     /// Hands the policy what somebody else advises. It is looked at with the next decision.
     pub fn advise(&mut self, advice: Advice) {
         self.scaler.advise(advice);
+    }
+
+    /// The requests answered since the last call, with their arrival and the time that an instance worked on them; the
+    /// first call begins to keep them.
+    pub fn take_record(&mut self) -> Vec<Job> {
+        self.traffic.take_record()
     }
 
     /// Says what time of day it was at [`Time::ZERO`], in seconds since 1970-01-01T00:00:00Z: for policies that go by

@@ -188,8 +188,30 @@ async fn simulate_prints_a_row_for_each_policy_and_tunes() {
     assert_eq!(wrong.code, 2, "{}", wrong.stderr);
 }
 
+async fn what_is_recorded_can_be_simulated() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let trace = folder.path().join("trace.csv").display().to_string();
+    let setup = Setup::new(Backend::Process).argument("--record").argument(&trace);
+    let cluster = setup.model("calc", "calculator --fault-latency 30ms", "concurrency = 1").start().await;
+    for number in 0..20 {
+        assert_eq!(cluster.client().get(&format!("/add/{number}/1")).await.status, 200);
+    }
+    cluster.stop().await;
+    let simulated = longshore_tests::command::run(
+        Duration::from_secs(30),
+        &["simulate", "--trace", &trace, "--json"],
+        &[],
+    )
+    .await;
+    assert_eq!(simulated.code, 0, "{}", simulated.stderr);
+    let json: Value = serde_json::from_str(&simulated.stdout).expect("it is JSON");
+    assert_eq!(json["workload"]["requests"], 20, "{json}");
+    let work = json["workload"]["work_s"].as_f64().expect("a number");
+    assert!((0.6..6.0).contains(&work), "twenty times 30 ms at least: {work}");
+}
+
 both!(light 90: at_size_zero_requests_are_held_and_one_start_answers_them_all);
 both!(light 90: every_form_of_size_is_taken_at_run_time_and_given_back);
 each!(light 90: a_webhook_decides_and_its_last_good_answer_is_kept_when_it_fails);
-each!(light 60: a_dry_run_records_and_changes_nothing);
+each!(light 60: a_dry_run_records_and_changes_nothing, what_is_recorded_can_be_simulated);
 each!(light 90: simulate_prints_a_row_for_each_policy_and_tunes);

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::simulate::Job;
 use crate::time::Time;
 use crate::window::{PerSecond, Samples};
 
@@ -16,6 +17,8 @@ const SERVICES: usize = 500;
 const STARTS: usize = 15;
 /// Idle times kept.
 const GAPS: usize = 50;
+/// Answers that wait to be taken, at the most: whoever records looks more often than they come.
+const LONGEST_RECORD: usize = 1_000_000;
 /// Seconds over which the arrival rate of [`Load`](super::Load) is taken.
 const RATE_SPAN: u64 = 30;
 
@@ -36,6 +39,8 @@ pub struct Traffic {
     load_seconds: f64,
     idle_since: Option<Time>,
     idle_gaps: VecDeque<f64>,
+    // What was answered since somebody took it, if somebody does.
+    record: Option<Vec<Job>>,
 }
 
 /// Dispatches, and those of them that came late, by stretch of time.
@@ -67,6 +72,7 @@ impl Traffic {
             load_seconds: 0.0,
             idle_since: Some(now),
             idle_gaps: VecDeque::new(),
+            record: None,
         }
     }
 
@@ -150,8 +156,16 @@ impl Traffic {
         self.waits.note(waited > self.late_after, self.second(now));
     }
 
-    pub(crate) fn note_answer(&mut self, served: Duration) {
-        self.services.push(served.as_secs_f64());
+    pub(crate) fn note_answer(&mut self, arrival: Time, service: Duration) {
+        self.services.push(service.as_secs_f64());
+        if let Some(record) = self.record.as_mut().filter(|record| record.len() < LONGEST_RECORD) {
+            record.push(Job { arrival, service });
+        }
+    }
+
+    /// What was answered since the last call; the first one begins the record.
+    pub(crate) fn take_record(&mut self) -> Vec<Job> {
+        self.record.replace(Vec::new()).unwrap_or_default()
     }
 
     pub(crate) fn note_start(&mut self, took: Duration) {
@@ -284,9 +298,9 @@ mod tests {
             traffic.note_start(Duration::from_secs(seconds));
         }
         assert_eq!(traffic.start_time(), Some(2.0));
-        (0..1_000).for_each(|_| traffic.note_answer(Duration::from_secs(9)));
+        (0..1_000).for_each(|_| traffic.note_answer(Time::ZERO, Duration::from_secs(9)));
         for second in (0..500).map(|n| 1 + n % 2 * 2) {
-            traffic.note_answer(Duration::from_secs(second));
+            traffic.note_answer(Time::ZERO, Duration::from_secs(second));
         }
         assert_eq!(traffic.service(), (2.0, 0.25, 500));
     }

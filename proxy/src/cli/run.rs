@@ -31,5 +31,5 @@ pub(super) async fn run(args: RunArgs) -> Result<(), CliError> {
     let command = (!args.command.is_empty()).then_some(args.command);
     let config = Config::single(&args.image, args.port, args.size, command)?;
     let backend = args.backend.map(BackendKind::from);
-    Ok(crate::run::up(UpOptions { config, backend, build: false, keep: args.keep }).await?)
+    Ok(crate::run::up(UpOptions { config, backend, build: false, keep: args.keep, record: None }).await?)
 }

@@ -18,6 +18,8 @@ pub struct UpOptions {
     pub build: bool,
     /// Leaves the instances running at the end, for the next `up` to adopt.
     pub keep: bool,
+    /// Where the workload is recorded.
+    pub record: Option<PathBuf>,
 }
 
 /// What runs instances, on the command line.
@@ -55,10 +57,14 @@ pub(super) struct UpArgs {
     /// Leaves the instances running at the end, for the next `up` to adopt.
     #[arg(long)]
     keep: bool,
+    /// Writes what is answered as a trace for `longshore simulate`; of several services one file each, named after it.
+    #[arg(long, value_name = "FILE.csv")]
+    record: Option<PathBuf>,
 }
 
 pub(super) async fn up(args: UpArgs) -> Result<(), CliError> {
     let config = Config::load(&args.config)?;
     let backend = args.backend.map(BackendKind::from);
-    Ok(crate::run::up(UpOptions { config, backend, build: args.build, keep: args.keep }).await?)
+    let options = UpOptions { config, backend, build: args.build, keep: args.keep, record: args.record };
+    Ok(crate::run::up(options).await?)
 }

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use longshore_pool::scaling::Tally;
+use longshore_pool::simulate::Job;
 use longshore_pool::{
     Action, Advice, Decision, Event, InstanceId, Load, Outcome, Pool, PoolConfig, RejectReason, RequestId,
     ScalingPolicy, Snapshot, Time,
@@ -158,6 +159,11 @@ impl Dispatcher {
         inner.pool.resize(config, policy, self.clock.now());
         self.pump(&mut inner, None);
         self.rearm(&mut inner);
+    }
+
+    /// The requests answered since the last call; the first call begins to keep them.
+    pub fn take_record(&self) -> Vec<Job> {
+        self.inner.lock().pool.take_record()
     }
 
     /// Hands the policy what somebody else advises.

@@ -2,6 +2,7 @@
 
 mod backend;
 mod progress;
+mod record;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,6 +48,14 @@ pub enum UpError {
     /// The demanded backend does not answer, or an image cannot be made.
     #[error(transparent)]
     Backend(#[from] StartError),
+    /// The recording cannot be written.
+    #[error("cannot record to {path}: {error}")]
+    Record {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
     /// Something of the process's own.
     #[error("{0}")]
     Own(String),
@@ -63,6 +72,10 @@ pub async fn up(options: UpOptions) -> Result<(), UpError> {
     let backend = backend::choose(&config, options.backend).await?;
     prepare(&config, &*backend, options.build, &console).await?;
     let cluster = Cluster::assemble(&config, backend.clone()).await?;
+    let recording = match &options.record {
+        Some(file) => Some(record::begin(file, &cluster.services())?),
+        None => None,
+    };
     let gateway = Gateway::new(Routes::new(&cluster.services()), &config.proxy, cluster.clock);
     let listening = bound.serve(gateway);
     let (asked, mut shutdown) = mpsc::unbounded_channel();
@@ -84,6 +97,9 @@ pub async fn up(options: UpOptions) -> Result<(), UpError> {
     tokio::select! {
         () = cluster.drain(listening, config.proxy.drain) => {}
         stopped = signal(&mut shutdown) => stopped?,
+    }
+    if let Some(recording) = recording {
+        recording.end().await;
     }
     if options.keep {
         console.line("leaving the instances running, for the next `longshore up` to adopt");
