@@ -92,8 +92,7 @@ impl Facts {
         let (service, variation) = policy.service(traffic);
         let ages = traffic.starting().iter().map(|asked| now.since(*asked).as_secs_f64());
         let oldest = ages.clone().fold(0.0, f64::max);
-        let start =
-            traffic.start_time().unwrap_or_else(|| policy.settings.start_time.as_secs_f64().max(oldest));
+        let start = traffic.start_time().unwrap_or_else(|| policy.unknown_start(oldest));
         Self {
             objective: policy.settings.objective.as_secs_f64(),
             late: policy.settings.late,
@@ -128,6 +127,13 @@ impl Wait {
         };
         let cv2 = if known < Facts::VARIED_FROM { 1.0 } else { cv2.min(Facts::MOST_VARIED) };
         (mean.max(1e-4), cv2)
+    }
+
+    /// How long a start takes while none is known: as believed, until one has taken longer. Then as much again as that
+    /// is over, since what has taken long already is likely to take longer still.
+    fn unknown_start(&self, oldest: f64) -> f64 {
+        let believed = self.settings.start_time.as_secs_f64();
+        believed + 2.0 * (oldest - believed).max(0.0)
     }
 
     fn size(&mut self, load: &Load, traffic: &Traffic, facts: &Facts, now: Time) -> (u32, Outlook) {

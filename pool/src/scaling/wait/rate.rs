@@ -14,6 +14,8 @@ pub(super) struct Demand {
     pub(super) over: f64,
     /// Variance over mean of counts: 1 for arrivals that know nothing of each other.
     pub(super) burstiness: f64,
+    /// Arrivals a second over the longest window.
+    pub(super) usual: f64,
     /// Whether the rate is that of a trend.
     pub(super) rising: bool,
 }
@@ -34,7 +36,8 @@ impl Demand {
         let over = counts.steady_window(burstiness);
         let rate = counts.mean(over);
         let trend = counts.trend(over.max(3.0 * start.min(100.0)).ceil() as u64, burstiness, start);
-        Self { rate: rate.max(trend.unwrap_or(0.0)), over, burstiness, rising: trend > Some(rate) }
+        let usual = counts.mean(WINDOWS[0] as f64);
+        Self { rate: rate.max(trend.unwrap_or(0.0)), over, burstiness, usual, rising: trend > Some(rate) }
     }
 }
 

@@ -29,7 +29,7 @@ fn demand(per_second: impl Fn(u32) -> u32, seconds: u32, start: u32) -> Demand {
 #[test]
 fn a_steady_rate_is_measured_over_the_longest_window() {
     let demand = demand(|_| 10, 400, 5);
-    assert_eq!(demand, Demand { rate: 10.0, over: 320.0, burstiness: 1.0, rising: false });
+    assert_eq!(demand, Demand { rate: 10.0, over: 320.0, burstiness: 1.0, usual: 10.0, rising: false });
 }
 
 #[test]
@@ -138,4 +138,33 @@ fn too_many_late_shrink_the_margin_and_few_restore_it() {
     (0..1_000).for_each(|_| traffic.note_dispatch(Duration::ZERO, at(900.0)));
     caution.look(0.05, &traffic, at(901.0));
     assert!(!caution.missing && (caution.part - 0.0505).abs() < 1e-12, "{caution:?}");
+}
+
+#[test]
+fn a_start_that_takes_longer_than_believed_is_expected_to_take_longer_still() {
+    let policy = Wait::default();
+    assert_eq!([0.0, 5.0, 6.0, 30.0].map(|oldest| policy.unknown_start(oldest)), [5.0, 5.0, 7.0, 55.0]);
+    // A queue that grows behind a start of unknown length is not served any moment: it is more than its load of 5.
+    let mut traffic = Traffic::new(Time::ZERO);
+    (0..400).for_each(|n| traffic.note_arrival(at(f64::from(n) / 10.0)));
+    traffic.look(vec![Time::ZERO], 0.0, at(40.0));
+    let load = Load { queue: 400, starting: 1, concurrency: 1, ..Load::default() };
+    let said = policy.clone().recommend(&load, &traffic, at(40.0));
+    assert!(said.size > 20 && said.inputs.contains(&("start_time", 75.0)), "{said:?}");
+}
+
+#[test]
+fn what_waits_for_sure_is_worked_off_and_what_a_spike_may_bring_is_not() {
+    // Ten a second of half a second each, and 300 that wait already; a start takes a minute.
+    let (steady, now) = traffic(|_| 10, 400, 60);
+    let backlog = Load { queue: 300, in_flight: 5, ready: 5, concurrency: 1, ..Load::default() };
+    let none = Load { queue: 0, ..backlog };
+    let size = |load: &Load, traffic: &Traffic| Wait::default().recommend(load, traffic, now).size;
+    // 150 s of work beyond what the five do, in a quarter of the time of a start: ten more.
+    let (with, without) = (size(&backlog, &steady), size(&none, &steady));
+    assert!(with >= without + 6, "{with} {without}");
+    // The same rate, but for two seconds only: who knows whether they go on for a minute.
+    let (spike, _) = traffic(|second| if second < 398 { 1 } else { 10 }, 400, 60);
+    let (sure, maybe) = (size(&none, &steady), size(&none, &spike));
+    assert!(maybe <= sure + 2, "{maybe} {sure}");
 }

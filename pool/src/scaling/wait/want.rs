@@ -20,6 +20,8 @@ pub(super) struct Outlook {
     variance: f64,
     /// Requests there with the slots that are ready or coming.
     present: f64,
+    /// The same if no more arrive than in the long run: what is there then for sure.
+    sure: f64,
     /// The time until then.
     horizon: f64,
 }
@@ -40,7 +42,8 @@ impl Outlook {
             + begun * stay * go
             + m * m * go * go * demand.rate * demand.burstiness / demand.over.max(1.0);
         let requests = offered + (begun - offered) * stay;
-        Self { offered, requests, variance, present: followed(facts), horizon }
+        let (present, sure) = (followed(facts, demand.rate), followed(facts, demand.rate.min(demand.usual)));
+        Self { offered, requests, variance, present, sure, horizon }
     }
 
     /// The fewest slots at which at most this part of the requests waits longer than the objective.
@@ -69,7 +72,8 @@ impl Outlook {
     /// reflected Brownian motion, Harrison 1985).
     fn late_at(&self, slots: f64, peakedness: f64, erlang: &mut Erlang, facts: &Facts) -> f64 {
         let m = facts.service;
-        let waits = erlang.c(slots / peakedness);
+        // Who comes behind a backlog waits for certain.
+        let waits = if self.sure > slots { 1.0 } else { erlang.c(slots / peakedness) };
         let backlog = ((self.present - slots) * m).max(0.0);
         let allowed = slots * facts.objective;
         let drift = slots - self.offered;
@@ -85,14 +89,14 @@ impl Outlook {
 }
 
 /// Requests when an instance that is started now is ready, if nothing more is started.
-fn followed(facts: &Facts) -> f64 {
+fn followed(facts: &Facts, rate: f64) -> f64 {
     let step = facts.start / f64::from(STEPS);
     let mut requests = facts.requests;
     for n in 0..STEPS {
         let now = f64::from(n) * step;
         let come = facts.coming.iter().filter(|left| **left <= now).count() as f64;
         let served = requests.min((facts.ready + come) * facts.slots) / facts.service;
-        requests = (requests + (facts.demand.rate - served) * step).max(0.0);
+        requests = (requests + (rate - served) * step).max(0.0);
     }
     requests
 }
