@@ -104,6 +104,12 @@ impl Contest {
         simulation.run(kind.make(), &self.workload)
     }
 
+    /// The part of all slots that was at work, over the time that instances cost something; of all instances, where
+    /// those have no limit.
+    pub(super) fn used(&self, report: &Report) -> f64 {
+        report.utilisation() / f64::from(self.service.concurrency.max(1))
+    }
+
     /// The fewest instance-seconds with which nobody waits longer than the objective, and what a plain rule that knows
     /// the future takes; nothing where instances have no limit of requests, or, for the second, more than one.
     pub(super) fn bounds(&self) -> (Option<f64>, Option<f64>) {

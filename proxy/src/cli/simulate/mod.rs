@@ -109,8 +109,11 @@ pub(super) fn simulate(args: &SimulateArgs) -> Result<(), CliError> {
     let contest = Contest::new(args)?;
     if args.tune {
         let tuned = tune::tune(&contest);
-        let text =
-            if args.json { format!("{:#}\n", tune::json(&tuned)) } else { tune::text(&contest, &tuned) };
+        let text = if args.json {
+            format!("{:#}\n", tune::json(&contest, &tuned))
+        } else {
+            tune::text(&contest, &tuned)
+        };
         return Ok(output::write(text.as_bytes())?);
     }
     let results = contest.run();

@@ -28,7 +28,7 @@ pub(super) fn text(contest: &Contest, results: &[Outcome]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(COLUMNS);
     for outcome in results {
-        table.add_row(row(outcome, bound));
+        table.add_row(row(contest, outcome, bound));
     }
     for (name, cost) in [("bound (knows the future)", bound), ("greedy (knows the future)", greedy)] {
         if let Some(cost) = cost {
@@ -62,7 +62,7 @@ pub(super) fn heading(contest: &Contest) -> String {
     )
 }
 
-fn row(outcome: &Outcome, bound: Option<f64>) -> Vec<String> {
+fn row(contest: &Contest, outcome: &Outcome, bound: Option<f64>) -> Vec<String> {
     let report = &outcome.report;
     let wait = |part| seconds(report.wait(part));
     let name: String = outcome.name.chars().take(60).collect();
@@ -78,7 +78,7 @@ fn row(outcome: &Outcome, bound: Option<f64>) -> Vec<String> {
         format!("{:.0}", report.instance_seconds),
         bound.map(|bound| format!("{:.2}", report.instance_seconds / bound)).unwrap_or_default(),
         report.starts.to_string(),
-        percent(report.utilisation()),
+        percent(contest.used(report)),
     ]
 }
 
@@ -106,14 +106,14 @@ pub(super) fn json(contest: &Contest, results: &[Outcome]) -> Json {
         },
         "cold_start_s": contest.cold_start.as_secs_f64(),
         "objective": contest.objective.to_string(),
-        "policies": results.iter().map(|it| report(&it.name, &it.report)).collect::<Vec<_>>(),
+        "policies": results.iter().map(|it| report(contest, &it.name, &it.report)).collect::<Vec<_>>(),
         "bound_instance_seconds": bound,
         "greedy_instance_seconds": greedy,
     })
 }
 
 /// One run.
-pub(super) fn report(name: &str, report: &Report) -> Json {
+pub(super) fn report(contest: &Contest, name: &str, report: &Report) -> Json {
     json!({
         "policy": name,
         "wait_s": {
@@ -126,6 +126,6 @@ pub(super) fn report(name: &str, report: &Report) -> Json {
         "starts": report.starts,
         "most_instances": report.most,
         "size_changes": report.resizes,
-        "utilisation": report.utilisation(),
+        "utilisation": contest.used(report),
     })
 }

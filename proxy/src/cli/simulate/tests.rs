@@ -64,6 +64,8 @@ fn a_service_takes_part_with_its_own_size_and_queue() {
     // All three arrive before an instance is ready, and one may wait.
     assert_eq!(results[0].report.rejected, 2);
     assert_eq!(contest.bounds().1, None, "four at once");
+    // One request of 30 s, on one of two instances with four slots each, that lived 35 s.
+    assert!((contest.used(&results[0].report) - 30.0 / 70.0 / 4.0).abs() < 1e-3);
     let missing = Contest::new(&args(&["-c", &file, "--service", "clac", "--trace", &trace]));
     assert!(missing.err().unwrap().to_string().contains("has no service \"clac\"; it has calc"));
 }
@@ -110,7 +112,7 @@ fn tuning_finds_what_meets_the_objective_and_costs_less_than_it_began_with() {
     let text = tune::text(&contest, &tuned);
     let pasted = text.lines().last().unwrap();
     assert_eq!(pasted, best.size.line());
-    let json: Json = tune::json(&tuned);
+    let json: Json = tune::json(&contest, &tuned);
     assert_eq!(json[0]["met"], true);
 }
 

@@ -197,13 +197,13 @@ pub(super) fn text(contest: &Contest, tuned: &[Tuned]) -> String {
 }
 
 /// The same, the best first.
-pub(super) fn json(tuned: &[Tuned]) -> Json {
+pub(super) fn json(contest: &Contest, tuned: &[Tuned]) -> Json {
     let one = |it: &Tuned| {
         json!({
             "size": it.size.form(),
             "line": it.size.line(),
             "met": it.missed_by == 0.0,
-            "report": table::report(it.size.policy.name(), &it.report),
+            "report": table::report(contest, it.size.policy.name(), &it.report),
         })
     };
     tuned.iter().map(one).collect()
