@@ -151,6 +151,8 @@ pub enum Cause {
     },
     /// The backend does not know it any more.
     Vanished,
+    /// Its main process is gone; why will be told by a second [`Exit`] within moments.
+    Unexplained,
 }
 
 /// Why an instance could not be started or prepared.

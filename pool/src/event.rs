@@ -139,7 +139,7 @@ pub enum Health {
     NotReady,
     /// It took the connection and said nothing in time. A server that does one thing at a time looks so at work.
     Silent,
-    /// As `Silent`, and the backend says that its processes are frozen (paused, stopped): hung beyond doubt.
+    /// The backend says that its processes are frozen (paused, stopped): hung beyond doubt, unless it is for a moment.
     Frozen,
 }
 
@@ -165,6 +165,8 @@ pub enum DeathCause {
     },
     /// The backend does not know it any more.
     Vanished,
+    /// Its main process is gone. Why is told by a second [`Event::InstanceExited`].
+    Unexplained,
     /// It could not be started.
     StartFailed {
         /// What the backend said.

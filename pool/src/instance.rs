@@ -46,6 +46,8 @@ pub(crate) struct Record {
     pub(crate) restarts: u32,
     /// How the previous life ended, and when.
     pub(crate) last_death: Option<(DeathCause, Time)>,
+    /// Whose end that was, while its cause is not known.
+    pub(crate) unexplained: Option<InstanceId>,
 }
 
 /// Where an instance is in its life.

@@ -28,6 +28,7 @@ impl Starts {
             | DeathCause::OutOfMemory { .. }
             | DeathCause::Killed { .. }
             | DeathCause::Vanished
+            | DeathCause::Unexplained
             | DeathCause::Hung
             | DeathCause::Stopped => false,
         };

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use longshore_pool::Time;
+use nix::time::{ClockId, clock_gettime};
 
 /// Turns the monotonic clock into [`Time`]. Cheap to copy; all copies agree.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +25,12 @@ impl Clock {
     /// The time of day, in seconds since 1970-01-01T00:00:00Z. It may jump: machines set their clocks.
     pub fn unix_now(&self) -> f64 {
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+    }
+
+    /// A time that is some milliseconds old and costs next to nothing, for patience that is counted in seconds. Not to
+    /// be compared with [`Clock::now`].
+    pub fn coarse() -> Duration {
+        clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::ZERO, Duration::from)
     }
 
     /// The instant that `time` stands for, for tokio's timers.

@@ -249,6 +249,14 @@ impl Control {
     }
 
     fn exited(&self, instance: InstanceId, cause: DeathCause) {
+        if cause == DeathCause::Unexplained {
+            let stopping = self.instances.lock().get(&instance).is_none_or(|life| life.stopping);
+            if !stopping {
+                tracing::debug!(instance = %self.key(instance), "instance ended, its cause will follow");
+                self.dispatcher().tell(Event::InstanceExited { instance, cause });
+            }
+            return;
+        }
         let known = self.instances.lock().remove(&instance);
         match known {
             Some(life) if !life.stopping => self.report_death(instance, &cause, life.starting.is_some()),
@@ -309,6 +317,7 @@ fn cause(cause: Cause) -> DeathCause {
         Cause::OutOfMemory { log } => DeathCause::OutOfMemory { log: log.into() },
         Cause::Killed { signal } => DeathCause::Killed { signal },
         Cause::Vanished => DeathCause::Vanished,
+        Cause::Unexplained => DeathCause::Unexplained,
     }
 }
 

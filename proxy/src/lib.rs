@@ -11,6 +11,7 @@
 //! | [`problem`] | the one place where an error becomes a status code |
 //! | [`run`] | puts a cluster together, serves it, takes it apart |
 //! | [`cli`] | the commands |
+//! | [`console`] | stderr: the log, and bars |
 //!
 //! Every decision is made in `longshore-pool`; instances are run by `longshore-backend`.
 
@@ -19,6 +20,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod connect;
+pub mod console;
 pub mod control;
 pub mod gateway;
 pub mod http_client;

@@ -229,6 +229,7 @@ pub fn death(cause: &DeathCause) -> String {
         DeathCause::OutOfMemory { log } => with_log("killed for want of memory (OOM)".to_owned(), log),
         DeathCause::Killed { signal } => format!("killed by signal {signal}"),
         DeathCause::Vanished => "vanished (removed from outside)".to_owned(),
+        DeathCause::Unexplained => "its main process is gone".to_owned(),
         DeathCause::StartFailed { error, retry } => match retry {
             Retry::Later | Retry::Futile => error.to_string(),
             Retry::EngineDown => format!("the engine does not answer: {error}"),
@@ -246,6 +247,7 @@ pub const fn death_label(cause: &DeathCause) -> &'static str {
         DeathCause::OutOfMemory { .. } => "oom",
         DeathCause::Killed { .. } => "killed",
         DeathCause::Vanished => "vanished",
+        DeathCause::Unexplained => "unexplained",
         DeathCause::StartFailed { .. } => "start-failed",
         DeathCause::StartTimeout { .. } => "start-timeout",
         DeathCause::Hung => "hung",

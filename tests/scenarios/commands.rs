@@ -77,10 +77,7 @@ async fn verify_kills_instances_and_finds_nothing_lost(backend: Backend) {
     let arguments = ["verify", "calc", "--duration", "6s", "--kill-every", "2s", "--proxy", &proxy];
     let done = cluster.command(&arguments).await;
     assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
-    let row = |name: &str| -> Vec<String> {
-        let line = done.stdout.lines().find(|line| line.starts_with(name)).unwrap_or_default();
-        line[name.len().min(line.len())..].split_whitespace().map(str::to_owned).collect()
-    };
+    let row = |name: &str| done.row(name);
     assert_eq!(row("lost ")[0], "0", "{}", done.stdout);
     assert_eq!(row("lost, by the proxy's count")[0], "0", "{}", done.stdout);
     assert!(row("kills")[0].parse::<u32>().is_ok_and(|kills| kills >= 2), "{}", done.stdout);

@@ -8,6 +8,9 @@ use longshore_tests::{Backend, PATIENCE, Setup, both, each, eventually};
 /// new start, on a busy machine.
 const REPLACED: Duration = Duration::from_secs(12);
 
+/// A pause that ends before three failures could have told of it, but not before two looks at a frozen instance.
+const PAUSE: Duration = Duration::from_secs(5);
+
 async fn a_paused_idle_instance_is_replaced(backend: Backend) {
     let cluster = Setup::new(backend).model("calc", "calculator", "size = 2").start().await;
     let victim = cluster.admin().has("calc", 2).await.remove(0);
@@ -53,6 +56,28 @@ async fn the_request_of_a_paused_instance_is_answered_by_another(backend: Backen
     cluster.stop().await;
 }
 
+async fn a_request_does_not_wait_for_the_end_of_a_pause(backend: Backend) {
+    let cluster = Setup::new(backend).model("sleep", "sleep", "size = 2\nconcurrency = 1").start().await;
+    let client = cluster.client();
+    let asked = tokio::spawn(async move { (client.get("/sleep/1500ms").await, Instant::now()) });
+    let victim = eventually(PATIENCE, "one works on it", async || {
+        let instances = cluster.admin().ready("sleep").await;
+        instances.into_iter().find(|instance| instance.json["in_flight"] == 1)
+    })
+    .await;
+    cluster.freeze_instance(&victim).await;
+    let begun = Instant::now();
+    tokio::time::sleep(PAUSE).await;
+    cluster.thaw_instance(&victim).await;
+    let (reply, at) = asked.await.expect("no panic");
+    eprintln!("answered {:.1?} after the pause began", at - begun);
+    assert_eq!((reply.status, reply.header("longshore-attempts")), (200, "2"), "{}", reply.text());
+    assert_ne!(reply.header("longshore-instance"), victim.id);
+    cluster.admin().counts("longshore_instance_deaths_total", &[("cause", "hung")], 1.0).await;
+    cluster.admin().lost_nothing("sleep").await;
+    cluster.stop().await;
+}
+
 async fn a_request_that_meets_a_paused_instance_is_answered_by_another() {
     let keys = "size = 2\nconcurrency = 1\nfirst_byte_timeout = \"1s\"";
     let cluster = Setup::new(Backend::Process).model("calc", "calculator", keys).start().await;
@@ -69,7 +94,7 @@ async fn a_request_that_meets_a_paused_instance_is_answered_by_another() {
     cluster.stop().await;
 }
 
-async fn a_pause_shorter_than_three_probes_is_forgiven(backend: Backend) {
+async fn a_pause_for_a_moment_is_forgiven(backend: Backend) {
     let cluster = Setup::new(backend).model("calc", "calculator", "").start().await;
     let before = cluster.admin().has("calc", 1).await;
     cluster.freeze_instance(&before[0]).await;
@@ -111,6 +136,6 @@ async fn a_slow_server_that_is_only_busy_is_left_alone() {
 }
 
 both!(light 90: a_paused_idle_instance_is_replaced, the_request_of_a_paused_instance_is_answered_by_another);
-both!(light 90: a_pause_shorter_than_three_probes_is_forgiven);
+both!(light 90: a_pause_for_a_moment_is_forgiven, a_request_does_not_wait_for_the_end_of_a_pause);
 each!(light 90: a_request_that_meets_a_paused_instance_is_answered_by_another, a_server_whose_health_fails_is_replaced);
 each!(light 90: a_slow_server_that_is_only_busy_is_left_alone);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use longshore_tests::command::{Done, interrupted, run};
+use longshore_tests::server::Recorder;
 use longshore_tests::{Backend, Setup, each};
 
 /// Longest time in which `up` gives up.
@@ -86,6 +87,32 @@ async fn without_an_engine_auto_takes_processes_and_says_so() {
     );
 }
 
+async fn an_engine_is_asked_for_only_where_something_is_to_be_started() {
+    let server = Recorder::start().await.address;
+    let listed = format!("[services.listed]\naddresses = [\"{server}\"]\nhealth.path = \"/healthz\"\n");
+    let nowhere = [("DOCKER_HOST", "unix:///nowhere/docker.sock")];
+    let path = |setup: &Setup| setup.write().to_str().expect("a plain path").to_owned();
+
+    let all_listed = Setup::new(Backend::Process).service(&listed);
+    let config = path(&all_listed);
+    let done = interrupted(SOON, &["up", "-c", &config], &nowhere, "listed is ready").await;
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(!done.stderr.contains("Docker") && !done.stderr.contains("WARN"), "{}", done.stderr);
+
+    let one_started = Setup::new(Backend::Process).service(&listed).model("calc", "calculator", "");
+    let config = path(&one_started);
+    let done = interrupted(SOON, &["up", "-c", &config], &nowhere, "calc is ready").await;
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.stderr.contains("no Docker engine answers"), "{}", done.stderr);
+
+    let docker_demanded =
+        Setup::new(Backend::Docker).service(&listed).service("[backend]\nkind = \"docker\"");
+    let config = path(&docker_demanded);
+    let done = run(SOON, &["up", "-c", &config], &nowhere).await;
+    assert_eq!(done.code, 1, "{}", done.stderr);
+    assert!(done.stderr.contains("no Docker engine answers"), "{}", done.stderr);
+}
+
 async fn an_open_admin_api_without_a_token_is_refused() {
     let setup = Setup::new(Backend::Process).admin("listen = \"0.0.0.0:0\"").model("calc", "calculator", "");
     let config = setup.write();
@@ -114,5 +141,6 @@ async fn a_program_that_is_nowhere_ends_up_when_it_is_all_there_is() {
 each!(light 120: a_mistake_in_the_file_is_shown_where_it_is_and_ends_with_2);
 each!(light 60: a_right_file_is_called_right, a_port_in_use_is_named, no_engine_where_docker_is_demanded_ends_with_1);
 each!(light 60: without_an_engine_auto_takes_processes_and_says_so, an_open_admin_api_without_a_token_is_refused);
+each!(light 60: an_engine_is_asked_for_only_where_something_is_to_be_started);
 each!(light 60: an_image_that_is_nowhere_ends_up_when_it_is_all_there_is);
 each!(light 60: a_program_that_is_nowhere_ends_up_when_it_is_all_there_is);

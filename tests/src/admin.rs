@@ -29,7 +29,8 @@ pub struct Instance {
 }
 
 impl Admin {
-    pub(crate) fn new(address: SocketAddr) -> Self {
+    /// A client of the API at this address.
+    pub fn new(address: SocketAddr) -> Self {
         Self { client: Client::new(address) }
     }
 

@@ -32,16 +32,39 @@ pub async fn run(limit: Duration, arguments: &[&str], environment: &[(&str, &str
         .env_remove("LONGSHORE_ADMIN")
         .env_remove("LONGSHORE_TOKEN");
     command.envs(environment.iter().copied());
+    finish(limit, command, &format!("longshore {}", arguments.join(" "))).await
+}
+
+/// Runs a line as a shell does, in the repository, with `environment`.
+///
+/// # Panics
+/// When it takes longer than `limit`.
+pub async fn shell(limit: Duration, line: &str, environment: &[(&str, &str)]) -> Done {
+    let mut command = Command::new("bash");
+    command.args(["-c", line]).current_dir(crate::repository());
+    command.env_remove("RUST_LOG").env_remove("LONGSHORE_ADMIN").env_remove("LONGSHORE_TOKEN");
+    command.envs(environment.iter().copied());
+    finish(limit, command, line).await
+}
+
+async fn finish(limit: Duration, mut command: Command, what: &str) -> Done {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let output = command.spawn().expect("the binary runs").wait_with_output();
+    let output = command.spawn().expect("the program runs").wait_with_output();
     let output = tokio::time::timeout(limit, output).await;
-    let output =
-        output.unwrap_or_else(|_| panic!("longshore {} is not done after {limit:?}", arguments.join(" ")));
+    let output = output.unwrap_or_else(|_| panic!("{what} is not done after {limit:?}"));
     let output = output.expect("its output can be read");
     Done {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+impl Done {
+    /// The cells of a line of a table on stdout, behind its name; none without such a line.
+    pub fn row(&self, name: &str) -> Vec<String> {
+        let line = self.stdout.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_default().split_whitespace().map(str::to_owned).collect()
     }
 }
 

@@ -6,10 +6,13 @@
 //! | `log` | what it writes, and that no ERROR in it goes unnoticed |
 //! | `admin` | its admin API, seen from outside |
 //! | `metrics` | its metrics, read |
+//! | `prometheus` | a real Prometheus that scrapes one |
 //! | `command` | the other commands, run to their end |
+//! | `screen` | a terminal, and what a person sees on it |
 //! | `client` | requests and answers |
 //! | `raw` | bytes on a socket, where framing matters |
 //! | `digest` | `Content-Digest` |
+//! | `document` | the commands in a Markdown file |
 //! | `load` | requests at a rate, each answer verified |
 //! | `server` | servers inside a test, for `addresses` |
 //! | `docker` | the Docker command line; a second engine that may be killed |
@@ -22,18 +25,21 @@ pub mod cluster;
 pub mod command;
 pub mod digest;
 pub mod docker;
+pub mod document;
 mod engine;
 pub mod load;
 mod log;
 pub mod metrics;
 pub mod process;
+pub mod prometheus;
 pub mod raw;
+pub mod screen;
 pub mod server;
 mod setup;
 pub mod turn;
 
 pub use client::{Client, Reply};
-pub use cluster::Cluster;
+pub use cluster::{Cluster, binary};
 pub use engine::Engine;
 pub use setup::{Backend, Setup, model, repository};
 

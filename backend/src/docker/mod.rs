@@ -7,7 +7,7 @@
 //! | `images` · `pull` · `build` · `context` · `ignore` | making an image be there |
 //! | `container` · `labels` | a specification as the engine's configuration; a key as labels, and back |
 //! | `start` · `stop` | one container's way in and out |
-//! | `watch` · `death` | who has ended, and why |
+//! | `watch` · `death` · `pulse` | who has ended, and why; and that at once |
 //! | `logs` | what a container wrote |
 //!
 //! The engine may hang, die and come back at any time while the containers go on serving. So no call waits for it
@@ -40,6 +40,7 @@ mod images;
 mod labels;
 mod logs;
 mod pull;
+mod pulse;
 mod start;
 mod stop;
 mod watch;

@@ -9,7 +9,7 @@ use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::{CreateContainerOptionsBuilder, StartContainerOptions};
 
 use super::call::{LIST, down, is_down, patiently, start_error, status, text, within};
-use super::{Shared, container, death, labels, stop};
+use super::{Shared, container, death, labels, pulse, stop};
 use crate::{Key, Spec, StartError};
 
 /// Creates and starts the container, and tells its address.
@@ -121,6 +121,8 @@ async fn launch(shared: &Arc<Shared>, key: &Key, spec: &Spec, name: &str) -> Res
     let inspected = within(LIST, docker.inspect_container(name, None))
         .await
         .map_err(|error| Failure::Other(start_error(&spec.image, &error)))?;
+    let pid = inspected.state.as_ref().and_then(|state| state.pid);
+    pulse::feel(shared, key, inspected.id.as_deref().unwrap_or_default(), pid);
     // Unless it has ended already.
     if let Some(known) = shared.known.lock().get_mut(key) {
         *known = container::own_address(&inspected);

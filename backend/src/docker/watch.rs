@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
 use super::call::{LIST, LOOK, backend_error, status, within};
 use super::death::{News, report};
-use super::{Shared, container, labels, stop};
+use super::{Shared, container, labels, pulse, stop};
 use crate::{BackendError, Found, Key};
 
 const PING_INTERVAL: Duration = Duration::from_secs(2);
@@ -187,7 +187,7 @@ pub(super) async fn list(shared: &Arc<Shared>) -> Result<Vec<Found>, BackendErro
 }
 
 /// What the labels tell, and the address of one that runs. One that goes meanwhile is left out.
-async fn look(shared: &Shared, summary: ContainerSummary) -> Result<Option<Found>, BackendError> {
+async fn look(shared: &Arc<Shared>, summary: ContainerSummary) -> Result<Option<Found>, BackendError> {
     let Some(found) = summary.labels.as_ref().and_then(labels::found) else { return Ok(None) };
     let id = summary.id.unwrap_or_default();
     let inspected = match within(LIST, shared.docker.inspect_container(&id, None)).await {
@@ -199,7 +199,11 @@ async fn look(shared: &Shared, summary: ContainerSummary) -> Result<Option<Found
     if !running {
         return Ok(Some(found));
     }
-    shared.known.lock().insert(found.key.clone(), container::own_address(&inspected));
+    let known = shared.known.lock().insert(found.key.clone(), container::own_address(&inspected));
+    if known.is_none() {
+        let pid = inspected.state.as_ref().and_then(|state| state.pid);
+        pulse::feel(shared, &found.key, &id, pid);
+    }
     Ok(Some(Found { address: container::address(&inspected, shared.address), ..found }))
 }
 

@@ -6,7 +6,7 @@ use bollard::query_parameters::RemoveContainerOptionsBuilder;
 use futures_util::StreamExt as _;
 use longshore_backend::{Backend as _, Cause, Spec};
 
-use crate::support::{Cluster, get, key, next};
+use crate::support::{Cluster, get, key, next, next_of_any_kind};
 
 #[tokio::test]
 async fn a_killed_instance_is_told_within_a_second() {
@@ -21,6 +21,23 @@ async fn a_killed_instance_is_told_within_a_second() {
     println!("told {:?} after the kill began", begun.elapsed());
     assert_eq!((exit.key, exit.cause), (key(0), Cause::Killed { signal: 9 }));
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    cluster.is_empty_soon().await;
+}
+
+/// The engine cleans up before it tells. (Where the tests run, its containers' processes can be seen.)
+#[tokio::test]
+async fn the_end_of_an_instance_is_told_before_its_cause_is_known() {
+    let cluster = Cluster::new().await;
+    let mut exits = cluster.backend.watch();
+    let address = cluster.backend.start(&key(0), &cluster.spec()).await.unwrap();
+    get(address).await;
+    cluster.backend.kill(&key(0)).await.unwrap();
+    let first = next_of_any_kind(&mut exits).await;
+    let begun = Instant::now();
+    let second = next_of_any_kind(&mut exits).await;
+    println!("the cause came {:?} later", begun.elapsed());
+    assert_eq!((first.key, first.cause), (key(0), Cause::Unexplained));
+    assert_eq!((second.key, second.cause), (key(0), Cause::Killed { signal: 9 }));
     cluster.is_empty_soon().await;
 }
 

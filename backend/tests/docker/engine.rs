@@ -8,7 +8,6 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use longshore_backend::{Backend as _, Cause, Exit, Reach, Spec, StartError};
 use tempfile::TempDir;
@@ -131,7 +130,7 @@ fn on_host(cluster: &Cluster) -> Spec {
 
 /// Nothing is told for a while.
 async fn is_quiet(exits: &mut BoxStream<'static, Exit>) {
-    let told = tokio::time::timeout(UNNOTICED, exits.next()).await;
+    let told = tokio::time::timeout(UNNOTICED, next(exits)).await;
     assert!(told.is_err(), "no instance has died: {told:?}");
 }
 

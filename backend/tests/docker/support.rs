@@ -13,7 +13,7 @@ use bollard::query_parameters::{
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use longshore_backend::docker::DockerBackend;
-use longshore_backend::{Backend, Exit, Key, Progress, Pull, Reach, Spec};
+use longshore_backend::{Backend, Cause, Exit, Key, Progress, Pull, Reach, Spec};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -166,6 +166,16 @@ pub fn key(slot: u32) -> Key {
 
 /// The next exit, which must come in time.
 pub async fn next(exits: &mut BoxStream<'static, Exit>) -> Exit {
+    loop {
+        let exit = next_of_any_kind(exits).await;
+        if exit.cause != Cause::Unexplained {
+            return exit;
+        }
+    }
+}
+
+/// The next news, with its cause or before it.
+pub async fn next_of_any_kind(exits: &mut BoxStream<'static, Exit>) -> Exit {
     tokio::time::timeout(PATIENCE, exits.next()).await.expect("an exit is told").expect("the stream goes on")
 }
 

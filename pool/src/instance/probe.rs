@@ -33,6 +33,8 @@ pub(crate) struct Ended {
     pub(crate) since: Time,
     /// Whether suspicion arose after it began.
     pub(crate) stale: bool,
+    /// What the one before it saw.
+    pub(crate) before: Option<Health>,
 }
 
 impl Probe {
@@ -68,11 +70,14 @@ impl Probe {
         }
     }
 
-    /// The present one ended, if one was under way. The caller says when the next is due.
-    pub(crate) fn end(&mut self) -> Option<Ended> {
+    /// The present one ended and saw this, if one was under way. The caller says when the next is due.
+    pub(crate) fn end(&mut self, saw: Health) -> Option<Ended> {
         match self.phase {
             Phase::Due { .. } => None,
-            Phase::UnderWay { since, stale, .. } => Some(Ended { since, stale }),
+            Phase::UnderWay { since, stale, .. } => {
+                let before = self.last.replace(saw);
+                Some(Ended { since, stale, before })
+            }
         }
     }
 

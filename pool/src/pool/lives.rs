@@ -74,9 +74,16 @@ impl Pool {
 
     /// 10. An instance is no more. What it held is revoked: each such request ends by its own `RequestFinished`, which
     ///     may come long after. Its slot starts again, unless it was to go.
+    ///
+    ///     The end of one that served may be told before its cause is known: it is replaced at once, and the cause is
+    ///     noted when it comes. For one that is starting the cause is waited for: it may say why none can start.
     pub(super) fn instance_exited(&mut self, id: InstanceId, cause: DeathCause, now: Time) {
-        let Some(instance) = self.instance_mut(id) else { return };
+        let Some(instance) = self.instance_mut(id) else {
+            self.explain(id, cause);
+            return;
+        };
         match instance.state {
+            State::Starting(_) if cause == DeathCause::Unexplained => {}
             State::Starting(_) => self.died(id.slot, cause, None, now),
             State::Ready(serving) | State::Suspect(serving) => {
                 self.died(id.slot, cause, Some(serving.ready_since), now);
@@ -86,7 +93,17 @@ impl Pool {
                 self.free_slot(id.slot);
             }
             State::Stopping { next, .. } => self.stopped(id.slot, next, now),
-            State::BackingOff { .. } => {}
+            State::BackingOff { .. } => self.explain(id, cause),
+        }
+    }
+
+    /// The cause of a slot's last death has become known.
+    fn explain(&mut self, id: InstanceId, cause: DeathCause) {
+        if let Some(Instance { record, .. }) = self.instances.get_mut(&id.slot)
+            && record.unexplained.take_if(|unexplained| *unexplained == id).is_some()
+            && let Some((known, _)) = &mut record.last_death
+        {
+            *known = cause;
         }
     }
 
@@ -117,9 +134,10 @@ impl Pool {
     /// d. A server that the pool does not start is only looked at again, each probe interval.
     fn next_start(&mut self, slot: u32, cause: DeathCause, ready_since: Option<Time>, now: Time) -> Time {
         let config = Arc::clone(&self.config);
-        let Some(Instance { record, .. }) = self.instances.get_mut(&slot) else { return now };
+        let Some(Instance { record, id, .. }) = self.instances.get_mut(&slot) else { return now };
         let failures = record.failures.saturating_add(1);
         record.last_death = Some((cause.clone(), now));
+        record.unexplained = (cause == DeathCause::Unexplained).then_some(*id);
         if !config.managed {
             record.failures = failures;
             return now + self.probe_interval();

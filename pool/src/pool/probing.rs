@@ -6,6 +6,9 @@
 //!   start is seen fast and a slow one is not pestered. Ready: it serves.
 //! * Serving: each interval, the first at a random part of it, so that instances are not probed in step. A failure
 //!   makes it suspect and brings the next probe forward to half an interval; some in a row: hung.
+//! * Frozen is no guess: such an instance answers nothing. It is looked at again half an interval after that probe began,
+//!   at once if the probe took longer; frozen twice in a row: hung, however many failures are allowed. Not at the first
+//!   sight, as an instance may be paused for a moment only (a snapshot of its container).
 //! * Silent at work is a failure only where instances are known to answer at work, see [`crate::habit`]; and never for
 //!   an instance that works on a request which another one was lost under, so that work that makes instances silent
 //!   costs at most one of them. Frozen always is.
@@ -63,8 +66,7 @@ impl Pool {
     pub(super) fn instance_probed(&mut self, id: InstanceId, health: Health, now: Time) {
         let Some(instance) = self.instance_mut(id) else { return };
         let Some((_, probe)) = instance.probe_mut() else { return };
-        let Some(ended) = probe.end() else { return };
-        probe.last = Some(health);
+        let Some(ended) = probe.end(health) else { return };
         match instance.state {
             State::Starting(_) => self.probed_starting(id.slot, health, now),
             State::Ready(_) | State::Suspect(_) | State::Draining { .. } => {
@@ -122,7 +124,14 @@ impl Pool {
                     serving.probe.next(now + interval);
                 }
             }
-            Health::NotReady | Health::Silent | Health::Frozen => self.failed(slot, now),
+            Health::NotReady | Health::Silent => {
+                self.failed(slot, now + interval / 2, self.config.probe_failures, now);
+            }
+            Health::Frozen => {
+                let again = ended.before == Some(Health::Frozen);
+                let allowed = if again { 0 } else { self.config.probe_failures };
+                self.failed(slot, now.max(ended.since + interval / 2), allowed, now);
+            }
         }
     }
 
@@ -145,12 +154,12 @@ impl Pool {
         }
     }
 
-    fn failed(&mut self, slot: u32, now: Time) {
-        let (interval, allowed) = (self.probe_interval(), self.config.probe_failures);
+    /// A probe failed: hung if that makes so many in a row, else suspect and probed again at `again`.
+    fn failed(&mut self, slot: u32, again: Time, allowed: u32, now: Time) {
         let Some(instance) = self.instances.get_mut(&slot) else { return };
         let Some(serving) = instance.serving_mut() else { return };
         serving.probe.failures = serving.probe.failures.saturating_add(1);
-        serving.probe.next(now + interval / 2);
+        serving.probe.next(again);
         if serving.probe.failures >= allowed {
             self.hung(slot, now);
         } else if instance.suspect(now) {

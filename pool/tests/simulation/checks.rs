@@ -10,6 +10,8 @@ use crate::model::{Broken, Model, Place, Request, ensure};
 const PASSED_OVER: usize = 64;
 /// A probe that takes longer never ends. (No grace here is longer than half of it.)
 const LOST_PROBE: Duration = Duration::from_secs(60);
+/// So many probes in a row that found an instance frozen make it hung.
+const FROZEN_TOO_OFTEN: u32 = 2;
 
 impl Model {
     /// The pool asked for this; `after` is how it describes itself since.
@@ -42,6 +44,7 @@ impl Model {
                     let overdue = now.since(since) >= LOST_PROBE;
                     ensure!(overdue, "{instance} is probed twice at once");
                     known.failed_probes += 1;
+                    known.frozen = 0;
                 }
             }
             Action::Stop { instance, grace } => {
@@ -147,7 +150,8 @@ impl Model {
         let drained = instance.drained_by.is_some_and(|at| at <= self.now);
         let lost = instance.probe.is_some_and(|(since, _)| self.now.since(since) >= LOST_PROBE);
         let failed = instance.failed_probes + u32::from(lost);
-        let hung = failed >= self.config.probe_failures || instance.losses >= 3;
+        let frozen = instance.frozen >= FROZEN_TOO_OFTEN;
+        let hung = frozen || failed >= self.config.probe_failures || instance.losses >= 3;
         ensure!(exited || drained || hung, "{id:?} is cut from {on} without cause");
         Ok(())
     }
@@ -191,6 +195,12 @@ impl Model {
         for view in &after.instances {
             let held = self.flying(view.instance);
             ensure!(view.in_flight == held, "{} holds {held}, not {}", view.instance, view.in_flight);
+            let serves = match view.state {
+                StateView::Ready | StateView::Suspect | StateView::Draining => true,
+                StateView::Starting | StateView::Stopping | StateView::BackingOff => false,
+            };
+            let frozen = self.instances.get(&view.instance).map_or(0, |it| it.frozen);
+            ensure!(!serves || frozen < FROZEN_TOO_OFTEN, "{} serves, and is frozen", view.instance);
         }
         for (id, request) in &self.requests {
             if let Place::Flying { instance, revoked: false } = request.place {

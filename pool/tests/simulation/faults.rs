@@ -96,6 +96,11 @@ impl World {
 
     fn exit(&mut self, instance: InstanceId, cause: DeathCause, most: u64) {
         let after = self.ms(most);
+        if cause != DeathCause::Stopped && self.rng.bool() {
+            let early = after.mul_f64(self.rng.f64());
+            let cause = DeathCause::Unexplained;
+            self.plan(early, Planned::Tell(Event::InstanceExited { instance, cause }));
+        }
         self.plan(after, Planned::Tell(Event::InstanceExited { instance, cause }));
     }
 

@@ -59,6 +59,8 @@ pub(crate) struct Instance {
     pub(crate) suspect: Option<(u64, bool)>,
     /// Upper bounds of what is held against it.
     pub(crate) failed_probes: u32,
+    /// Probes in a row, since it serves, that found it frozen.
+    pub(crate) frozen: u32,
     pub(crate) losses: u32,
     pub(crate) paused_until: Time,
     pub(crate) worked_until: Time,
@@ -263,6 +265,7 @@ impl Model {
         };
         let Some(instance) = self.instances.get_mut(&id) else { return };
         let Some((since, rank)) = instance.probe.take() else { return };
+        instance.frozen = if serves && health == Health::Frozen { instance.frozen + 1 } else { 0 };
         match health {
             Health::Ready => {
                 instance.ready = true;

@@ -1,10 +1,12 @@
-//! The log: on stderr, as text or as JSON lines, Longshore's own at `info` and other crates' at `warn` unless asked
-//! otherwise.
+//! The log: on stderr (above the bars, if there are any), as text or as JSON lines, Longshore's own at `info` and other
+//! crates' at `warn` unless asked otherwise.
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::Directive;
+
+use crate::console::Console;
 
 /// How a line of the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -15,15 +17,15 @@ pub(super) enum Format {
     Json,
 }
 
-/// Directs what the process traces to stderr. `level` comes before `RUST_LOG`; the error names what is wrong with it.
-pub(super) fn start(format: Format, level: Option<&str>) -> Result<(), String> {
+/// Directs what the process traces to `console`. `level` comes before `RUST_LOG`; the error names what is wrong with it.
+pub(super) fn start(format: Format, level: Option<&str>, console: Console) -> Result<(), String> {
     let filter = match level {
         Some(level) => {
             EnvFilter::try_new(directives(level)?).map_err(|error| wrong(level, &error.to_string()))?
         }
         None => from_environment(std::env::var("RUST_LOG").ok().as_deref())?,
     };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(console);
     let started = match format {
         Format::Text => {
             let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());

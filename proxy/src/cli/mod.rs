@@ -31,6 +31,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Diagnostics;
+use crate::console::Console;
 use client::{Client, ClientError};
 use output::Closed;
 
@@ -170,22 +171,24 @@ fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn start(cli: Cli) -> Result<(), CliError> {
-    logging::start(cli.global.log_format, cli.global.log_level.as_deref()).map_err(CliError::Usage)?;
+    let console = Console::on_stderr();
+    let (format, level) = (cli.global.log_format, cli.global.log_level.as_deref());
+    logging::start(format, level, console.clone()).map_err(CliError::Usage)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| CliError::Failed(format!("cannot start: {error}")))?;
-    let result = runtime.block_on(perform(cli));
+    let result = runtime.block_on(perform(cli, console));
     // A command that is done does not wait for what it left running, such as a name that is still looked up.
     runtime.shutdown_background();
     result
 }
 
-async fn perform(cli: Cli) -> Result<(), CliError> {
+async fn perform(cli: Cli, console: Console) -> Result<(), CliError> {
     let client = || Client::new(&cli.global.admin, cli.global.token.as_deref());
     match cli.command {
-        Command::Up(args) => up::up(args).await,
-        Command::Run(args) => run::run(args).await,
+        Command::Up(args) => up::up(args, console).await,
+        Command::Run(args) => run::run(args, console).await,
         Command::Check(args) => check::check(&args),
         Command::Ps(args) => ps::ps(&args, &client()?).await,
         Command::Scale(args) => scale::scale(&args, &client()?).await,

@@ -5,6 +5,7 @@ use clap::Args;
 use super::CliError;
 use super::up::{Backend, UpOptions};
 use crate::config::{BackendKind, Config, MAX_SIZE};
+use crate::console::Console;
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
@@ -27,9 +28,10 @@ pub(super) struct RunArgs {
     command: Vec<String>,
 }
 
-pub(super) async fn run(args: RunArgs) -> Result<(), CliError> {
+pub(super) async fn run(args: RunArgs, console: Console) -> Result<(), CliError> {
     let command = (!args.command.is_empty()).then_some(args.command);
     let config = Config::single(&args.image, args.port, args.size, command)?;
     let backend = args.backend.map(BackendKind::from);
-    Ok(crate::run::up(UpOptions { config, backend, build: false, keep: args.keep, record: None }).await?)
+    let options = UpOptions { config, backend, build: false, keep: args.keep, record: None };
+    Ok(crate::run::up(options, console).await?)
 }

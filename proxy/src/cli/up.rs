@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::CliError;
 use crate::config::{BackendKind, Config};
+use crate::console::Console;
 
 /// What is to be served, and how.
 #[derive(Debug)]
@@ -62,9 +63,9 @@ pub(super) struct UpArgs {
     record: Option<PathBuf>,
 }
 
-pub(super) async fn up(args: UpArgs) -> Result<(), CliError> {
+pub(super) async fn up(args: UpArgs, console: Console) -> Result<(), CliError> {
     let config = Config::load(&args.config)?;
     let backend = args.backend.map(BackendKind::from);
     let options = UpOptions { config, backend, build: args.build, keep: args.keep, record: args.record };
-    Ok(crate::run::up(options).await?)
+    Ok(crate::run::up(options, console).await?)
 }

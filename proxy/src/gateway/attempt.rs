@@ -14,7 +14,7 @@ use longshore_pool::Outcome;
 use tokio::time::Instant;
 
 use super::body::{AttemptBody, RequestBody, ResponseBody};
-use super::connections::{Connection, Sender};
+use super::connections::{Connection, Wire};
 use super::lease::Lease;
 use super::spool::SpoolError;
 
@@ -49,10 +49,10 @@ pub struct Attempt<'a> {
 
 /// What came of an attempt.
 pub enum Answer {
-    /// A complete answer.
-    Held(Response<ResponseBody>),
+    /// A complete answer, and the connection if it is still good.
+    Held(Response<ResponseBody>, Option<Wire>),
     /// The head of an answer that is to be passed on as it comes.
-    Live(Response<Incoming>, Sender),
+    Live(Response<Incoming>, Wire),
 }
 
 /// How an attempt failed. No byte of an answer has left.
@@ -98,37 +98,39 @@ impl Failure {
 impl Attempt<'_> {
     /// Sends the request to the leased instance until a connection takes it, and takes the answer.
     pub async fn run(&self, lease: &Lease) -> Result<Answer, Failure> {
-        let (response, sender) = self.send(lease).await?;
+        let (response, wire) = self.send(lease).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             if self.busy.contains(&response.status().as_u16()) {
                 return Err(Failure::Busy(retry_after(response.headers())));
             }
             if let Some(length) = self.holdable(&response) {
-                return self.hold(lease, response, sender, length).await.map(Answer::Held);
+                return self.hold(lease, response, wire, length).await;
             }
         }
-        Ok(Answer::Live(response, sender))
+        Ok(Answer::Live(response, wire))
     }
 
-    async fn send(&self, lease: &Lease) -> Result<(Response<Incoming>, Sender), Failure> {
+    async fn send(&self, lease: &Lease) -> Result<(Response<Incoming>, Wire), Failure> {
         let mut fresh = false;
         loop {
-            let reused = if fresh { None } else { lease.link().idle().await };
-            let Connection { mut sender, idle_for } = match reused {
+            let reused = if fresh { None } else { lease.link().idle(lease.dispatched()).await };
+            let Connection { mut wire, idle_for } = match reused {
                 Some(connection) => connection,
                 None => lease.link().open().await.map_err(|error| not_connected(lease, &error))?,
             };
-            let sent_at = Instant::now();
-            let answer = self.answer_in_time(&mut sender, sent_at).await?;
+            let slept = idle_for.is_some_and(|idle| idle >= STALE_IDLE);
+            // The clock is read only where it matters.
+            let sent_at = (slept || self.first_byte_timeout.is_some()).then(Instant::now);
+            let answer = self.answer_in_time(&mut wire, sent_at).await?;
             let mut error = match answer {
-                Ok(response) => return Ok((response, sender)),
+                Ok(response) => return Ok((response, wire)),
                 Err(error) => error,
             };
             if let Some(error) = self.body.error() {
                 return Err(Failure::Body(error));
             }
             let unsent = error.take_message().is_some();
-            let stale = idle_for.is_some_and(|idle| idle >= STALE_IDLE) && sent_at.elapsed() < STALE_FAILURE;
+            let stale = slept && sent_at.is_some_and(|at| at.elapsed() < STALE_FAILURE);
             if idle_for.is_none() || !(unsent || stale) || fresh {
                 return Err(lost(lease, &error.into_error(), !unsent));
             }
@@ -139,13 +141,13 @@ impl Attempt<'_> {
 
     async fn answer_in_time(
         &self,
-        sender: &mut Sender,
-        sent_at: Instant,
+        wire: &mut Wire,
+        sent_at: Option<Instant>,
     ) -> Result<Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<AttemptBody>>>, Failure>
     {
-        let silence = self.first_byte_timeout.map(|limit| (sent_at + limit, limit));
+        let silence = self.first_byte_timeout.zip(sent_at).map(|(limit, at)| (at + limit, limit));
         let until = silence.map_or(self.deadline, |(at, _)| at.min(self.deadline));
-        match tokio::time::timeout_at(until, sender.try_send_request(self.request())).await {
+        match tokio::time::timeout_at(until, wire.send(self.request())).await {
             Ok(answer) => Ok(answer),
             Err(_) => match silence {
                 Some((at, limit)) if at < self.deadline => Err(Failure::Lost {
@@ -175,13 +177,14 @@ impl Attempt<'_> {
         &self,
         lease: &Lease,
         response: Response<Incoming>,
-        sender: Sender,
+        mut wire: Wire,
         length: u64,
-    ) -> Result<Response<ResponseBody>, Failure> {
+    ) -> Result<Answer, Failure> {
         let (head, mut source) = response.into_parts();
         let mut held: Vec<Bytes> = Vec::with_capacity(if length == 0 { 0 } else { 1 });
         if length > 0 {
-            let collected = tokio::time::timeout_at(self.deadline, collect(&mut source, &mut held)).await;
+            let collected =
+                tokio::time::timeout_at(self.deadline, wire.driving(collect(&mut source, &mut held))).await;
             collected.map_err(|_| Failure::Deadline)?.map_err(|error| match lost(lease, &error, true) {
                 Failure::Lost { how, .. } => Failure::Lost {
                     how: format!("in the middle of its answer: {how}"),
@@ -191,10 +194,8 @@ impl Attempt<'_> {
                 other @ (Failure::Busy(_) | Failure::Body(_) | Failure::Deadline) => other,
             })?;
         }
-        if self.body.is_complete() {
-            lease.link().keep(sender);
-        }
-        Ok(Response::from_parts(head, ResponseBody::Held(held.into_iter())))
+        let response = Response::from_parts(head, ResponseBody::Held(held.into_iter()));
+        Ok(Answer::Held(response, self.body.is_complete().then_some(wire)))
     }
 }
 

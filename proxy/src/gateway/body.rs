@@ -26,9 +26,15 @@ pub enum RequestBody {
 /// A complete body in memory, counted among what the service keeps.
 pub struct Chunks {
     list: Vec<Bytes>,
+    /// Where the pieces of a larger body are joined.
+    joined: Vec<u8>,
     /// Held as long as the pieces are.
     _room: Room,
 }
+
+/// A body up to this is kept in the buffers that it was read into, which saves copying it; those of a larger one would
+/// hold on to much more memory than it is long.
+const AS_READ: u64 = 64 * 1024;
 
 impl RequestBody {
     /// Takes the body from the client. One that says it is small is read whole first: it usually lies in the socket
@@ -53,14 +59,25 @@ impl RequestBody {
             return Ok(Self::Spooled(Spool::new(source, space)));
         }
         room.grow(length)?;
-        let mut chunks = Chunks { list: Vec::with_capacity(4), _room: room };
+        let mut chunks = Chunks::new(length, room);
         while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut source).poll_frame(cx)).await {
             let frame = frame.map_err(|error| SpoolError::Client(Arc::new(error)))?;
             if let Ok(data) = frame.into_data() {
                 chunks.push(data);
             }
         }
-        Ok(Self::Whole(Arc::new(chunks)))
+        Ok(Self::Whole(Arc::new(chunks.whole())))
+    }
+
+    /// It has to wait: it takes no more memory than it is long from now on.
+    pub fn compact(&mut self) {
+        // No attempt has a part in it yet, or it has been compact since an earlier wait.
+        if let Self::Whole(chunks) = self
+            && let Some(chunks) = Arc::get_mut(chunks)
+            && chunks.list.len() > 1
+        {
+            chunks.list = vec![chunks.list.concat().into()];
+        }
     }
 
     /// The body from its start.
@@ -78,6 +95,11 @@ impl RequestBody {
             Self::Empty | Self::Whole(_) => Ok(()),
             Self::Spooled(spool) => spool.fill().await,
         }
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty)
     }
 
     /// Whether every byte has come from the client.
@@ -106,10 +128,18 @@ impl RequestBody {
 }
 
 impl Chunks {
+    fn new(length: u64, room: Room) -> Self {
+        let joined = if length > AS_READ { usize::try_from(length).unwrap_or_default() } else { 0 };
+        let list = if joined > 0 { Vec::new() } else { Vec::with_capacity(4) };
+        Self { list, joined: Vec::with_capacity(joined), _room: room }
+    }
+
     /// Pieces as they came from the socket; tiny ones are joined, so that a dribbling client costs no memory each.
     fn push(&mut self, data: Bytes) {
         const SMALL: usize = 1024;
-        if data.len() < SMALL
+        if self.joined.capacity() > 0 {
+            self.joined.extend_from_slice(&data);
+        } else if data.len() < SMALL
             && let Some(last) = self.list.last_mut()
             && last.len() < SMALL * 16
         {
@@ -120,6 +150,14 @@ impl Chunks {
         } else {
             self.list.push(data);
         }
+    }
+
+    /// The last piece has come.
+    fn whole(mut self) -> Self {
+        if !self.joined.is_empty() {
+            self.list.push(std::mem::take(&mut self.joined).into());
+        }
+        self
     }
 }
 

@@ -12,6 +12,7 @@ use longshore_pool::{Outcome, RequestId, Time};
 use super::Gateway;
 use super::attempt::{Answer, Attempt, Failure};
 use super::body::{RequestBody, ResponseBody};
+use super::connections::Carrier;
 use super::headers::{self, Origin, Told};
 use super::ids::Trace;
 use super::lease::{Entry, Lease};
@@ -38,11 +39,9 @@ pub async fn handle(
         Ok(begun) => {
             let name = Name { request: request_in_pool, trace, id: request_id.clone() };
             let mut exchange = Exchange::new(gateway, client, begun, parts, name, started);
-            let gone = Departure { service: Some(exchange.service.clone()) };
-            let answered =
-                exchange.run(body, active).await.map_err(|problem| Refusal::from(&exchange, problem));
-            gone.answered();
-            answered
+            let answered = exchange.run(body, active).await;
+            exchange.answered = true;
+            answered.map_err(|problem| Refusal::from(&exchange, problem))
         }
         Err(problem) => Err(Refusal { problem, service: None, headers: parts.headers, took: Duration::ZERO }),
     };
@@ -94,6 +93,7 @@ struct Exchange {
     deadline: Time,
     /// Time spent in the queue so far, all waits together.
     waited: Duration,
+    answered: bool,
 }
 
 impl Exchange {
@@ -130,30 +130,33 @@ impl Exchange {
             started,
             deadline,
             waited,
+            answered: false,
         }
     }
 
     async fn run(&mut self, body: Incoming, active: Active) -> Result<Response<ResponseBody>, Problem> {
         let until = self.service.clock.instant(self.deadline);
-        let body = match tokio::time::timeout_at(until, self.take_body(body)).await {
+        let mut body = match tokio::time::timeout_at(until, self.take_body(body)).await {
             Ok(body) => body.map_err(|error| self.body_problem(&error))?,
             Err(_) => {
                 return Err(Problem::RequestTimeout("the body did not arrive within the timeout".to_owned()));
             }
         };
-        let mut since = self.service.clock.now();
-        let mut entry = self.service.dispatcher.arrive(self.request, self.deadline, self.replayable());
+        let mut since = if body.is_empty() { self.started } else { self.service.clock.now() };
+        let mut entry = self.service.dispatcher.arrive(self.request, self.deadline, self.replayable(), since);
         loop {
+            if let Entry::Waiting(_) = entry {
+                body.compact();
+            }
             let lease = self.granted(entry, &body).await?;
-            let dispatched = self.service.clock.now();
-            let wait = dispatched.since(since);
+            let wait = lease.dispatched().since(since);
             self.waited += wait;
             self.service.metrics.waited(wait);
             match self.attempt(&body).run(&lease).await {
-                Ok(answer) => return Ok(self.answer(answer, lease, &body, dispatched, active)),
+                Ok(answer) => return Ok(self.answer(answer, lease, &body, active)),
                 Err(failure) => {
                     since = self.service.clock.now();
-                    entry = self.again(lease, failure)?;
+                    entry = self.again(lease, failure, since)?;
                 }
             }
         }
@@ -213,7 +216,7 @@ impl Exchange {
     }
 
     /// The attempt failed: back into the queue, or the end.
-    fn again(&self, lease: Lease, failure: Failure) -> Result<Entry, Problem> {
+    fn again(&self, lease: Lease, failure: Failure, now: Time) -> Result<Entry, Problem> {
         let outcome = failure.outcome();
         let label = failure.label();
         match failure {
@@ -225,11 +228,11 @@ impl Exchange {
             }
             Failure::Busy(_) => {}
             Failure::Body(error) => {
-                lease.finish(outcome);
+                lease.finish(outcome, now);
                 return Err(self.body_problem(&error));
             }
             Failure::Deadline => {
-                lease.finish(outcome);
+                lease.finish(outcome, now);
                 return Err(Problem::Timeout(format!(
                     "{} did not answer before the request's deadline",
                     self.service.name
@@ -237,7 +240,7 @@ impl Exchange {
             }
         }
         self.service.metrics.replayed(label);
-        Ok(lease.retry(outcome))
+        Ok(lease.retry(outcome, now))
     }
 
     fn answer(
@@ -245,7 +248,6 @@ impl Exchange {
         answer: Answer,
         lease: Lease,
         body: &RequestBody,
-        dispatched: Time,
         active: Active,
     ) -> Response<ResponseBody> {
         let now = self.service.clock.now();
@@ -253,19 +255,22 @@ impl Exchange {
             instance: lease.link().name(),
             attempts: lease.attempt(),
             queue: self.waited,
-            instance_time: now.since(dispatched),
+            instance_time: now.since(lease.dispatched()),
             request_id: &self.request_id,
         };
         match answer {
-            Answer::Held(mut response) => {
+            Answer::Held(mut response, wire) => {
                 *response.version_mut() = http::Version::HTTP_11;
                 headers::prepare_response(response.headers_mut(), false);
                 headers::tell(response.headers_mut(), &told);
                 self.service.metrics.answered(response.status().as_u16(), now.since(self.started));
-                lease.finish(Outcome::Answered);
+                if let Some(wire) = wire {
+                    lease.link().keep(wire, now);
+                }
+                lease.finish(Outcome::Answered, now);
                 response
             }
-            Answer::Live(mut response, sender) => {
+            Answer::Live(mut response, wire) => {
                 let switch = response.status() == StatusCode::SWITCHING_PROTOCOLS;
                 // The version is the hop's: hyper speaks the client's.
                 *response.version_mut() = http::Version::HTTP_11;
@@ -273,8 +278,7 @@ impl Exchange {
                 headers::tell(response.headers_mut(), &told);
                 let open = Open {
                     lease,
-                    sender,
-                    reusable: body.is_complete(),
+                    carrier: wire.carry(switch || body.is_complete()),
                     service: self.service.clone(),
                     started: self.started,
                     code: response.status().as_u16(),
@@ -295,19 +299,23 @@ impl Exchange {
     }
 
     /// Joins both connections and lets them talk; the slot is held until either side ends.
-    fn switch(&mut self, mut response: Response<Incoming>, open: Open) -> Response<ResponseBody> {
+    fn switch(&mut self, mut response: Response<Incoming>, mut open: Open) -> Response<ResponseBody> {
         let upstream = hyper::upgrade::on(&mut response);
         let downstream = self.parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
         let wanted = self.upgrade.is_some();
         tokio::spawn(async move {
             let (Some(downstream), true) = (downstream, wanted) else { return };
-            if let (Ok(upstream), Ok(downstream)) = tokio::join!(upstream, downstream) {
+            let both = async { tokio::join!(upstream, downstream) };
+            let both = match &mut open.carrier {
+                Carrier::Wire(wire) => wire.driving(both).await,
+                Carrier::Task(_) => both.await,
+            };
+            if let (Ok(upstream), Ok(downstream)) = both {
                 let (mut upstream, mut downstream) = (TokioIo::new(upstream), TokioIo::new(downstream));
                 // Either side may end as it likes; that is what the protocol inside is for.
                 let _ = tokio::io::copy_bidirectional(&mut downstream, &mut upstream).await;
             }
-            open.service.metrics.answered(open.code, open.service.clock.now().since(open.started));
-            open.lease.finish(Outcome::Answered);
+            open.finish(Outcome::Answered);
         });
         response.map(|_| ResponseBody::empty())
     }
@@ -343,21 +351,11 @@ async fn body_failure(body: &RequestBody) -> SpoolError {
     }
 }
 
-/// Notices that the future is dropped before there is an answer: the client has left.
-struct Departure {
-    service: Option<Arc<Service>>,
-}
-
-impl Departure {
-    fn answered(mut self) {
-        self.service = None;
-    }
-}
-
-impl Drop for Departure {
+impl Drop for Exchange {
     fn drop(&mut self) {
-        if let Some(service) = &self.service {
-            service.metrics.client_gone();
+        if !self.answered {
+            // The future was dropped before there was an answer: the client has left.
+            self.service.metrics.client_gone();
         }
     }
 }

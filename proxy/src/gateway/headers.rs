@@ -86,15 +86,11 @@ pub fn prepare_request(
     version: Version,
     origin: &Origin<'_>,
 ) -> Option<HeaderValue> {
-    let upgrade = upgrade_token(headers);
-    let trailers = headers.get_all(header::TE).iter().any(|te| {
-        te.to_str().is_ok_and(|te| te.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers")))
-    });
-    remove_hop_by_hop(headers);
-    // The framing of the next hop is hyper's to write; the client's would be believed by nobody who is careful.
-    for name in [header::CONTENT_LENGTH, header::EXPECT, header::PROXY_AUTHORIZATION, LONGSHORE_TIMEOUT] {
-        headers.remove(name);
-    }
+    let present = Present::look(headers);
+    let upgrade = if present.any(UPGRADES) { upgrade_token(headers) } else { None };
+    let trailers = present.any(TRAILERS) && takes_trailers(headers);
+    present.remove(headers, HOP_BY_HOP | OWN);
+    headers.reserve(ADDED);
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
@@ -121,7 +117,8 @@ pub fn prepare_request(
 /// Makes an instance's fields fit for the client, in place.
 pub fn prepare_response(headers: &mut HeaderMap, upgrade: bool) {
     let token = if upgrade { headers.get(header::UPGRADE).cloned() } else { None };
-    remove_hop_by_hop(headers);
+    Present::look(headers).remove(headers, HOP_BY_HOP);
+    headers.reserve(ADDED);
     if let Some(token) = token {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, token);
@@ -145,7 +142,11 @@ pub struct Told<'a> {
 /// Adds Longshore's own fields to an answer.
 pub fn tell(headers: &mut HeaderMap, told: &Told<'_>) {
     headers.insert(LONGSHORE_INSTANCE, told.instance.clone());
-    headers.insert(LONGSHORE_ATTEMPTS, HeaderValue::from(told.attempts));
+    let attempts = match told.attempts {
+        1 => HeaderValue::from_static("1"),
+        more => HeaderValue::from(more),
+    };
+    headers.insert(LONGSHORE_ATTEMPTS, attempts);
     // Appended: an instance may well have timings of its own to tell.
     headers.append(SERVER_TIMING, timing(told.queue, told.instance_time));
     headers.insert(X_REQUEST_ID, told.request_id.clone());
@@ -181,24 +182,69 @@ fn upgrade_token(headers: &HeaderMap) -> Option<HeaderValue> {
     (asked && !upgrade.as_bytes().eq_ignore_ascii_case(b"h2c")).then(|| upgrade.clone())
 }
 
-/// RFC 9110, 7.6.1: `Connection`, what it names, and the fields that are always meant for one hop.
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
+fn takes_trailers(headers: &HeaderMap) -> bool {
+    headers.get_all(header::TE).iter().any(|te| {
+        te.to_str().is_ok_and(|te| te.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers")))
+    })
+}
+
+/// The fields that end here: the first are meant for one hop (RFC 9110, 7.6.1), the rest are Longshore's to read, or
+/// hyper's to write anew for the next hop (whose framing the client's would only confuse).
+static DROPPED: [HeaderName; 10] = [
+    header::CONNECTION,
+    header::TE,
+    header::UPGRADE,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::CONTENT_LENGTH,
+    header::EXPECT,
+    header::PROXY_AUTHORIZATION,
+    LONGSHORE_TIMEOUT,
+];
+const CONNECTION: u16 = 1;
+const TRAILERS: u16 = 1 << 1;
+const UPGRADES: u16 = 1 << 2;
+const HOP_BY_HOP: u16 = 0b11_1111;
+const OWN: u16 = 0b11_1100_0000;
+
+/// As many fields are added to a message at the most, in one piece of memory.
+const ADDED: usize = 10;
+
+/// Which of [`DROPPED`] a message has. One look at all its fields is cheaper than one search for each of these.
+struct Present(u16);
+
+impl Present {
+    fn look(headers: &HeaderMap) -> Self {
+        let bit = |name: &HeaderName| DROPPED.iter().position(|dropped| dropped == name);
+        Self(headers.keys().filter_map(bit).fold(0, |all, index| all | 1 << index))
+    }
+
+    const fn any(&self, of: u16) -> bool {
+        self.0 & of != 0
+    }
+
+    /// Removes those, and what `Connection` names.
+    fn remove(&self, headers: &mut HeaderMap, those: u16) {
+        if self.any(CONNECTION) {
+            remove_named(headers);
+        }
+        let unwanted = self.0 & those;
+        if unwanted != 0 {
+            let named = DROPPED.iter().enumerate().filter(|(index, _)| unwanted & 1 << index != 0);
+            named.for_each(|(_, name)| drop(headers.remove(name)));
+        }
+    }
+}
+
+fn remove_named(headers: &mut HeaderMap) {
     let mut named: Vec<HeaderName> = Vec::new();
     for value in headers.get_all(header::CONNECTION) {
-        let tokens = value.to_str().unwrap_or_default().split(',');
-        named.extend(tokens.filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok()));
+        let tokens = value.to_str().unwrap_or_default().split(',').map(str::trim);
+        let tokens = tokens.filter(|token| !["close", "keep-alive"].contains(token));
+        named.extend(tokens.filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok()));
     }
     for name in named {
-        headers.remove(name);
-    }
-    for name in [
-        header::CONNECTION,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        header::TE,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-    ] {
         headers.remove(name);
     }
 }
@@ -277,11 +323,11 @@ fn forward(headers: &mut HeaderMap, origin: &Origin<'_>) {
 
 /// Several fields of one name are a list in their order (RFC 9110, 5.3); the item goes to its end.
 fn continue_list(headers: &mut HeaderMap, name: HeaderName, item: HeaderValue) {
-    let earlier: Vec<&[u8]> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
-    if earlier.is_empty() {
+    if !headers.contains_key(&name) {
         headers.insert(name, item);
         return;
     }
+    let earlier: Vec<&[u8]> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
     let joined = [earlier.as_slice(), &[item.as_bytes()]].concat().join(&b", "[..]);
     if let Ok(joined) = HeaderValue::from_bytes(&joined) {
         headers.insert(name, joined);

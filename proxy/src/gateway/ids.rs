@@ -53,8 +53,8 @@ impl Trace {
 }
 
 fn hex(text: &mut [u8], number: u64) {
-    for (index, digit) in text.iter_mut().rev().enumerate() {
-        *digit = HEX[(number >> (4 * index)) as usize & 15];
+    for (digits, byte) in text.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        digits.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
     }
 }
 

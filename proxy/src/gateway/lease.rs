@@ -4,15 +4,15 @@
 //! sections; instance news comes from `control.rs`. Whatever the pool decides about a waiting request completes that
 //! request's [`Waiter`]; the rest goes to the control loop.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use longshore_pool::scaling::Tally;
 use longshore_pool::simulate::Job;
 use longshore_pool::{
-    Action, Advice, Decision, Event, InstanceId, Load, Outcome, Pool, PoolConfig, RejectReason, RequestId,
-    ScalingPolicy, Snapshot, Time,
+    Action, Advice, DeathCause, Decision, Event, InstanceId, Load, Outcome, Pool, PoolConfig, RejectReason,
+    RequestId, ScalingPolicy, Snapshot, Time,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -21,6 +21,9 @@ use super::connections::Link;
 use crate::clock::Clock;
 use crate::connect::Connector;
 use crate::problem;
+
+/// So many ends of instances are remembered.
+const FATES: usize = 64;
 
 /// Owns one pool and what hangs on it: who waits, and the connections to each instance.
 pub struct Dispatcher {
@@ -35,12 +38,16 @@ struct Inner {
     pool: Pool,
     waiting: HashMap<RequestId, oneshot::Sender<Verdict>>,
     links: HashMap<InstanceId, Arc<Link>>,
+    /// How instances ended lately, in words.
+    fates: VecDeque<(InstanceId, Arc<str>)>,
     /// When the control loop will next look at the pool's timers.
     armed: Time,
+    /// The latest time that the pool was told. Requests tell their own, read before they had the lock.
+    latest: Time,
 }
 
 enum Verdict {
-    Granted { link: Arc<Link>, attempt: u32 },
+    Granted { link: Arc<Link>, attempt: u32, at: Time },
     Refused(RejectReason),
 }
 
@@ -62,14 +69,27 @@ impl Dispatcher {
         pool: Pool,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Action>) {
         let (actions, performed) = mpsc::unbounded_channel();
-        let inner = Inner { pool, waiting: HashMap::new(), links: HashMap::new(), armed: Time::MAX };
+        let inner = Inner {
+            pool,
+            waiting: HashMap::new(),
+            links: HashMap::new(),
+            fates: VecDeque::new(),
+            armed: Time::MAX,
+            latest: Time::ZERO,
+        };
         let dispatcher = Self { connector, clock, inner: Mutex::new(inner), actions, rearm: Notify::new() };
         (Arc::new(dispatcher), performed)
     }
 
     /// A request enters the pool.
-    pub fn arrive(self: &Arc<Self>, request: RequestId, deadline: Time, replayable: bool) -> Entry {
-        self.enter(request, Event::RequestArrived { request, deadline, replayable })
+    pub fn arrive(
+        self: &Arc<Self>,
+        request: RequestId,
+        deadline: Time,
+        replayable: bool,
+        now: Time,
+    ) -> Entry {
+        self.enter(request, Event::RequestArrived { request, deadline, replayable }, now)
     }
 
     /// An earlier process has used incarnations up to `last`.
@@ -79,11 +99,15 @@ impl Dispatcher {
 
     /// Something happened that no request waits for.
     pub fn tell(&self, event: Event) {
+        self.tell_at(event, self.clock.now());
+    }
+
+    fn tell_at(&self, event: Event, now: Time) {
         let mut inner = self.inner.lock();
         if let Event::InstanceExited { instance, cause } = &event
-            && let Some(link) = inner.links.get(instance)
+            && *cause != DeathCause::Unexplained
         {
-            link.set_fate(problem::death(cause).lines().next().unwrap_or_default());
+            inner.note_fate(*instance, cause);
         }
         let gone = match &event {
             Event::InstanceExited { instance, .. } => Some(*instance),
@@ -99,7 +123,7 @@ impl Dispatcher {
             | Event::ConfigChanged { .. }
             | Event::Drain => None,
         };
-        self.apply(&mut inner, event, None);
+        self.apply(&mut inner, event, None, now);
         if let Some(link) = gone.and_then(|instance| inner.links.remove(&instance)) {
             link.close();
         }
@@ -110,9 +134,10 @@ impl Dispatcher {
         let now = self.clock.now();
         let unix_at_zero = self.clock.unix_now() - now.since(Time::ZERO).as_secs_f64();
         let mut inner = self.inner.lock();
+        let now = inner.at_least(now);
         inner.pool.set_wall_clock(unix_at_zero);
         inner.pool.handle_timeout(now);
-        self.pump(&mut inner, None);
+        self.pump(&mut inner, None, now);
         inner.armed = inner.pool.poll_timeout().unwrap_or(Time::MAX);
     }
 
@@ -134,13 +159,17 @@ impl Dispatcher {
     /// The pool at this instant.
     pub fn snapshot(&self) -> Snapshot {
         let now = self.clock.now();
-        self.inner.lock().pool.snapshot(now)
+        let mut inner = self.inner.lock();
+        let now = inner.at_least(now);
+        inner.pool.snapshot(now)
     }
 
     /// What a scaling policy sees at this instant.
     pub fn load(&self) -> Load {
         let now = self.clock.now();
-        self.inner.lock().pool.load(now)
+        let mut inner = self.inner.lock();
+        let now = inner.at_least(now);
+        inner.pool.load(now)
     }
 
     /// The last size decisions, oldest first.
@@ -155,9 +184,11 @@ impl Dispatcher {
 
     /// Puts another policy in charge of the size, with the configuration that it was made for.
     pub fn resize(&self, config: Arc<PoolConfig>, policy: Box<dyn ScalingPolicy>) {
+        let now = self.clock.now();
         let mut inner = self.inner.lock();
-        inner.pool.resize(config, policy, self.clock.now());
-        self.pump(&mut inner, None);
+        let now = inner.at_least(now);
+        inner.pool.resize(config, policy, now);
+        self.pump(&mut inner, None, now);
         self.rearm(&mut inner);
     }
 
@@ -171,10 +202,12 @@ impl Dispatcher {
         self.inner.lock().pool.advise(advice);
     }
 
-    fn enter(self: &Arc<Self>, request: RequestId, event: Event) -> Entry {
+    fn enter(self: &Arc<Self>, request: RequestId, event: Event, now: Time) -> Entry {
         let mut inner = self.inner.lock();
-        match self.apply(&mut inner, event, Some(request)) {
-            Some(Verdict::Granted { link, attempt }) => Entry::Granted(self.lease(request, link, attempt)),
+        match self.apply(&mut inner, event, Some(request), now) {
+            Some(Verdict::Granted { link, attempt, at }) => {
+                Entry::Granted(self.lease(request, link, attempt, at))
+            }
             Some(Verdict::Refused(reason)) => Entry::Refused(reason),
             None => {
                 let (sender, receiver) = oneshot::channel();
@@ -184,13 +217,14 @@ impl Dispatcher {
         }
     }
 
-    fn lease(self: &Arc<Self>, request: RequestId, link: Arc<Link>, attempt: u32) -> Lease {
-        Lease { dispatcher: self.clone(), request, link, attempt, open: true }
+    fn lease(self: &Arc<Self>, request: RequestId, link: Arc<Link>, attempt: u32, at: Time) -> Lease {
+        Lease { dispatcher: self.clone(), request, link, attempt, at, open: true }
     }
 
-    fn apply(&self, inner: &mut Inner, event: Event, mine: Option<RequestId>) -> Option<Verdict> {
-        inner.pool.handle_event(event, self.clock.now());
-        let verdict = self.pump(inner, mine);
+    fn apply(&self, inner: &mut Inner, event: Event, mine: Option<RequestId>, now: Time) -> Option<Verdict> {
+        let now = inner.at_least(now);
+        inner.pool.handle_event(event, now);
+        let verdict = self.pump(inner, mine, now);
         self.rearm(inner);
         verdict
     }
@@ -206,23 +240,22 @@ impl Dispatcher {
     }
 
     /// Hands out what the pool has decided, and returns what concerns `mine`.
-    fn pump(&self, inner: &mut Inner, mine: Option<RequestId>) -> Option<Verdict> {
+    fn pump(&self, inner: &mut Inner, mine: Option<RequestId>, now: Time) -> Option<Verdict> {
         let mut own = None;
         while let Some(action) = inner.pool.poll_action() {
             match action {
                 Action::Dispatch { request, instance, address, attempt } => {
                     let link = link(&mut inner.links, &self.connector, instance, address);
-                    let verdict = Verdict::Granted { link, attempt };
+                    let verdict = Verdict::Granted { link, attempt, at: now };
                     if mine == Some(request) {
                         own = Some(verdict);
                     } else if !deliver(&mut inner.waiting, request, verdict) {
                         let outcome = Outcome::Abandoned { broken: false };
-                        inner
-                            .pool
-                            .handle_event(Event::RequestFinished { request, outcome }, self.clock.now());
+                        inner.pool.handle_event(Event::RequestFinished { request, outcome }, now);
                     }
                 }
-                Action::Reject { request, reason } => {
+                Action::Reject { request, mut reason } => {
+                    inner.tell_fates(&mut reason);
                     let verdict = Verdict::Refused(reason);
                     if mine == Some(request) {
                         own = Some(verdict);
@@ -242,6 +275,35 @@ impl Dispatcher {
             }
         }
         own
+    }
+}
+
+impl Inner {
+    fn note_fate(&mut self, instance: InstanceId, cause: &DeathCause) {
+        let fate = problem::death(cause).lines().next().unwrap_or_default().to_owned();
+        if let Some(link) = self.links.get(&instance) {
+            link.set_fate(&fate);
+        }
+        if self.fates.len() == FATES {
+            self.fates.pop_front();
+        }
+        self.fates.push_back((instance, fate.into()));
+    }
+
+    /// What the backend says of an instance's end is worth more than what a connection saw of it.
+    fn tell_fates(&self, reason: &mut RejectReason) {
+        let RejectReason::AttemptsExhausted { attempts } = reason else { return };
+        for (instance, how) in attempts {
+            if let Some((_, fate)) = self.fates.iter().find(|(known, _)| known == instance) {
+                *how = fate.clone();
+            }
+        }
+    }
+
+    /// Time does not run backwards, whoever got the lock first.
+    fn at_least(&mut self, now: Time) -> Time {
+        self.latest = self.latest.max(now);
+        self.latest
     }
 }
 
@@ -273,7 +335,9 @@ impl Waiter {
     /// Resolves when the pool has decided. Cancel-safe.
     pub async fn decided(&mut self) -> Result<Lease, RejectReason> {
         match (&mut self.receiver).await {
-            Ok(Verdict::Granted { link, attempt }) => Ok(self.dispatcher.lease(self.request, link, attempt)),
+            Ok(Verdict::Granted { link, attempt, at }) => {
+                Ok(self.dispatcher.lease(self.request, link, attempt, at))
+            }
             Ok(Verdict::Refused(reason)) => Err(reason),
             // The sender lives in the dispatcher that this waiter holds, until it is used.
             Err(_) => Err(RejectReason::ShuttingDown),
@@ -286,8 +350,8 @@ impl Drop for Waiter {
         let waited = self.dispatcher.inner.lock().waiting.remove(&self.request).is_some();
         if waited {
             self.dispatcher.tell(Event::RequestCancelled { request: self.request });
-        } else if let Ok(Verdict::Granted { link, attempt }) = self.receiver.try_recv() {
-            drop(self.dispatcher.lease(self.request, link, attempt));
+        } else if let Ok(Verdict::Granted { link, attempt, at }) = self.receiver.try_recv() {
+            drop(self.dispatcher.lease(self.request, link, attempt, at));
         }
     }
 }
@@ -298,6 +362,7 @@ pub struct Lease {
     request: RequestId,
     link: Arc<Link>,
     attempt: u32,
+    at: Time,
     open: bool,
 }
 
@@ -312,27 +377,32 @@ impl Lease {
         self.attempt
     }
 
-    /// The request is over.
-    pub fn finish(mut self, outcome: Outcome) {
-        self.end(outcome);
+    /// When the request was dispatched.
+    pub const fn dispatched(&self) -> Time {
+        self.at
+    }
+
+    /// The request is over, by `now`.
+    pub fn finish(mut self, outcome: Outcome, now: Time) {
+        self.end(outcome, now);
     }
 
     /// The attempt is over and the request is not: it enters the pool again, at the head.
-    pub fn retry(mut self, outcome: Outcome) -> Entry {
+    pub fn retry(mut self, outcome: Outcome, now: Time) -> Entry {
         self.open = false;
         let request = self.request;
-        self.dispatcher.enter(request, Event::RequestFinished { request, outcome })
+        self.dispatcher.enter(request, Event::RequestFinished { request, outcome }, now)
     }
 
-    fn end(&mut self, outcome: Outcome) {
+    fn end(&mut self, outcome: Outcome, now: Time) {
         if std::mem::replace(&mut self.open, false) {
-            self.dispatcher.tell(Event::RequestFinished { request: self.request, outcome });
+            self.dispatcher.tell_at(Event::RequestFinished { request: self.request, outcome }, now);
         }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.end(Outcome::Abandoned { broken: false });
+        self.end(Outcome::Abandoned { broken: false }, self.dispatcher.clock.now());
     }
 }

@@ -8,7 +8,7 @@
 //! | `route` | which service it is for |
 //! | `lease` | the service's pool, and the slot that a request holds |
 //! | `space`, `spool`, `body` | its body, which can be sent again |
-//! | `attempt`, `connections` | sending it to an instance |
+//! | `attempt`, `connections`, `relay` | sending it to an instance |
 //! | `stream` | an answer that is passed on as it comes |
 //! | `headers` | fields on their way through |
 //! | `ids` | names for requests |
@@ -21,6 +21,7 @@ mod headers;
 mod ids;
 pub mod lease;
 pub mod listen;
+mod relay;
 pub mod route;
 mod serve;
 pub mod service;

@@ -1,6 +1,7 @@
 //! One client connection: which protocol it speaks, and hyper serving it until it ends.
 
 use std::convert::Infallible;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -21,7 +22,7 @@ use crate::gateway::watched::Watched;
 pub const MAX_HEADER_BYTES: usize = 64 * 1024;
 
 /// hyper's buffers, each way: large enough for the header section, small enough for ten thousand connections.
-const MAX_BUFFER_BYTES: usize = 128 * 1024;
+const MAX_BUFFER_BYTES: usize = 80 * 1024;
 
 /// Header fields of one request at the most.
 const MAX_HEADERS: usize = 200;
@@ -99,14 +100,8 @@ pub async fn connection(gateway: Arc<Gateway>, mut stream: Stream, shutdown: Shu
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(MAX_HEADER_BYTES as u32)
             .keep_alive_interval(Duration::from_secs(30));
-        let mut serving = std::pin::pin!(builder.serve_connection(io, service));
-        tokio::select! {
-            ended = serving.as_mut() => ended,
-            () = ended(shutdown) => {
-                serving.as_mut().graceful_shutdown();
-                serving.await
-            }
-        }
+        let serving = pin!(builder.serve_connection(io, service));
+        gracefully(serving, shutdown, |serving| serving.graceful_shutdown()).await
     } else {
         let mut builder = http1::Builder::new();
         builder
@@ -115,15 +110,31 @@ pub async fn connection(gateway: Arc<Gateway>, mut stream: Stream, shutdown: Shu
             .max_header_size(MAX_HEADER_BYTES)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_BUFFER_BYTES);
-        let mut serving = std::pin::pin!(builder.serve_connection(io, service).with_upgrades());
-        tokio::select! {
-            ended = serving.as_mut() => ended,
-            () = ended(shutdown) => {
-                serving.as_mut().graceful_shutdown();
-                serving.await
+        let serving = pin!(builder.serve_connection(io, service).with_upgrades());
+        gracefully(serving, shutdown, |serving| serving.graceful_shutdown()).await
+    };
+}
+
+/// Drives a connection to its end; once `shutdown` says so, to the end of its present requests.
+async fn gracefully<C: Future>(
+    mut serving: Pin<&mut C>,
+    shutdown: ShutdownWatch,
+    shut_down: impl Fn(Pin<&mut C>),
+) -> C::Output {
+    let mut asked = pin!(ended(shutdown.clone()));
+    let (mut registered, mut ending) = (false, false);
+    std::future::poll_fn(|cx| {
+        // A task's waker stays the same: one look registers it, the next is due when there is news.
+        if !ending && (!registered || !matches!(shutdown.has_changed(), Ok(false))) {
+            registered = true;
+            ending = asked.as_mut().poll(cx).is_ready();
+            if ending {
+                shut_down(serving.as_mut());
             }
         }
-    };
+        serving.as_mut().poll(cx)
+    })
+    .await
 }
 
 async fn ended(mut shutdown: ShutdownWatch) {

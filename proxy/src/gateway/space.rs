@@ -8,7 +8,7 @@ use super::spool::SpoolError;
 
 /// Memory for the bodies of all services together. Beyond it they go to temporary files, which in practice stay in the
 /// page cache: so the proxy's own memory is bounded, whatever waits.
-const SHARED_MEMORY: u64 = 16 << 20;
+const SHARED_MEMORY: u64 = 8 << 20;
 
 /// The memory for bodies, shared by all services.
 #[derive(Clone, Debug)]
@@ -133,8 +133,8 @@ mod tests {
     fn memory_is_shared_and_comes_back() {
         let memory = BodyMemory::default();
         let (one, two) = (space(&memory, 1 << 30), space(&memory, 1 << 30));
-        let mut rooms: Vec<Room> = (0..16).map(|_| Room::none(one.clone())).collect();
-        assert!(rooms.iter_mut().all(|room| room.grow_in_memory(1 << 20)), "16 MiB in all");
+        let mut rooms: Vec<Room> = (0..8).map(|_| Room::none(one.clone())).collect();
+        assert!(rooms.iter_mut().all(|room| room.grow_in_memory(1 << 20)), "8 MiB in all");
         let mut other = Room::none(two);
         assert!(!other.grow_in_memory(1));
         rooms.pop();

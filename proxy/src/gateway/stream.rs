@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use longshore_pool::{Outcome, Time};
 use tokio::time::Sleep;
 
-use super::connections::Sender;
+use super::connections::Carrier;
 use super::lease::Lease;
 use super::serve::Active;
 use super::service::Service;
@@ -39,9 +39,7 @@ pub struct Open {
     /// The slot.
     pub lease: Lease,
     /// The connection, to be kept if it is still good.
-    pub sender: Sender,
-    /// Whether the request had been sent whole when the answer began; else its connection is not used again.
-    pub reusable: bool,
+    pub carrier: Carrier,
     /// For its metrics.
     pub service: Arc<Service>,
     /// When the request came.
@@ -61,7 +59,7 @@ impl Streaming {
 
     /// The next piece.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.source).poll_frame(cx) {
+        if let Poll::Ready(frame) = self.poll_source(cx) {
             return Poll::Ready(match frame {
                 Some(Ok(frame)) => Some(Ok(frame)),
                 Some(Err(error)) => Some(Err(self.broke(error))),
@@ -81,6 +79,16 @@ impl Streaming {
         }
     }
 
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let mut source = Pin::new(&mut self.source);
+        match &mut self.open {
+            Some(Open { carrier: Carrier::Wire(wire), .. }) => {
+                wire.poll(cx, |cx| source.as_mut().poll_frame(cx))
+            }
+            Some(_) | None => source.poll_frame(cx),
+        }
+    }
+
     /// How much is to come, where the instance said so.
     pub fn size_hint(&self) -> SizeHint {
         self.source.size_hint()
@@ -88,17 +96,12 @@ impl Streaming {
 
     fn complete(&mut self) {
         let Some(open) = self.open.take() else { return };
-        open.report();
-        if open.reusable {
-            open.lease.link().keep(open.sender);
-        }
-        open.lease.finish(Outcome::Answered);
+        open.finish(Outcome::Answered);
     }
 
     fn broke(&mut self, error: hyper::Error) -> StreamError {
         if let Some(open) = self.open.take() {
             open.service.metrics.lost();
-            open.report();
             tracing::warn!(
                 service = %open.service.name,
                 instance = ?open.lease.link().name(),
@@ -106,29 +109,33 @@ impl Streaming {
                 error = %error,
                 "an instance broke off its answer after its first byte had left: the request is lost"
             );
-            open.lease.finish(Outcome::Abandoned { broken: true });
+            open.finish(Outcome::Abandoned { broken: true });
         }
         StreamError::Instance(error)
     }
 
     fn expire(&mut self) {
         if let Some(open) = self.open.take() {
-            open.report();
             tracing::warn!(
                 service = %open.service.name,
                 instance = ?open.lease.link().name(),
                 request_id = ?open.request_id,
                 "the deadline passed in the middle of an answer: it is cut"
             );
-            open.lease.finish(Outcome::Abandoned { broken: false });
+            open.finish(Outcome::Abandoned { broken: false });
         }
     }
 }
 
 impl Open {
-    fn report(&self) {
-        let elapsed = self.service.clock.now().since(self.started);
-        self.service.metrics.answered(self.code, elapsed);
+    /// The answer is over: it is counted, the slot is given back, and a connection that is still good is kept.
+    pub fn finish(self, outcome: Outcome) {
+        let now = self.service.clock.now();
+        self.service.metrics.answered(self.code, now.since(self.started));
+        if let (Outcome::Answered, Carrier::Wire(wire)) = (&outcome, self.carrier) {
+            self.lease.link().keep(wire, now);
+        }
+        self.lease.finish(outcome, now);
     }
 }
 
@@ -139,7 +146,7 @@ impl Drop for Streaming {
         } else if let Some(open) = self.open.take() {
             // The lease and the connection go with it: the instance sees that nobody listens any more.
             open.service.metrics.client_gone();
-            open.report();
+            open.finish(Outcome::Abandoned { broken: false });
         }
     }
 }

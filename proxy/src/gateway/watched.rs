@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::serve::{Activity, MAX_HEADER_BYTES};
+use crate::clock::Clock;
 use crate::problem::Problem;
 
 /// How patient a listener is.
@@ -34,8 +35,8 @@ pub struct Watched {
     /// Whether hyper's own refusals are HTTP/1.1 and to be put into words.
     http1: bool,
     /// When the first byte of a header came that is not complete yet.
-    head_since: Option<Instant>,
-    idle_since: Instant,
+    head_since: Option<Duration>,
+    idle_since: Duration,
     alarm: Pin<Box<Sleep>>,
     /// Whether a request was under way at the last look.
     was_active: bool,
@@ -47,8 +48,8 @@ pub struct Watched {
 impl Watched {
     /// Watches a socket that has just sent its first bytes.
     pub fn new(stream: Stream, activity: Arc<Activity>, timeouts: Timeouts, http1: bool) -> Self {
-        let now = Instant::now();
-        let alarm = Box::pin(tokio::time::sleep_until(now + timeouts.header));
+        let now = Clock::coarse();
+        let alarm = Box::pin(tokio::time::sleep(timeouts.header));
         Self {
             stream,
             activity,
@@ -68,7 +69,7 @@ impl Watched {
         if begun != self.begun {
             self.begun = begun;
             self.head_since = None;
-            self.idle_since = Instant::now();
+            self.idle_since = Clock::coarse();
         }
         self.was_active = self.activity.active.load(Ordering::Relaxed) > 0;
         self.was_active
@@ -78,7 +79,7 @@ impl Watched {
     /// for each request would cost more than a late look.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.alarm.as_mut().poll(cx).is_ready() {
-            let now = Instant::now();
+            let now = Clock::coarse();
             let until = if self.is_active() {
                 now + self.timeouts.header.min(self.timeouts.idle)
             } else {
@@ -94,7 +95,9 @@ impl Watched {
             if over {
                 return Poll::Ready(());
             }
-            self.alarm.as_mut().reset(until.max(now + Duration::from_millis(1)));
+            // A little more, since the coarse time lags behind.
+            let rest = until.saturating_sub(now) + Duration::from_millis(5);
+            self.alarm.as_mut().reset(Instant::now() + rest);
         }
         Poll::Pending
     }
@@ -156,13 +159,13 @@ impl AsyncRead for Watched {
         match Pin::new(&mut self.stream).poll_read(cx, buf) {
             Poll::Ready(result) => {
                 if !active && self.head_since.is_none() && buf.filled().len() > before {
-                    self.head_since = Some(Instant::now());
+                    self.head_since = Some(Clock::coarse());
                 }
                 Poll::Ready(result)
             }
             Poll::Pending => {
                 if was_active && !active {
-                    self.idle_since = Instant::now();
+                    self.idle_since = Clock::coarse();
                 }
                 match self.poll_patience(cx) {
                     Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),

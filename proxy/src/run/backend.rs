@@ -7,9 +7,10 @@ use longshore_backend::docker::DockerBackend;
 use longshore_backend::process::ProcessBackend;
 use longshore_backend::{Backend, StartError};
 
-use crate::config::{BackendKind, Config};
+use crate::config::{BackendKind, Config, Source};
 
-/// The backend that the command line or the file names; Docker where an engine answers, else processes, by default.
+/// The backend that the command line or the file names; Docker where an engine answers, else processes, by default. Where
+/// nothing is to be started, no engine is looked for by default.
 pub async fn choose(config: &Config, named: Option<BackendKind>) -> Result<Arc<dyn Backend>, StartError> {
     match named.unwrap_or(config.backend.kind) {
         BackendKind::Docker => {
@@ -25,6 +26,10 @@ pub async fn choose(config: &Config, named: Option<BackendKind>) -> Result<Arc<d
             tracing::info!("instances run as child processes of this one");
             Ok(Arc::new(processes(config)))
         }
+        BackendKind::Auto if !starts_something(config) => {
+            tracing::info!("every service is a list of addresses: nothing is to be started");
+            Ok(Arc::new(processes(config)))
+        }
         BackendKind::Auto => match DockerBackend::connect(&config.name, None).await {
             Ok(docker) => {
                 tracing::info!("a Docker engine answers: instances run as containers");
@@ -36,6 +41,14 @@ pub async fn choose(config: &Config, named: Option<BackendKind>) -> Result<Arc<d
             }
         },
     }
+}
+
+/// Whether any service is more than a list of servers that already run.
+fn starts_something(config: &Config) -> bool {
+    config.services.iter().any(|service| match &service.source {
+        Source::Image { .. } => true,
+        Source::Addresses(_) => false,
+    })
 }
 
 fn processes(config: &Config) -> ProcessBackend {

@@ -1,7 +1,6 @@
 //! Puts a cluster together, serves it until somebody says stop, and takes it apart again.
 
 mod backend;
-mod progress;
 mod record;
 
 use std::path::PathBuf;
@@ -18,6 +17,7 @@ use crate::cli::up::UpOptions;
 use crate::clock::Clock;
 use crate::config::{self, Config, Source};
 use crate::connect::Connector;
+use crate::console::Console;
 use crate::control::{Control, Runner};
 use crate::gateway::Gateway;
 use crate::gateway::lease::Dispatcher;
@@ -26,7 +26,6 @@ use crate::gateway::route::Routes;
 use crate::gateway::service::Service;
 use crate::gateway::space::BodyMemory;
 use crate::metrics::Metrics;
-use progress::Console;
 
 /// How long after its own grace the removal of an instance may take before the process ends without it.
 const STOP_MARGIN: Duration = Duration::from_secs(20);
@@ -62,8 +61,7 @@ pub enum UpError {
 }
 
 /// Serves a cluster until SIGINT or SIGTERM (or `POST /shutdown`), then drains and stops what it started.
-pub async fn up(options: UpOptions) -> Result<(), UpError> {
-    let console = Console::new();
+pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     let config = options.config;
     let token = token(&config)?;
     // Ports first: a mistake there should be known before a container is touched.
@@ -93,7 +91,10 @@ pub async fn up(options: UpOptions) -> Result<(), UpError> {
     let announced = tokio::spawn(announce(cluster.controls.clone(), console.clone()));
     signal(&mut shutdown).await?;
     announced.abort();
-    console.line("shutting down: answering what was accepted; once more to stop at once");
+    // It ends by being cancelled, or has ended.
+    let _ = announced.await;
+    console.finish();
+    tracing::info!("shutting down: answering what was accepted; once more to stop at once");
     tokio::select! {
         () = cluster.drain(listening, config.proxy.drain) => {}
         stopped = signal(&mut shutdown) => stopped?,
@@ -102,7 +103,7 @@ pub async fn up(options: UpOptions) -> Result<(), UpError> {
         recording.end().await;
     }
     if options.keep {
-        console.line("leaving the instances running, for the next `longshore up` to adopt");
+        tracing::info!("leaving the instances running, for the next `longshore up` to adopt");
         return Ok(());
     }
     tokio::select! {

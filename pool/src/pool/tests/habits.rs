@@ -29,7 +29,6 @@ fn frozen_at_work_is_hung() {
     let mut story = ready(1);
     story.arrive(1);
     probe(&mut story, 0, Health::Frozen);
-    probe(&mut story, 0, Health::Frozen);
     assert_eq!(probe(&mut story, 0, Health::Frozen).len(), 2, "revoke and stop");
 }
 

@@ -167,3 +167,31 @@ fn a_pool_that_drains_replaces_the_dead_only_while_someone_waits() {
     assert_eq!(asked.len(), 2, "{asked:?}");
     assert_eq!(dispatched(&story.start_all()), [(1, 0)]);
 }
+
+#[test]
+fn an_instance_whose_end_is_told_before_its_cause_is_replaced_at_once_and_the_cause_is_noted() {
+    let mut story = Story::ready(1, PoolConfig::default());
+    let id = story.id(0);
+    story.pass(ms(1_000));
+    story.arrive(1);
+    let asked = story.exit(id, DeathCause::Unexplained);
+    assert!(asked.iter().any(|action| matches!(action, Action::Start { .. })), "{asked:?}");
+    assert_eq!(story.view(0).last_death.unwrap().0, DeathCause::Unexplained);
+    assert_eq!(story.exit(id, killed()), []);
+    assert_eq!(story.view(0).last_death.unwrap().0, killed());
+    story.exit(id, DeathCause::Vanished);
+    assert_eq!(story.view(0).last_death.unwrap().0, killed());
+    assert_eq!(story.view(0).restarts, 1);
+}
+
+#[test]
+fn the_cause_of_a_failed_start_is_waited_for() {
+    let mut story = Story::new(1, PoolConfig::default());
+    story.asked();
+    let id = story.id(0);
+    story.started(id);
+    assert_eq!(story.exit(id, DeathCause::Unexplained), []);
+    assert_eq!(story.state(0), StateView::Starting);
+    story.exit(id, killed());
+    assert_eq!(story.state(0), StateView::BackingOff);
+}
