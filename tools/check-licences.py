@@ -35,6 +35,8 @@ def allowed(expression, allow):
     >>> with_llvm = "Apache-2.0 WITH LLVM-exception"
     >>> allowed(with_llvm, {"Apache-2.0"}), allowed(with_llvm, {with_llvm})
     (False, True)
+    >>> allowed("MPL-2.0+", {"MPL-2.0"}), allowed("MPL-2.0+", {"MIT"})
+    (True, False)
     >>> allowed("MIT OR", {"MIT"})
     Traceback (most recent call last):
     ValueError: MIT OR
@@ -46,7 +48,8 @@ def allowed(expression, allow):
             raise ValueError(expression)
         token = tokens.pop(0)
         if token != "(":
-            return " ".join(token.split()) in allow
+            # "or any later version" offers this version too.
+            return " ".join(token.split()).removesuffix("+") in allow
         inner = either()
         if not tokens or tokens.pop(0) != ")":
             raise ValueError(expression)

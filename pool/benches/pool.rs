@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use divan::Bencher;
+use longshore_pool::simulate::{Services, Shape, Simulation, Synthetic};
 use longshore_pool::{
     Action, BalancePolicy, Class, Event, Fixed, Health, Outcome, Pool, PoolConfig, QueueOrder, RequestId,
     Time,
@@ -231,4 +232,16 @@ fn balance_idle(bencher: Bencher, balance: BalancePolicy) {
 fn balance_saturated(bencher: Bencher, balance: BalancePolicy) {
     let mut load = Load::saturated_of((1_000, 110_000), PoolConfig { balance, ..PoolConfig::default() });
     bencher.bench_local(|| load.finish());
+}
+
+/// A million requests of a steady workload through the whole simulator, at a fixed size.
+#[divan::bench(sample_count = 5, sample_size = 1)]
+fn simulate_a_million(bencher: Bencher) {
+    let services = Services::Lognormal { mean: 0.05, cv: 1.0 };
+    let span = Duration::from_secs(1_000);
+    let workload = Synthetic { shape: Shape::Steady, rate: 1_000.0, services, span, seed: 1 }.make();
+    let requests = workload.jobs().len();
+    bencher
+        .counter(divan::counter::ItemsCount::new(requests))
+        .bench_local(|| Simulation::default().run(Box::new(Fixed(64)), &workload));
 }

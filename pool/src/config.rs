@@ -49,6 +49,8 @@ pub struct PoolConfig {
     pub up_step: u32,
     /// The size falls only to the highest recommendation of this window.
     pub down_delay: Duration,
+    /// Whether the policy's decisions are only recorded, and the size stays as it is.
+    pub dry_run: bool,
 }
 
 impl Default for PoolConfig {
@@ -75,6 +77,7 @@ impl Default for PoolConfig {
             scale_interval: Duration::from_secs(1),
             up_step: u32::MAX,
             down_delay: Duration::from_secs(60),
+            dry_run: false,
         }
     }
 }

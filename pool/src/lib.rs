@@ -14,9 +14,10 @@
 //! | `balance` | which ready instance gets the next request |
 //! | `backoff`, `starts` | when a dead instance starts again, and when starting is hopeless |
 //! | `habit` | whether silence at work means a hung instance |
-//! | [`scaling`] | the policy trait, the fixed size, the scaler that bounds, damps and explains |
-//! | `window` | sliding maximum and rate over virtual time |
+//! | [`scaling`] | what policies see, the policies, the scaler that bounds, damps and explains |
+//! | `window` | sliding maximum, rates and samples over virtual time |
 //! | [`snapshot`] | the read-only view |
+//! | [`simulate`] | a pool, a workload and a virtual clock |
 
 mod backoff;
 mod balance;
@@ -28,6 +29,7 @@ mod pool;
 mod queue;
 mod requests;
 pub mod scaling;
+pub mod simulate;
 pub mod snapshot;
 mod starts;
 pub mod time;
@@ -39,6 +41,6 @@ pub use event::{
     Action, Class, DeathCause, Event, Health, InstanceId, Outcome, RejectReason, RequestId, Retry,
 };
 pub use pool::Pool;
-pub use scaling::{Decision, Fixed, Load, Recommendation, ScalingPolicy};
+pub use scaling::{Advice, Decision, Fixed, Load, Recommendation, ScalingPolicy, Traffic};
 pub use snapshot::{InstanceView, Snapshot, Standing, StateView};
 pub use time::Time;

@@ -19,7 +19,8 @@ use crate::habit::Habit;
 use crate::instance::Instance;
 use crate::queue::Queue;
 use crate::requests::Requests;
-use crate::scaling::{Fixed, Scaler, ScalingPolicy};
+use crate::scaling::{Advice, Fixed, Scaler, ScalingPolicy, Traffic};
+use crate::simulate::Job;
 use crate::starts::Starts;
 use crate::time::Time;
 use crate::window::Rate;
@@ -44,6 +45,9 @@ mod view;
 pub struct Pool {
     config: Arc<PoolConfig>,
     scaler: Scaler,
+    traffic: Traffic,
+    // Seconds from 1970 to Time::ZERO, once somebody has said.
+    unix_at_zero: Option<f64>,
     rng: fastrand::Rng,
     requests: Requests,
     queue: Queue,
@@ -75,10 +79,14 @@ impl Pool {
     pub fn new(config: Arc<PoolConfig>, policy: Box<dyn ScalingPolicy>, seed: u64, now: Time) -> Self {
         let policy = if config.managed { policy } else { Box::new(Fixed(config.max)) };
         let mut rng = fastrand::Rng::with_seed(seed);
+        let mut traffic = Traffic::new(now);
+        traffic.call_late(policy.late_after());
         Self {
             queue: Queue::new(config.order),
             balance: Balance::new(config.balance, rng.u64(..)),
             config,
+            traffic,
+            unix_at_zero: None,
             scaler: Scaler::new(policy, now),
             rng,
             requests: Requests::default(),
@@ -109,7 +117,12 @@ impl Pool {
     pub fn handle_event(&mut self, event: Event, now: Time) {
         match event {
             Event::RequestArrived { request, deadline, replayable, class } => {
+                self.traffic.note_arrival(now);
+                let waiting = self.queue.len();
                 self.request_arrived(request, deadline, replayable, class, now);
+                if self.queue.len() > waiting {
+                    self.scaler.hurry(now);
+                }
             }
             Event::RequestCancelled { request } => self.request_cancelled(request),
             Event::RequestFinished { request, outcome } => self.request_finished(request, outcome, now),
@@ -179,6 +192,29 @@ impl Pool {
         }
     }
 
+    /// Puts a policy in charge together with the configuration that it was made for: one change, one decision.
+    pub fn resize(&mut self, config: Arc<PoolConfig>, policy: Box<dyn ScalingPolicy>, now: Time) {
+        self.config = config;
+        self.set_policy(policy, now);
+    }
+
+    /// Hands the policy what somebody else advises. It is looked at with the next decision.
+    pub fn advise(&mut self, advice: Advice) {
+        self.scaler.advise(advice);
+    }
+
+    /// The requests answered since the last call, with their arrival and the time that an instance worked on them; the
+    /// first call begins to keep them.
+    pub fn take_record(&mut self) -> Vec<Job> {
+        self.traffic.take_record()
+    }
+
+    /// Says what time of day it was at [`Time::ZERO`], in seconds since 1970-01-01T00:00:00Z: for policies that go by
+    /// the clock. To be said again now and then, since clocks are set.
+    pub fn set_wall_clock(&mut self, unix_at_zero: f64) {
+        self.unix_at_zero = Some(unix_at_zero);
+    }
+
     /// Brings everything into agreement after a change: instances with the size, waiting requests with free slots.
     fn settle(&mut self, now: Time) {
         // What one look changes can change what is wanted: the last outdated instance gone, its stand-in is surplus.
@@ -189,6 +225,7 @@ impl Pool {
             self.reject_all_waiting(now);
         }
         self.dispatch(now);
+        self.traffic.note_level(self.queue.len() + self.in_flight, now);
     }
 
     /// Brings the balance and the timers up to date with an instance that changed.

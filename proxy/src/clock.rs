@@ -1,6 +1,6 @@
 //! The one clock of the shell: monotonic time as the pool counts it.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use longshore_pool::Time;
 use nix::time::{ClockId, clock_gettime};
@@ -20,6 +20,11 @@ impl Clock {
     /// The time now.
     pub fn now(&self) -> Time {
         Time::from_nanos(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// The time of day, in seconds since 1970-01-01T00:00:00Z. It may jump: machines set their clocks.
+    pub fn unix_now(&self) -> f64 {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
     }
 
     /// A time that is some milliseconds old and costs next to nothing, for patience that is counted in seconds. Not to

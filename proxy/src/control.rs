@@ -101,6 +101,7 @@ impl Control {
         mut exits: mpsc::UnboundedReceiver<Exit>,
     ) {
         let dispatcher = self.dispatcher().clone();
+        self.service.sizing.begin();
         loop {
             let armed = self.service.clock.instant(dispatcher.armed());
             tokio::select! {

@@ -6,6 +6,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use longshore_pool::scaling::Tally;
 use parking_lot::Mutex;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec,
@@ -36,6 +37,8 @@ pub struct Metrics {
     start_seconds: HistogramVec,
     deaths: IntCounterVec,
     size: IntGaugeVec,
+    decisions: IntCounterVec,
+    policy_errors: IntCounterVec,
     services: Mutex<Vec<Arc<ServiceMetrics>>>,
 }
 
@@ -115,6 +118,16 @@ impl Metrics {
                 "Instance deaths, by cause.",
                 &["service", "cause"],
             )?,
+            decisions: counter(
+                "longshore_size_decisions_total",
+                "Decisions about the size, by policy and by what became of the size.",
+                &["service", "policy", "direction"],
+            )?,
+            policy_errors: counter(
+                "longshore_policy_errors_total",
+                "Decisions for which the policy could not tell, so that the last size was kept.",
+                &["service"],
+            )?,
             size: gauge("longshore_size", "Instances wanted, and the bounds of that.", &["service", "kind"])?,
             services: Mutex::default(),
             registry,
@@ -159,6 +172,13 @@ impl Metrics {
         for (kind, value) in [("wanted", gauges.wanted), ("min", gauges.min), ("max", gauges.max)] {
             self.size.with_label_values(&[name, kind]).set(i64::from(value));
         }
+        // Two scrapes at once must not both add the difference.
+        let _one_at_a_time = self.services.lock();
+        for ((policy, direction), count) in &gauges.decisions {
+            raise(&self.decisions.with_label_values(&[name, *policy, *direction]), *count);
+        }
+        let failed = gauges.decisions.iter().filter(|((_, direction), _)| *direction == "failed");
+        raise(&self.policy_errors.with_label_values(&[name]), failed.map(|(_, count)| count).sum());
     }
 
     /// Everything, in the Prometheus text format.
@@ -195,6 +215,13 @@ pub struct PoolGauges {
     pub min: u32,
     /// Most.
     pub max: u32,
+    /// Decisions about the size so far, by policy and direction.
+    pub decisions: Tally,
+}
+
+/// Brings a counter up to what somebody else has counted.
+fn raise(counter: &IntCounter, count: u64) {
+    counter.inc_by(count.saturating_sub(counter.get()));
 }
 
 /// One service's counters and histograms, their labels resolved.

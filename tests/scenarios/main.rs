@@ -19,5 +19,6 @@ mod replay;
 mod resize;
 mod rolling;
 mod shutdown;
+mod sizes;
 mod streams;
 mod terminal;

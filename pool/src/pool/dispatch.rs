@@ -142,6 +142,9 @@ impl Pool {
         let id = instance.id;
         let Some(serving) = instance.serving_mut() else { return };
         let request = &mut self.requests[key];
+        if request.attempts == 0 {
+            self.traffic.note_dispatch(now.since(request.arrived), now);
+        }
         request.attempts = request.attempts.saturating_add(1);
         request.place = Place::Held { instance: id, since: now };
         self.actions.push_back(Action::Dispatch {

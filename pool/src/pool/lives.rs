@@ -77,14 +77,17 @@ impl Pool {
     ///     may come long after. Its slot starts again, unless it was to go.
     ///
     ///     The end of one that served may be told before its cause is known: it is replaced at once, and the cause is
-    ///     noted when it comes. For one that is starting the cause is waited for: it may say why none can start.
+    ///     noted when it comes. For one that is starting the cause is waited for: it may say why none can start; and so it
+    ///     is where the restart policy asks how it ended.
     pub(super) fn instance_exited(&mut self, id: InstanceId, cause: DeathCause, now: Time) {
+        let waits_for_cause = self.config.restart != RestartPolicy::Always;
         let Some(instance) = self.instance_mut(id) else {
             self.explain(id, cause);
             return;
         };
         match instance.state {
             State::Starting(_) if cause == DeathCause::Unexplained => {}
+            State::Ready(_) | State::Suspect(_) if cause == DeathCause::Unexplained && waits_for_cause => {}
             State::Starting(_) => self.died(id.slot, cause, None, now),
             State::Ready(serving) | State::Suspect(serving) => {
                 self.died(id.slot, cause, Some(serving.ready_since), now);

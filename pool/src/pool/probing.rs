@@ -83,11 +83,24 @@ impl Pool {
         let Some(instance) = self.instances.get_mut(&slot) else { return };
         match health {
             Health::Ready => {
+                let asked = match &instance.state {
+                    State::Starting(starting) if !starting.found => Some(starting.asked),
+                    State::Starting(_)
+                    | State::Ready(_)
+                    | State::Suspect(_)
+                    | State::Draining { .. }
+                    | State::Stopping { .. }
+                    | State::BackingOff { .. }
+                    | State::Exited => None,
+                };
                 if instance.ready(first, now) {
                     if let Some(serving) = instance.serving_mut() {
                         serving.open_slots(&self.config, now);
                     }
                     self.balance.ease_in(slot, self.config.slow_start, now);
+                    if let Some(asked) = asked {
+                        self.traffic.note_start(now.since(asked));
+                    }
                     self.starts.forget();
                     self.changed = true;
                 }

@@ -15,9 +15,25 @@ use super::Pool;
 
 impl Pool {
     pub(super) fn decide_size(&mut self, now: Time) {
+        self.look_at_traffic(now);
         let load = self.load(now);
-        self.scaler.decide(&self.config, load, now);
+        self.scaler.decide(&self.config, load, &self.traffic, now);
         self.changed = true;
+    }
+
+    fn look_at_traffic(&mut self, now: Time) {
+        let asked = |instance: &Instance| match &instance.state {
+            State::Starting(starting) => Some(starting.asked),
+            State::Ready(_)
+            | State::Suspect(_)
+            | State::Draining { .. }
+            | State::Stopping { .. }
+            | State::BackingOff { .. }
+            | State::Exited => None,
+        };
+        let starting = self.instances.values().filter_map(asked).collect();
+        let ages = if self.traffic.wants_ages() { self.running_ages(now) } else { 0.0 };
+        self.traffic.look(starting, ages, now);
     }
 
     pub(super) fn set_size(&mut self, size: u32, now: Time) {
@@ -27,6 +43,7 @@ impl Pool {
     pub(super) fn install_policy(&mut self, policy: Box<dyn ScalingPolicy>, now: Time) {
         if self.config.managed {
             self.open(now);
+            self.traffic.call_late(policy.late_after());
             self.scaler.set_policy(policy, &self.config, now);
             self.decide_size(now);
         }

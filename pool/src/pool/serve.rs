@@ -162,13 +162,14 @@ impl Pool {
             Place::Held { instance, since } => (instance, since),
         };
         self.in_flight -= 1;
-        let request = self.requests[key].id;
+        let (request, arrived) = (self.requests[key].id, self.requests[key].arrived);
         let instance = self.instances.get_mut(&id.slot)?;
         let outdated = instance.outdated;
         let serving = instance.serving_mut()?;
         self.requests.unlink(&mut serving.held, key);
         serving.worked_until = now;
         if *outcome == Outcome::Answered {
+            self.traffic.note_answer(arrived, now.since(since));
             serving.losses = 0;
             serving.alive_at = now;
             serving.teach(request, since, outdated, &mut self.habit, now);

@@ -1,5 +1,6 @@
 //! What others may read. Nothing here decides anything, except that a policy sees [`Pool::load`].
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::backoff;
@@ -35,6 +36,11 @@ impl Pool {
             oldest_wait: self.oldest_wait(now),
             in_flight: self.in_flight,
             size: self.scaler.wanted().unwrap_or(0),
+            concurrency: self.config.concurrency,
+            arrival_rate: self.traffic.arrival_rate(),
+            service_time: self.traffic.service().0,
+            start_time: self.traffic.start_time().unwrap_or_default(),
+            unix_time: self.unix_at_zero.map_or(0.0, |zero| zero + now.since(Time::ZERO).as_secs_f64()),
             ..Load::default()
         };
         for instance in self.instances.values() {
@@ -78,6 +84,22 @@ impl Pool {
     /// The last size decisions that changed the size or its reason, oldest first.
     pub fn decisions(&self) -> impl Iterator<Item = &Decision> {
         self.scaler.decisions().iter()
+    }
+
+    /// How many decisions each policy has made, by direction: `up`, `down`, `same`, or `failed` to tell.
+    pub fn decision_tally(&self) -> &BTreeMap<(&'static str, &'static str), u64> {
+        self.scaler.tally()
+    }
+
+    /// How long all requests that are being worked on have been, in seconds together. Costs O(requests in flight).
+    pub(super) fn running_ages(&self, now: Time) -> f64 {
+        let serving = self.instances.values().filter_map(Instance::serving);
+        let held = serving.flat_map(|serving| serving.held.keys(&self.requests));
+        held.map(|key| match self.requests[key].place {
+            Place::Held { since, .. } => now.since(since).as_secs_f64(),
+            Place::Waiting(_) | Place::Revoked { .. } => 0.0,
+        })
+        .sum()
     }
 
     /// Entries in the pool's tables: requests known, notes of deadlines kept. For tests that look for leaks.

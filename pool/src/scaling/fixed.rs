@@ -1,6 +1,6 @@
 //! The policy that always says the same.
 
-use super::{Load, Recommendation, ScalingPolicy};
+use super::{Load, Recommendation, ScalingPolicy, Traffic};
 use crate::time::Time;
 
 /// A fixed size: a number in the configuration, or what an operator asked for.
@@ -12,8 +12,8 @@ impl ScalingPolicy for Fixed {
         "fixed"
     }
 
-    fn recommend(&mut self, _load: &Load, _now: Time) -> Recommendation {
-        Recommendation { size: self.0, reason: format!("fixed size {}", self.0) }
+    fn recommend(&mut self, _load: &Load, _traffic: &Traffic, _now: Time) -> Recommendation {
+        Recommendation::new(self.0, format!("fixed size {}", self.0))
     }
 
     fn fixed(&self) -> Option<u32> {

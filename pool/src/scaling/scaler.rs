@@ -1,53 +1,53 @@
-//! From what a policy says to how many instances there should be: bounds, damping, and the reason in words.
+//! From what a policy says to how many instances there should be, and the record of how that came about.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::{Load, ScalingPolicy};
+use super::decision::{damp, words};
+use super::{Advice, Decision, Load, ScalingPolicy, Traffic};
 use crate::config::PoolConfig;
 use crate::time::Time;
 use crate::window::SlidingMax;
 
 /// Decisions kept for people to read.
-const KEPT: usize = 64;
+const KEPT: usize = 128;
+/// An eager policy is asked so often at the most, however many requests arrive.
+const HURRY: Duration = Duration::from_millis(100);
 
-/// One look of the policy and what came of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Decision {
-    /// When.
-    pub at: Time,
-    /// The policy's name.
-    pub policy: &'static str,
-    /// What the policy saw.
-    pub load: Load,
-    /// What it said, before bounds and damping.
-    pub recommended: u32,
-    /// The size that was decided.
-    pub size: u32,
-    /// Why, in words: the policy's reason, and what bounds and damping made of it.
-    pub reason: Arc<str>,
-}
+/// How often each policy has raised, lowered, kept the size, or failed to tell.
+pub type Tally = BTreeMap<(&'static str, &'static str), u64>;
 
 /// Holds the policy and decides the size.
 pub(crate) struct Scaler {
     policy: Box<dyn ScalingPolicy>,
+    // What the policy says of itself, asked once.
+    fixed: bool,
+    eager: bool,
     // None until the first decision: before it, nothing is started and nothing found is removed.
     wanted: Option<u32>,
     next: Option<Time>,
+    hurried: Option<Time>,
     window: SlidingMax,
+    // In a dry run the policy's size is damped against what it would be, not against what it is.
+    imagined: u32,
     decisions: VecDeque<Decision>,
+    tally: Tally,
 }
 
 impl Scaler {
     /// A scaler whose first decision is due at once.
     pub(crate) fn new(policy: Box<dyn ScalingPolicy>, now: Time) -> Self {
         Self {
+            fixed: policy.fixed().is_some(),
+            eager: policy.eager(),
             policy,
             wanted: None,
             next: Some(now),
+            hurried: None,
             window: SlidingMax::default(),
+            imagined: 0,
             decisions: VecDeque::new(),
+            tally: Tally::new(),
         }
     }
 
@@ -58,7 +58,7 @@ impl Scaler {
 
     /// Whether the size is 0 and nothing but a person will raise it.
     pub(crate) fn stopped(&self) -> bool {
-        self.wanted == Some(0) && self.policy.fixed().is_some()
+        self.wanted == Some(0) && self.fixed
     }
 
     /// When the next decision is due.
@@ -66,56 +66,96 @@ impl Scaler {
         self.next
     }
 
-    /// The last decisions that changed anything, oldest first.
+    /// The last decisions, oldest first; looks that came to the same are one.
     pub(crate) fn decisions(&self) -> &VecDeque<Decision> {
         &self.decisions
+    }
+
+    /// Every decision so far, by policy and direction (`up`, `down`, `same`, `failed`).
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// Puts another policy in charge. The present size counts as a recommendation of this moment, so that a change of
     /// policy is damped like any other.
     pub(crate) fn set_policy(&mut self, policy: Box<dyn ScalingPolicy>, config: &PoolConfig, now: Time) {
+        (self.fixed, self.eager) = (policy.fixed().is_some(), policy.eager());
         self.policy = policy;
         self.window = SlidingMax::default();
         if let Some(wanted) = self.wanted {
             self.window.push(wanted, config.down_delay, now);
+            self.imagined = wanted;
         }
     }
 
-    /// Asks the policy and decides.
-    ///
-    /// 1. Whatever it says is held between min and max.
-    /// 2. A fixed size is obeyed at once, and not looked at again until something changes.
-    /// 3. More than now: by `up_step` at the most.
-    /// 4. Less than now: to the highest recommendation of the last `down_delay`.
-    pub(crate) fn decide(&mut self, config: &PoolConfig, load: Load, now: Time) -> u32 {
-        let said = self.policy.recommend(&load, now);
-        let mut words = said.reason;
-        let bounded = bound(said.size, config, &mut words);
-        let before = self.wanted.map(|wanted| wanted.max(config.min).min(config.max));
-        let highest = self.window.push(bounded, config.down_delay, now);
-        let fixed = self.policy.fixed().is_some();
-        let size = if fixed {
-            bounded
-        } else {
-            damp(bounded, before.unwrap_or(config.min), highest, config, &mut words)
+    /// Hands the policy what somebody else advises.
+    pub(crate) fn advise(&mut self, advice: Advice) {
+        self.policy.advise(advice);
+    }
+
+    /// A request must wait. At size 0, or if the policy is eager, the next decision is due at once, though not more
+    /// often than each 100 ms.
+    pub(crate) fn hurry(&mut self, now: Time) {
+        let Some(next) = self.next else { return };
+        if self.fixed || !(self.eager || self.wanted == Some(0)) {
+            return;
+        }
+        let at = self.hurried.map_or(now, |last| now.max(last + HURRY));
+        if at < next {
+            self.hurried = Some(at);
+            self.next = Some(at);
+        }
+    }
+
+    /// Asks the policy, bounds and damps what it says, and says what the size is now.
+    pub(crate) fn decide(&mut self, config: &PoolConfig, load: Load, traffic: &Traffic, now: Time) -> u32 {
+        let first = self.wanted.is_none();
+        let present = self.wanted.unwrap_or(config.min);
+        let before = if config.dry_run && !first { self.imagined } else { present };
+        let load = Load { size: before, ..load };
+        let said = self.policy.recommend(&load, traffic, now);
+        let window = &mut self.window;
+        let highest = |size| {
+            let highest = window.push(size, config.down_delay, now);
+            // Without a delay, what was said at this very instant does not count either.
+            if config.down_delay.is_zero() { size } else { highest }
         };
-        self.next =
-            if fixed { None } else { Some(now + config.scale_interval.max(Duration::from_millis(1))) };
-        self.wanted = Some(size);
+        let (size, damping) = damp(&said, self.fixed, before, config, highest);
+        let pause = config.scale_interval.max(Duration::from_millis(1));
+        self.next = if self.fixed { None } else { Some(now + pause) };
+        self.imagined = size;
         self.record(Decision {
             at: now,
+            since: now,
+            looks: 1,
             policy: self.policy.name(),
             load,
+            inputs: said.inputs,
             recommended: said.size,
+            failed: said.failed,
+            reason: words(&said.reason, &damping),
+            damping,
+            before,
             size,
-            reason: words.into(),
+            dry_run: config.dry_run,
         });
-        size
+        // A dry run begins with the fewest, and then leaves everything as it is.
+        let obeyed = if config.dry_run { present.max(config.min).min(config.max) } else { size };
+        self.wanted = Some(obeyed);
+        obeyed
     }
 
     fn record(&mut self, decision: Decision) {
-        let same = |last: &Decision| last.size == decision.size && last.reason == decision.reason;
-        if self.decisions.back().is_some_and(same) {
+        let direction = match decision.size.cmp(&decision.before) {
+            _ if decision.failed => "failed",
+            std::cmp::Ordering::Greater => "up",
+            std::cmp::Ordering::Less => "down",
+            std::cmp::Ordering::Equal => "same",
+        };
+        *self.tally.entry((decision.policy, direction)).or_default() += 1;
+        if let Some(last) = self.decisions.back_mut().filter(|last| last.same(&decision)) {
+            let (since, looks) = (last.since, last.looks + 1);
+            *last = Decision { since, looks, ..decision };
             return;
         }
         if self.decisions.len() == KEPT {
@@ -123,29 +163,4 @@ impl Scaler {
         }
         self.decisions.push_back(decision);
     }
-}
-
-fn bound(said: u32, config: &PoolConfig, words: &mut String) -> u32 {
-    if said > config.max {
-        words.push_str(&format!("; held to max {}", config.max));
-    } else if said < config.min {
-        words.push_str(&format!("; raised to min {}", config.min));
-    }
-    said.max(config.min).min(config.max)
-}
-
-fn damp(bounded: u32, before: u32, highest: u32, config: &PoolConfig, words: &mut String) -> u32 {
-    if bounded >= before {
-        let size = bounded.min(before.saturating_add(config.up_step));
-        if size < bounded {
-            words.push_str(&format!("; {} more at once at the most", config.up_step));
-        }
-        return size;
-    }
-    let size = highest.min(before).max(config.min).min(config.max);
-    if size > bounded {
-        let seconds = config.down_delay.as_secs_f64();
-        words.push_str(&format!("; kept at {size}, recommended within the last {seconds} s"));
-    }
-    size
 }

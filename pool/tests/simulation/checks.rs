@@ -185,7 +185,9 @@ impl Model {
             ensure!(view.in_flight == held, "{} holds {held}, not {}", view.instance, view.in_flight);
             let serves = match view.state {
                 StateView::Ready | StateView::Suspect | StateView::Draining => true,
-                StateView::Starting | StateView::Stopping | StateView::BackingOff => false,
+                StateView::Starting | StateView::Stopping | StateView::BackingOff | StateView::Exited => {
+                    false
+                }
             };
             let frozen = self.instances.get(&view.instance).map_or(0, |it| it.frozen);
             ensure!(!serves || frozen < FROZEN_TOO_OFTEN, "{} serves, and is frozen", view.instance);

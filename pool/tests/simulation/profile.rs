@@ -6,9 +6,10 @@ use std::time::Duration;
 use fastrand::Rng;
 use std::num::NonZeroU64;
 
+use longshore_pool::scaling::{Concurrency, Queue, Wait};
 use longshore_pool::{
     BalancePolicy, Class, Fixed, Load, PoolConfig, QueueOrder, Recommendation, RestartPolicy, ScalingPolicy,
-    Time,
+    Time, Traffic,
 };
 
 /// Chances, each from 0 to 1.
@@ -90,6 +91,7 @@ pub(crate) fn config(rng: &mut Rng, managed: bool) -> Arc<PoolConfig> {
         scale_interval,
         up_step: [1, 2, u32::MAX][rng.usize(0..3)],
         down_delay,
+        dry_run: false,
     })
 }
 
@@ -127,14 +129,19 @@ pub(crate) fn class(rng: &mut Rng) -> Class {
     Class { flow: rng.u64(0..4).pow(2), priority: rng.u8(0..12), affinity }
 }
 
-/// A fixed size, or a policy that says anything at all.
+/// A fixed size, a policy that says anything at all, or one that services have.
 pub(crate) fn policy(rng: &mut Rng) -> (Box<dyn ScalingPolicy>, Option<u32>) {
     if rng.bool() {
         let size = rng.u32(0..=6);
-        (Box::new(Fixed(size)), Some(size))
-    } else {
-        (Box::new(Whim(rng.fork())), None)
+        return (Box::new(Fixed(size)), Some(size));
     }
+    let policy: Box<dyn ScalingPolicy> = match rng.u32(0..6) {
+        0 => Box::new(Wait::default()),
+        1 => Box::new(Concurrency::default()),
+        2 => Box::new(Queue::new(rng.u32(0..=1), rng.u32(1..=6))),
+        _ => Box::new(Whim(rng.fork())),
+    };
+    (policy, None)
 }
 
 struct Whim(Rng);
@@ -144,13 +151,13 @@ impl ScalingPolicy for Whim {
         "whim"
     }
 
-    fn recommend(&mut self, load: &Load, _now: Time) -> Recommendation {
+    fn recommend(&mut self, load: &Load, _traffic: &Traffic, _now: Time) -> Recommendation {
         let size = match self.0.u32(0..5) {
             0 => 0,
             1 => u32::MAX,
             2 => load.size,
             _ => self.0.u32(0..8),
         };
-        Recommendation { size, reason: "a whim".into() }
+        Recommendation::new(size, "a whim")
     }
 }

@@ -2,6 +2,7 @@
 
 mod guard;
 mod routes;
+mod size;
 pub mod view;
 
 use std::net::SocketAddr;

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
-use axum::extract::rejection::BytesRejection;
+use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
@@ -12,9 +11,9 @@ use http::{HeaderMap, StatusCode, header};
 use longshore_pool::{Event, InstanceId, Snapshot, StateView};
 use serde::Deserialize;
 
-use super::view::{InstanceView, QueueView, ServiceView, Services, SizeRequest, SizeView};
-use super::{Admin, guard};
-use crate::config::{Source, parse_size};
+use super::view::{InstanceView, QueueView, ServiceView, Services, SizeView};
+use super::{Admin, guard, size};
+use crate::config::Source;
 use crate::control::Control;
 use crate::problem::{Problem, death};
 
@@ -24,14 +23,15 @@ const LOG_TAIL: usize = 200;
 /// Bytes of a request body; the largest is a size.
 const BODY_LIMIT: usize = 64 * 1024;
 
-type Shared = State<Arc<Admin>>;
+pub(super) type Shared = State<Arc<Admin>>;
 
 /// Every route.
 pub fn router(admin: Arc<Admin>) -> axum::Router {
     axum::Router::new()
         .route("/services", get(services))
         .route("/services/{name}", get(service))
-        .route("/services/{name}/size", put(set_size).delete(reset_size))
+        .route("/services/{name}/size", put(size::set).delete(size::reset))
+        .route("/services/{name}/decisions", get(size::decisions))
         .route("/services/{name}/restart", post(restart))
         .route("/services/{name}/instances/{id}", delete(replace))
         .route("/services/{name}/instances/{id}/kill", post(kill))
@@ -52,7 +52,7 @@ pub fn refuse(problem: &Problem, headers: &HeaderMap) -> Response {
     problem.response(None, None, headers).map(Body::from)
 }
 
-fn refused(problem: &Problem) -> Response {
+pub(super) fn refused(problem: &Problem) -> Response {
     refuse(problem, &HeaderMap::new())
 }
 
@@ -74,60 +74,6 @@ async fn services(State(admin): Shared) -> Json<Services> {
 async fn service(State(admin): Shared, Path(name): Path<String>) -> Response {
     match known(&admin, &name) {
         Ok(control) => Json(service_view(control)).into_response(),
-        Err(problem) => refused(&problem),
-    }
-}
-
-async fn set_size(
-    State(admin): Shared,
-    Path(name): Path<String>,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let control = match known(&admin, &name) {
-        Ok(control) => control,
-        Err(problem) => return refused(&problem),
-    };
-    // Read whatever the Content-Type says: `curl -d` claims that it sends a form.
-    let size = body
-        .map_err(|error| error.body_text())
-        .and_then(|body| serde_json::from_slice::<SizeRequest>(&body).map_err(|error| error.to_string()))
-        .map_err(|error| format!("the body must be JSON such as {{\"size\": 3}}: {error}"))
-        .and_then(|request| parse_size(&request.size).map_err(|error| error.to_string()))
-        .and_then(|size| bounded(control, size));
-    match size {
-        Ok(size) => {
-            control.service().dispatcher.tell(Event::SizeSet { size });
-            tracing::info!(service = %name, size, "size set");
-            Json(service_view(control)).into_response()
-        }
-        Err(detail) => refused(&Problem::Invalid(detail)),
-    }
-}
-
-fn bounded(control: &Control, size: u32) -> Result<u32, String> {
-    let config = &control.service().config;
-    if let Source::Addresses(_) = config.source {
-        return Err(format!(
-            "{} has fixed addresses, which are not started or stopped: its size is theirs",
-            config.name
-        ));
-    }
-    let (min, max) = (config.size.min, config.size.max);
-    if (min..=max).contains(&size) {
-        Ok(size)
-    } else {
-        Err(format!("size must be from {min} to {max} for {}, got {size}", config.name))
-    }
-}
-
-async fn reset_size(State(admin): Shared, Path(name): Path<String>) -> Response {
-    match known(&admin, &name) {
-        Ok(control) => {
-            let size = control.service().config.size.size;
-            control.service().dispatcher.tell(Event::SizeSet { size });
-            tracing::info!(service = %name, size, "size set back to the file's");
-            Json(service_view(control)).into_response()
-        }
         Err(problem) => refused(&problem),
     }
 }
@@ -244,7 +190,7 @@ async fn shutdown(State(admin): Shared) -> Response {
     (StatusCode::ACCEPTED, "shutting down\n").into_response()
 }
 
-fn known<'a>(admin: &'a Admin, name: &str) -> Result<&'a Arc<Control>, Problem> {
+pub(super) fn known<'a>(admin: &'a Admin, name: &str) -> Result<&'a Arc<Control>, Problem> {
     admin.service(name).ok_or_else(|| {
         let names: Vec<&str> = admin.services.iter().map(|control| &*control.service().name).collect();
         Problem::NoService(format!("no service is named {name:?}; the services are: {}", names.join(", ")))
@@ -264,7 +210,7 @@ fn instance<'a>(admin: &'a Admin, name: &str, id: &str) -> Result<(&'a Arc<Contr
     })
 }
 
-fn service_view(control: &Control) -> ServiceView {
+pub(super) fn service_view(control: &Control) -> ServiceView {
     let service = control.service();
     let snapshot = service.dispatcher.snapshot();
     let config = &service.config;
@@ -303,8 +249,8 @@ fn size_view(control: &Control, snapshot: &Snapshot) -> SizeView {
         starting: count(StateView::Starting),
         min: snapshot.bounds.0,
         max: snapshot.bounds.1,
-        policy: snapshot.wanted.into(),
-        overridden: snapshot.wanted != control.service().config.size.size,
+        policy: control.service().sizing.present().form(),
+        overridden: control.service().sizing.overridden(),
         last_decision: snapshot.last_decision.as_deref().map(str::to_owned),
     }
 }

@@ -1,5 +1,6 @@
 //! The JSON of the admin API: written by the server, read by the commands. One definition for both.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -55,7 +56,7 @@ pub struct SizeView {
     pub min: u32,
     /// Most that may be asked for.
     pub max: u32,
-    /// What the size was set to, in a form of `size` in cluster.toml: an integer for now.
+    /// What the size was set to, in a form of `size` in cluster.toml.
     pub policy: serde_json::Value,
     /// Whether it was set at run time, and so differs from the file.
     pub overridden: bool,
@@ -107,4 +108,86 @@ pub struct InstanceView {
 pub struct SizeRequest {
     /// Any form of `size` in cluster.toml.
     pub size: serde_json::Value,
+}
+
+/// `GET /services/NAME/decisions`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Decisions {
+    /// The service.
+    pub service: String,
+    /// What decides, in a form of `size` in cluster.toml.
+    pub size: serde_json::Value,
+    /// Whether decisions are only recorded.
+    pub dry_run: bool,
+    /// The newest first.
+    pub decisions: Vec<DecisionView>,
+}
+
+/// One decision about a size. Looks that come to the same are one decision, shown as it was made last.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DecisionView {
+    /// When, in seconds since 1970-01-01T00:00:00Z.
+    pub at: f64,
+    /// How long ago.
+    pub age_s: f64,
+    /// How long ago it was made first.
+    pub since_age_s: f64,
+    /// How many looks came to it.
+    pub looks: u64,
+    /// Who decided.
+    pub policy: String,
+    /// What the policy saw.
+    pub load: LoadView,
+    /// What it reckoned with beyond that.
+    pub inputs: BTreeMap<String, f64>,
+    /// What it said, before bounds and damping.
+    pub recommended: u32,
+    /// Whether it could not tell.
+    pub failed: bool,
+    /// What bounds and damping did to that, in their order.
+    pub damping: Vec<DampingView>,
+    /// The size before.
+    pub before: u32,
+    /// The size decided.
+    pub size: u32,
+    /// Whether it was only recorded.
+    pub dry_run: bool,
+    /// Why, in a sentence.
+    pub reason: String,
+}
+
+/// What a policy saw, under the names that expressions know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LoadView {
+    /// Requests waiting.
+    pub queue: usize,
+    /// How long the oldest has waited, in seconds.
+    pub oldest_wait: f64,
+    /// Requests that instances work on.
+    pub in_flight: usize,
+    /// Instances that take requests.
+    pub ready: u32,
+    /// Instances being started.
+    pub starting: u32,
+    /// The size before.
+    pub size: u32,
+    /// Requests arriving a second.
+    pub arrival_rate: f64,
+    /// Mean seconds that an instance works on a request.
+    pub service_time: f64,
+    /// Seconds that a start takes.
+    pub start_time: f64,
+}
+
+/// What one bound or damper did.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DampingView {
+    /// Its name in `size`.
+    pub by: String,
+    /// What it was given.
+    pub from: u32,
+    /// What it made of that.
+    pub to: u32,
+    /// Why.
+    pub reason: String,
 }

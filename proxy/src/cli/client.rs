@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use tokio::time::timeout;
 
-use super::http::{Server, Unreachable, cause, segment};
 use crate::admin::view::ServiceView;
+use crate::http_client::{Server, Unreachable, cause, segment};
 
 /// Longest wait for the head of an answer: the slowest request kills an instance.
 const ANSWER: Duration = Duration::from_secs(30);

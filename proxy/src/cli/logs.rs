@@ -11,9 +11,9 @@ use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
 use super::client::{Client, ClientError};
-use super::http::segment;
 use super::{CliError, output};
 use crate::admin::view::InstanceView;
+use crate::http_client::segment;
 
 /// Time between two looks for new instances.
 const LOOK: Duration = Duration::from_secs(1);

@@ -13,7 +13,7 @@
 mod check;
 mod client;
 mod completions;
-mod http;
+mod explain;
 mod logging;
 mod logs;
 mod output;
@@ -21,6 +21,7 @@ mod ps;
 mod restart;
 mod run;
 mod scale;
+mod simulate;
 pub mod up;
 mod verify;
 
@@ -76,8 +77,12 @@ enum Command {
     Scale(scale::ScaleArgs),
     /// Replaces all instances of a service, losing no request.
     Restart(restart::RestartArgs),
+    /// Says why a service has the size that it has.
+    Explain(explain::ExplainArgs),
     /// Shows what the instances of a service write.
     Logs(logs::LogsArgs),
+    /// Runs policies over a workload in virtual time, side by side.
+    Simulate(Box<simulate::SimulateArgs>),
     /// Sends load to a service while killing its instances, and counts what is lost.
     Verify(verify::VerifyArgs),
     /// Prints the completions of a shell.
@@ -188,7 +193,9 @@ async fn perform(cli: Cli, console: Console) -> Result<(), CliError> {
         Command::Ps(args) => ps::ps(&args, &client()?).await,
         Command::Scale(args) => scale::scale(&args, &client()?).await,
         Command::Restart(args) => restart::restart(&args, &client()?).await,
+        Command::Explain(args) => explain::explain(&args, &client()?).await,
         Command::Logs(args) => logs::logs(args, client()?).await,
+        Command::Simulate(args) => simulate::simulate(&args),
         Command::Verify(args) => verify::verify(args, client()?).await,
         Command::Completions(args) => completions::completions::<Cli>(&args),
     }
@@ -219,6 +226,10 @@ mod tests {
             "longshore ps --json --admin http://10.0.0.1:1 --token t",
             "longshore --log-format json --log-level debug scale calc=3 echo=0",
             "longshore restart calc",
+            "longshore explain calc",
+            "longshore explain calc -n 3 --json",
+            "longshore simulate --rate 5 --service-time 500ms --cold-start 5s --policy wait --policy hpa --json",
+            "longshore simulate -c c.toml --service calc --trace t.csv --tune --objective 2s",
             "longshore logs calc -f --tail 10",
             "longshore verify calc --duration 30s --kill-every 3s --clients 16 --body 256KiB --path /x",
             "longshore completions bash",

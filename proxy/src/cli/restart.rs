@@ -4,9 +4,9 @@ use clap::Args;
 use http::Method;
 
 use super::client::Client;
-use super::http::segment;
 use super::{CliError, output};
 use crate::admin::view::ServiceView;
+use crate::http_client::segment;
 
 #[derive(Debug, Args)]
 pub(super) struct RestartArgs {

@@ -19,6 +19,8 @@ pub struct UpOptions {
     pub build: bool,
     /// Leaves the instances running at the end, for the next `up` to adopt.
     pub keep: bool,
+    /// Where the workload is recorded.
+    pub record: Option<PathBuf>,
 }
 
 /// What runs instances, on the command line.
@@ -56,11 +58,14 @@ pub(super) struct UpArgs {
     /// Leaves the instances running at the end, for the next `up` to adopt.
     #[arg(long)]
     keep: bool,
+    /// Writes what is answered as a trace for `longshore simulate`; of several services one file each, named after it.
+    #[arg(long, value_name = "FILE.csv")]
+    record: Option<PathBuf>,
 }
 
 pub(super) async fn up(args: UpArgs, console: Console) -> Result<(), CliError> {
     let config = Config::load(&args.config)?;
     let backend = args.backend.map(BackendKind::from);
-    let options = UpOptions { config, backend, build: args.build, keep: args.keep };
+    let options = UpOptions { config, backend, build: args.build, keep: args.keep, record: args.record };
     Ok(crate::run::up(options, console).await?)
 }

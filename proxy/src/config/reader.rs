@@ -85,6 +85,11 @@ impl<'a> Table<'a> {
         Self { reader, path, section, key, entries, known: Vec::new() }
     }
 
+    /// Whether a key stands there and was not taken.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
     /// The value of a key, if it stands there.
     pub(super) fn take(&mut self, key: &'static str) -> Option<Value<'a>> {
         self.known.push(key);

@@ -9,7 +9,7 @@ use http::HeaderName;
 use longshore_backend::{Pull, Reach, Spec};
 use longshore_pool::{BalancePolicy, PoolConfig, QueueOrder, RestartPolicy};
 
-use super::size::MAX_SIZE;
+use super::size::{MAX_SIZE, ServiceSize};
 
 /// `[services.NAME]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,23 +60,6 @@ pub enum Source {
     },
     /// Servers that already run; at least one, all different, no port 0.
     Addresses(Vec<SocketAddr>),
-}
-
-/// The size that the file asks for, and its bounds: `min <= size <= max <= MAX_SIZE`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServiceSize {
-    /// How many.
-    pub size: u32,
-    /// Fewest that may be asked for at run time.
-    pub min: u32,
-    /// Most that may be asked for at run time.
-    pub max: u32,
-}
-
-impl Default for ServiceSize {
-    fn default() -> Self {
-        Self { size: 1, min: 0, max: MAX_SIZE }
-    }
 }
 
 /// `[services.NAME.health]`.
@@ -266,7 +249,7 @@ impl Service {
             Source::Image { .. } => ServiceSize::default(),
             Source::Addresses(addresses) => {
                 let size = u32::try_from(addresses.len()).unwrap_or(MAX_SIZE).min(MAX_SIZE);
-                ServiceSize { size, min: 0, max: size }
+                ServiceSize { max: size, ..ServiceSize::fixed(size) }
             }
         };
         Self {
@@ -291,9 +274,7 @@ impl Service {
 
     /// What the service's pool is told.
     pub fn pool_config(&self) -> PoolConfig {
-        PoolConfig {
-            min: self.size.min,
-            max: self.size.max,
+        let config = PoolConfig {
             concurrency: self.concurrency,
             queue_limit: self.queue.limit,
             queue_timeout: self.queue.timeout,
@@ -314,7 +295,8 @@ impl Service {
                 Source::Addresses(_) => false,
             },
             ..PoolConfig::default()
-        }
+        };
+        self.size.within(config)
     }
 }
 

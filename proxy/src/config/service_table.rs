@@ -6,7 +6,8 @@ use std::ops::Range;
 
 use super::diagnostics::Diagnostic;
 use super::reader::Table;
-use super::service::{Service, ServiceSize, Source, default_spec};
+use super::service::{Service, Source, default_spec};
+use super::size::ServiceSize;
 use super::value::Value;
 use super::{service_parts, size, values};
 
@@ -69,10 +70,17 @@ fn read_size(table: &mut Table<'_>, service: &mut Service) {
         Source::Image { .. } => service.size = asked,
         Source::Addresses(addresses) => {
             let most = service.size.max;
-            if asked.size > most {
-                let message =
-                    format!("`{}` is {}, of {} addresses", value.path(), asked.size, addresses.len());
-                value.reject::<()>(message);
+            match asked.number() {
+                Some(size) if size > most => {
+                    let message = format!("`{}` is {size}, of {} addresses", value.path(), addresses.len());
+                    value.reject::<()>(message);
+                }
+                Some(_) => {}
+                None => {
+                    let message =
+                        "servers that already run are neither started nor stopped: their size is a number";
+                    value.reject::<()>(message);
+                }
             }
             service.size = ServiceSize { max: asked.max.min(most), ..asked };
         }

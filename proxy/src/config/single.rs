@@ -1,7 +1,8 @@
 //! The configuration of `longshore run IMAGE`.
 
 use super::diagnostics::{Diagnostic, Diagnostics};
-use super::service::{Service, ServiceSize, Source, default_spec};
+use super::service::{Service, Source, default_spec};
+use super::size::ServiceSize;
 use super::{AdminConfig, BackendConfig, Config, MAX_SIZE, ProxyConfig};
 
 pub(super) fn config(
@@ -31,7 +32,7 @@ pub(super) fn config(
     spec.command = command.filter(|command| !command.is_empty());
     let mut service = Service::new(&name, Source::Image { spec });
     service.default = true;
-    service.size.size = size.unwrap_or(ServiceSize::default().size);
+    service.size = size.map_or_else(ServiceSize::default, ServiceSize::fixed);
     Ok(Config {
         name,
         proxy: ProxyConfig::default(),

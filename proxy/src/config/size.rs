@@ -1,169 +1,348 @@
-//! The forms of `size`: in cluster.toml, and over the admin API.
+//! The forms of `size`, in cluster.toml and over the admin API: an integer, an expression, a table with a policy.
+//!
+//! One reader for both: [`Keys`] is what it needs of a table, wherever that is written.
 
-use serde_json::Value as Json;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
-use super::reader::Table;
-use super::service::ServiceSize;
-use super::value::Value;
+use longshore_pool::PoolConfig;
+use longshore_pool::scaling::{ConcurrencySettings, WaitSettings};
+use serde_json::{Map, Value as Json};
+
+use crate::policies::{self, Expression, Policy, Schedule, Webhook, Zone};
+
+mod from_json;
+mod from_toml;
+#[cfg(test)]
+mod tests;
+
+pub use from_json::{SizeError, parse_size, typed_size};
+pub(super) use from_toml::read;
 
 /// The most instances that a service may have.
 pub const MAX_SIZE: u32 = 1_000;
 
-/// A size that somebody asked for and cannot have.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct SizeError {
-    /// Where in the size the mistake is, as a JSON pointer (RFC 6901) relative to it: empty for the whole.
-    pub pointer: String,
-    /// What is allowed and what was asked for.
-    pub message: String,
+/// How many instances a service should have, who decides that, and within which bounds: `min <= max <= MAX_SIZE`, and a
+/// fixed size lies between them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceSize {
+    /// Who decides.
+    pub policy: Policy,
+    /// Fewest that may be asked for.
+    pub min: u32,
+    /// Most that may be asked for.
+    pub max: u32,
+    /// Time between two decisions.
+    pub interval: Duration,
+    /// Instances added by one decision at the most.
+    pub up_step: u32,
+    /// The size falls only to the highest recommendation of this window.
+    pub down_delay: Duration,
+    /// Whether decisions are only recorded.
+    pub dry_run: bool,
 }
 
-/// The size that a JSON value of the admin API means: an integer, or `{"policy": "fixed", "size": N}`.
-///
-/// The bounds of the service are not looked at.
-pub fn parse_size(value: &Json) -> Result<u32, SizeError> {
+impl Default for ServiceSize {
+    fn default() -> Self {
+        Self::of(Policy::Fixed(1))
+    }
+}
+
+impl ServiceSize {
+    /// A policy with everything else at its default.
+    ///
+    /// `wait` holds instances for as long as is worth it, so that it is not held a second time; `queue` has the bounds of
+    /// the rule that it is.
+    pub fn of(policy: Policy) -> Self {
+        let pool = PoolConfig::default();
+        let (min, max) = match &policy {
+            Policy::Queue { .. } => (1, 5),
+            Policy::Fixed(_)
+            | Policy::Concurrency(_)
+            | Policy::Wait(_)
+            | Policy::Expression(_)
+            | Policy::Webhook(_)
+            | Policy::Schedule(_) => (0, MAX_SIZE),
+        };
+        let down_delay = match &policy {
+            Policy::Wait(_) => Duration::ZERO,
+            Policy::Fixed(_)
+            | Policy::Queue { .. }
+            | Policy::Concurrency(_)
+            | Policy::Expression(_)
+            | Policy::Webhook(_)
+            | Policy::Schedule(_) => pool.down_delay,
+        };
+        let (interval, up_step) = (pool.scale_interval, pool.up_step);
+        Self { policy, min, max, interval, up_step, down_delay, dry_run: false }
+    }
+
+    /// A number, everything else at its default.
+    pub fn fixed(size: u32) -> Self {
+        Self::of(Policy::Fixed(size))
+    }
+
+    /// The number, if it is one.
+    pub fn number(&self) -> Option<u32> {
+        match &self.policy {
+            Policy::Fixed(size) => Some(*size),
+            Policy::Queue { .. }
+            | Policy::Concurrency(_)
+            | Policy::Wait(_)
+            | Policy::Expression(_)
+            | Policy::Webhook(_)
+            | Policy::Schedule(_) => None,
+        }
+    }
+
+    /// The policy itself.
+    pub fn make(&self) -> Box<dyn longshore_pool::ScalingPolicy> {
+        self.policy.make(self.min, self.max)
+    }
+
+    /// A pool's configuration with this size in it.
+    pub fn within(&self, config: PoolConfig) -> PoolConfig {
+        PoolConfig {
+            min: self.min,
+            max: self.max,
+            scale_interval: self.interval,
+            up_step: self.up_step,
+            down_delay: self.down_delay,
+            dry_run: self.dry_run,
+            ..config
+        }
+    }
+
+    /// As it is written in `size`: a number or an expression where that says it all, else a table of what is not at its
+    /// default.
+    pub fn form(&self) -> Json {
+        let usual = Self::of(self.policy.usual());
+        let mut settings = self.settings();
+        let defaults = usual.settings();
+        settings.retain(|key, value| self.policy.needs(key) || defaults.get(key) != Some(value));
+        match &self.policy {
+            Policy::Fixed(size) if settings.len() == 1 => (*size).into(),
+            Policy::Expression(expression) if settings.len() == 1 => expression.text().into(),
+            Policy::Fixed(_)
+            | Policy::Queue { .. }
+            | Policy::Concurrency(_)
+            | Policy::Wait(_)
+            | Policy::Expression(_)
+            | Policy::Webhook(_)
+            | Policy::Schedule(_) => {
+                settings.insert("policy".into(), self.policy.name().into());
+                settings.into()
+            }
+        }
+    }
+
+    /// Every setting but the policy's name.
+    fn settings(&self) -> Map<String, Json> {
+        let mut settings = self.policy.settings();
+        settings.insert("min".into(), self.min.into());
+        settings.insert("max".into(), self.max.into());
+        settings.insert("interval".into(), policies::text(self.interval).into());
+        settings.insert("up_step".into(), self.up_step.into());
+        settings.insert("down_delay".into(), policies::text(self.down_delay).into());
+        settings.insert("dry_run".into(), self.dry_run.into());
+        settings
+    }
+
+    /// The same in one line, as it is pasted into cluster.toml.
+    pub fn line(&self) -> String {
+        format!("size = {}", toml_inline(&self.form()))
+    }
+}
+
+fn toml_inline(value: &Json) -> String {
     match value {
-        Json::Object(object) => parse_policy(object),
-        Json::Number(_) | Json::String(_) | Json::Null | Json::Bool(_) | Json::Array(_) => integer("", value),
+        Json::Object(map) => {
+            let key = |key: &str| {
+                let bare = key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+                if bare && !key.is_empty() { key.to_owned() } else { Json::from(key).to_string() }
+            };
+            let mut entries: Vec<_> = map.iter().collect();
+            // Which policy it is comes first, as a person writes it.
+            entries.sort_by_key(|(name, _)| *name != "policy");
+            let entry = |(name, value): (&String, &Json)| format!("{} = {}", key(name), toml_inline(value));
+            let entries: Vec<String> = entries.into_iter().map(entry).collect();
+            format!("{{ {} }}", entries.join(", "))
+        }
+        Json::Array(values) => {
+            format!("[{}]", values.iter().map(toml_inline).collect::<Vec<_>>().join(", "))
+        }
+        // A JSON string is a TOML string: both escape alike.
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => value.to_string(),
     }
 }
 
-fn integer(pointer: &str, value: &Json) -> Result<u32, SizeError> {
-    if let Some(size) =
-        value.as_u64().and_then(|size| u32::try_from(size).ok()).filter(|size| *size <= MAX_SIZE)
-    {
-        return Ok(size);
-    }
-    let hint = if value.is_string() { " (expressions are not available in this version)" } else { "" };
-    let message = format!("size must be an integer from 0 to {MAX_SIZE}, got {}{hint}", shortened(value));
-    Err(SizeError { pointer: pointer.to_owned(), message })
+/// A table of settings, wherever it is written. What is there and wrong is reported where it stands, and is not there.
+trait Keys {
+    fn has(&self, key: &str) -> bool;
+    /// One of a few words.
+    fn word(&mut self, key: &'static str, words: &'static [&'static str]) -> Option<&'static str>;
+    fn integer(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32>;
+    fn number(&mut self, key: &'static str, range: RangeInclusive<f64>) -> Option<f64>;
+    fn duration(&mut self, key: &'static str) -> Option<Duration>;
+    fn flag(&mut self, key: &'static str) -> Option<bool>;
+    fn text(&mut self, key: &'static str) -> Option<String>;
+    /// A table of names with a size each.
+    fn sizes(&mut self, key: &'static str) -> Option<Vec<(String, u32)>>;
+    /// Reports a mistake at a key, or at the whole table where the key is empty.
+    fn wrong(&mut self, key: &'static str, message: String);
 }
 
-fn parse_policy(object: &serde_json::Map<String, Json>) -> Result<u32, SizeError> {
-    let error = |pointer: &str, message: String| SizeError { pointer: pointer.to_owned(), message };
-    let policy = object.get("policy").ok_or_else(|| {
-        error("", r#"size must be an integer or {"policy": "fixed", "size": N}; "policy" is missing"#.into())
-    })?;
-    if policy.as_str() != Some("fixed") {
-        let policy = shortened(policy);
-        return Err(error(
-            "/policy",
-            format!(r#"policy must be "fixed", the only one of this version, got {policy}"#),
-        ));
-    }
-    if let Some(key) = object.keys().find(|key| !matches!(key.as_str(), "policy" | "size")) {
-        let pointer = format!("/{}", key.replace('~', "~0").replace('/', "~1"));
-        return Err(error(
-            &pointer,
-            format!("unknown key {key:?}: a fixed size has \"policy\" and \"size\""),
-        ));
-    }
-    let size = object.get("size").ok_or_else(|| {
-        error("", r#"a fixed size needs "size", such as {"policy": "fixed", "size": 3}"#.into())
-    })?;
-    integer("/size", size)
-}
-
-/// What was sent, as JSON, cut where it is long.
-fn shortened(value: &Json) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(40) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
+/// Puts what was read in its place, if it was there and right.
+fn set<T>(place: &mut T, read: Option<T>) {
+    if let Some(value) = read {
+        *place = value;
     }
 }
 
-/// `size` of cluster.toml.
-pub(super) fn read(value: &Value<'_>) -> Option<ServiceSize> {
-    if value.is_table() {
-        let mut table = value.table()?;
-        let size = fixed(&mut table);
-        table.finish();
-        return size;
+/// A table of `size`. `None` after a mistake that leaves nothing to go on with.
+fn table<K: Keys>(keys: &mut K) -> Option<ServiceSize> {
+    // Asked for even where it is not there, so that it is known to be a key.
+    let (named, word) = (keys.has("policy"), keys.word("policy", &Policy::NAMES));
+    let name = if named { word? } else { "fixed" };
+    let policy = match name {
+        "queue" => queue(keys),
+        "concurrency" => Some(Policy::Concurrency(concurrency(keys))),
+        "wait" => Some(Policy::Wait(wait(keys))),
+        "expression" => expression(keys),
+        "webhook" => webhook(keys),
+        "schedule" => schedule(keys),
+        _ => Some(Policy::Fixed(1)),
+    };
+    let mut size = policy.map_or_else(ServiceSize::default, ServiceSize::of);
+    let min = keys.integer("min", 0..=MAX_SIZE);
+    let max = keys.integer("max", 0..=MAX_SIZE);
+    set(&mut size.min, min);
+    // A default gives way to what is written.
+    size.max = max.unwrap_or(size.max.max(size.min));
+    size.min = min.unwrap_or(size.min.min(size.max));
+    set(&mut size.interval, keys.duration("interval"));
+    if size.interval < Duration::from_millis(10) {
+        keys.wrong("interval", "`interval` must be 10ms or more".into());
     }
-    if value.is_string() {
-        return value.reject(format!(
-            "`{}` as an expression is not available in this version: write an integer from 0 to {MAX_SIZE}",
-            value.path()
-        ));
-    }
-    Some(ServiceSize { size: value.integer(0..=MAX_SIZE)?, ..ServiceSize::default() })
-}
-
-/// `{ policy = "fixed", size = N, min = …, max = … }`.
-fn fixed(table: &mut Table<'_>) -> Option<ServiceSize> {
-    let mut out = ServiceSize::default();
-    table.set("min", &mut out.min, |value| value.integer(0..=MAX_SIZE));
-    let max = table.take("max");
-    if let Some(most) = max.as_ref().and_then(|value| value.integer(0..=MAX_SIZE)) {
-        out.max = most;
-    }
-    out.size = out.size.clamp(out.min, out.max.max(out.min));
-    let policy = table.take("policy");
-    let size = table.take("size");
-    if policy.as_ref().is_some_and(|value| value.word(&[("fixed", ())]).is_none()) {
-        // Its other keys belong to a policy that is not there: a message for each would say nothing more.
-        table.drain();
+    set(&mut size.up_step, keys.integer("up_step", 1..=MAX_SIZE));
+    set(&mut size.down_delay, keys.duration("down_delay"));
+    set(&mut size.dry_run, keys.flag("dry_run"));
+    if size.min > size.max {
+        let message = format!("`max` is {} and below `min`, which is {}", size.max, size.min);
+        keys.wrong("max", message);
         return None;
     }
-    if let Some(max) = max.filter(|_| out.min > out.max) {
-        return max.reject(format!("`max` is {} and below `min`, which is {}", out.max, out.min));
+    if let Policy::Fixed(number) = &mut size.policy {
+        *number = fixed(keys, size.min, size.max)?;
     }
-    if let Some(value) = size {
-        out.size = value.integer(0..=MAX_SIZE)?;
-        if !(out.min..=out.max).contains(&out.size) {
-            return value.reject(format!(
-                "`size` is {} and not within `min` and `max`, which are {} and {}",
-                out.size, out.min, out.max
-            ));
-        }
-    }
-    Some(out)
+    Some(size)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn the_api_takes_an_integer_or_a_fixed_policy() {
-        assert_eq!(parse_size(&json!(0)), Ok(0));
-        assert_eq!(parse_size(&json!(1000)), Ok(1_000));
-        assert_eq!(parse_size(&json!({"policy": "fixed", "size": 4})), Ok(4));
+fn fixed<K: Keys>(keys: &mut K, min: u32, max: u32) -> Option<u32> {
+    let (written, size) = (keys.has("size"), keys.integer("size", 0..=MAX_SIZE));
+    let size = if written { size? } else { 1.clamp(min, max) };
+    if !(min..=max).contains(&size) {
+        let message = format!("`size` is {size} and not within `min` and `max`, which are {min} and {max}");
+        keys.wrong("size", message);
+        return None;
     }
+    Some(size)
+}
 
-    #[test]
-    fn a_wrong_size_is_told_what_is_allowed_and_what_was_sent() {
-        let cases = [
-            (json!(-1), "", "size must be an integer from 0 to 1000, got -1"),
-            (json!(1e9), "", "size must be an integer from 0 to 1000, got 1000000000.0"),
-            (json!(1001), "", "size must be an integer from 0 to 1000, got 1001"),
-            (json!(u64::MAX), "", "size must be an integer from 0 to 1000, got 18446744073709551615"),
-            (
-                json!("x"),
-                "",
-                "size must be an integer from 0 to 1000, got \"x\" (expressions are not available in this version)",
-            ),
-            (json!(2.5), "", "size must be an integer from 0 to 1000, got 2.5"),
-            (json!(null), "", "size must be an integer from 0 to 1000, got null"),
-            (json!([1]), "", "size must be an integer from 0 to 1000, got [1]"),
-            (json!({"policy": "fixed", "size": -2}), "/size", "from 0 to 1000, got -2"),
-            (
-                json!({"policy": "queue"}),
-                "/policy",
-                "must be \"fixed\", the only one of this version, got \"queue\"",
-            ),
-            (json!({"size": 2}), "", "\"policy\" is missing"),
-            (json!({"policy": "fixed"}), "", "needs \"size\""),
-            (json!({"policy": "fixed", "size": 1, "a/b": 1}), "/a~1b", "unknown key \"a/b\""),
-        ];
-        for (value, pointer, message) in cases {
-            let error = parse_size(&value).expect_err("wrong");
-            assert_eq!(error.pointer, pointer, "{value}");
-            assert!(error.message.contains(message), "{value}: {error}");
+fn queue<K: Keys>(keys: &mut K) -> Option<Policy> {
+    let (mut first, mut every) = (3, Duration::from_secs(10));
+    set(&mut first, keys.integer("first", 0..=MAX_SIZE));
+    set(&mut every, keys.duration("every"));
+    Some(Policy::Queue { first, every })
+}
+
+fn concurrency<K: Keys>(keys: &mut K) -> ConcurrencySettings {
+    let mut it = ConcurrencySettings::default();
+    it.target = keys.number("target", 0.01..=1e6).or(it.target);
+    set(&mut it.utilization, keys.number("utilization", 0.01..=1.0));
+    set(&mut it.stable_window, keys.duration("stable_window"));
+    // A tenth of the stable window, as in Knative, unless it is written.
+    it.panic_window = keys.duration("panic_window").unwrap_or(it.stable_window / 10);
+    set(&mut it.panic_threshold, keys.number("panic_threshold", 1.0..=1e3));
+    set(&mut it.up_rate, keys.number("up_rate", 1.01..=1e6));
+    set(&mut it.down_rate, keys.number("down_rate", 1.01..=1e6));
+    for (key, window) in [("stable_window", it.stable_window), ("panic_window", it.panic_window)] {
+        if !(Duration::from_millis(100)..=Duration::from_secs(3_600)).contains(&window) {
+            keys.wrong(key, format!("`{key}` must be from 100ms to 1h"));
         }
-        assert!(parse_size(&json!("x".repeat(1_000_000))).expect_err("wrong").message.len() < 200);
     }
+    it
+}
+
+fn wait<K: Keys>(keys: &mut K) -> WaitSettings {
+    let mut it = WaitSettings::default();
+    set(&mut it.objective, keys.duration("objective"));
+    set(&mut it.late, keys.number("late", 0.0001..=0.5));
+    set(&mut it.keep_min, keys.duration("keep_min"));
+    set(&mut it.keep_max, keys.duration("keep_max"));
+    set(&mut it.zero_max, keys.duration("zero_max"));
+    set(&mut it.service_time, keys.duration("service_time"));
+    set(&mut it.start_time, keys.duration("start_time"));
+    if it.objective < Duration::from_millis(1) {
+        keys.wrong("objective", "`objective` must be 1ms or more".into());
+    }
+    it
+}
+
+fn zone<K: Keys>(keys: &mut K) -> Zone {
+    let Some(name) = keys.text("timezone") else { return Zone::local() };
+    Zone::named(&name).unwrap_or_else(|error| {
+        keys.wrong("timezone", error);
+        Zone::local()
+    })
+}
+
+/// A policy, or a mistake at a key.
+fn checked<K: Keys>(keys: &mut K, key: &'static str, made: Result<Policy, String>) -> Option<Policy> {
+    made.map_err(|error| keys.wrong(key, error)).ok()
+}
+
+/// A text that must be there.
+fn needed<K: Keys>(keys: &mut K, key: &'static str, policy: &str) -> Option<String> {
+    if !keys.has(key) {
+        keys.wrong("", format!("the policy `{policy}` needs `{key}`"));
+        return None;
+    }
+    keys.text(key)
+}
+
+fn expression<K: Keys>(keys: &mut K) -> Option<Policy> {
+    let zone = zone(keys);
+    let text = needed(keys, "expression", "expression")?;
+    checked(keys, "expression", compiled(&text, zone))
+}
+
+/// An expression as a policy; the error names the text.
+fn compiled(text: &str, zone: Zone) -> Result<Policy, String> {
+    let shown: String = text.chars().take(40).collect();
+    let cut = if shown.len() < text.len() { "…" } else { "" };
+    Expression::compile(text, zone)
+        .map(Policy::Expression)
+        .map_err(|error| format!("this is no expression, got {:?}: {error}", shown + cut))
+}
+
+fn webhook<K: Keys>(keys: &mut K) -> Option<Policy> {
+    let timeout = keys.duration("timeout").unwrap_or(Webhook::TIMEOUT);
+    if timeout.is_zero() {
+        keys.wrong("timeout", "`timeout` must be above 0".into());
+    }
+    let url = needed(keys, "url", "webhook")?;
+    checked(keys, "url", Webhook::new(&url, timeout).map(Policy::Webhook))
+}
+
+fn schedule<K: Keys>(keys: &mut K) -> Option<Policy> {
+    let zone = zone(keys);
+    let otherwise = keys.integer("size", 0..=MAX_SIZE).unwrap_or(0);
+    if !keys.has("lines") {
+        let example = "lines = { \"0 8 * * mon-fri\" = 5, \"0 20 * * *\" = 1 }";
+        keys.wrong("", format!("the policy `schedule` needs `lines`, such as {example}"));
+        return None;
+    }
+    let lines = keys.sizes("lines")?;
+    checked(keys, "lines", Schedule::new(&lines, zone, otherwise).map(Policy::Schedule))
 }

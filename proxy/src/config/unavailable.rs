@@ -1,6 +1,5 @@
 //! The one table of keys and words that interface.md has and this version does not act on yet. A key may stand at its
 //! default; anything else is refused, rather than silently ignored. Whoever builds a feature deletes its rows.
-//! (`size` as an expression is refused in `size`.)
 
 /// What is not there yet.
 pub(super) struct Row {
@@ -37,14 +36,6 @@ const ROWS: &[Row] = &[
     row("jobs", "callbacks", Later::Key),
     row("services.*", "models", Later::Key),
     row("services.*", "protocol", Later::Words(&["h2c"])),
-    row(
-        "services.*.size",
-        "policy",
-        Later::Words(&["concurrency", "queue", "wait", "expression", "webhook", "schedule"]),
-    ),
-    row("services.*.size", "interval", Later::Duration("1s")),
-    row("services.*.size", "up_step", Later::Key),
-    row("services.*.size", "down_delay", Later::Duration("60s")),
     row("services.*.size", "standby", Later::NonZero),
     row("services.*.health", "docker", Later::True),
     row("services.*.replay", "resume", Later::True),

@@ -8,8 +8,11 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use longshore_pool::scaling::Tally;
+use longshore_pool::simulate::Job;
 use longshore_pool::{
-    Action, Class, DeathCause, Event, InstanceId, Outcome, Pool, RejectReason, RequestId, Snapshot, Time,
+    Action, Advice, Class, DeathCause, Decision, Event, InstanceId, Load, Outcome, Pool, PoolConfig,
+    RejectReason, RequestId, ScalingPolicy, Snapshot, Time,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -130,8 +133,10 @@ impl Dispatcher {
     /// Lets the pool act on timers that are due.
     pub fn handle_timeout(&self) {
         let now = self.clock.now();
+        let unix_at_zero = self.clock.unix_now() - now.since(Time::ZERO).as_secs_f64();
         let mut inner = self.inner.lock();
         let now = inner.at_least(now);
+        inner.pool.set_wall_clock(unix_at_zero);
         inner.pool.handle_timeout(now);
         self.pump(&mut inner, None, now);
         inner.armed = inner.pool.poll_timeout().unwrap_or(Time::MAX);
@@ -160,6 +165,44 @@ impl Dispatcher {
         inner.pool.snapshot(now)
     }
 
+    /// What a scaling policy sees at this instant.
+    pub fn load(&self) -> Load {
+        let now = self.clock.now();
+        let mut inner = self.inner.lock();
+        let now = inner.at_least(now);
+        inner.pool.load(now)
+    }
+
+    /// The last size decisions, oldest first.
+    pub fn decisions(&self) -> Vec<Decision> {
+        self.inner.lock().pool.decisions().cloned().collect()
+    }
+
+    /// How many size decisions each policy has made, by direction.
+    pub fn decision_tally(&self) -> Tally {
+        self.inner.lock().pool.decision_tally().clone()
+    }
+
+    /// Puts another policy in charge of the size, with the configuration that it was made for.
+    pub fn resize(&self, config: Arc<PoolConfig>, policy: Box<dyn ScalingPolicy>) {
+        let now = self.clock.now();
+        let mut inner = self.inner.lock();
+        let now = inner.at_least(now);
+        inner.pool.resize(config, policy, now);
+        self.pump(&mut inner, None, now);
+        self.rearm(&mut inner);
+    }
+
+    /// The requests answered since the last call; the first call begins to keep them.
+    pub fn take_record(&self) -> Vec<Job> {
+        self.inner.lock().pool.take_record()
+    }
+
+    /// Hands the policy what somebody else advises.
+    pub fn advise(&self, advice: Advice) {
+        self.inner.lock().pool.advise(advice);
+    }
+
     fn enter(self: &Arc<Self>, request: RequestId, event: Event, now: Time) -> Entry {
         let mut inner = self.inner.lock();
         match self.apply(&mut inner, event, Some(request), now) {
@@ -183,13 +226,18 @@ impl Dispatcher {
         let now = inner.at_least(now);
         inner.pool.handle_event(event, now);
         let verdict = self.pump(inner, mine, now);
+        self.rearm(inner);
+        verdict
+    }
+
+    /// Wakes the control loop if a timer is due earlier than it knows.
+    fn rearm(&self, inner: &mut Inner) {
         if let Some(next) = inner.pool.poll_timeout()
             && next < inner.armed
         {
             inner.armed = next;
             self.rearm.notify_one();
         }
-        verdict
     }
 
     /// Hands out what the pool has decided, and returns what concerns `mine`.

@@ -10,6 +10,7 @@ use super::space::{BodyMemory, Space};
 use crate::clock::Clock;
 use crate::config;
 use crate::metrics::{PoolGauges, ServiceMetrics};
+use crate::sizing::Sizing;
 
 /// Everything that a request to one service needs.
 pub struct Service {
@@ -19,6 +20,8 @@ pub struct Service {
     pub config: config::Service,
     /// Its pool.
     pub dispatcher: Arc<Dispatcher>,
+    /// What decides its size.
+    pub sizing: Sizing,
     /// Its metrics.
     pub metrics: Arc<ServiceMetrics>,
     /// The time.
@@ -47,6 +50,7 @@ impl Service {
         };
         Arc::new(Self {
             name: config.name.clone(),
+            sizing: Sizing::new(config.clone(), dispatcher.clone()),
             config,
             dispatcher,
             metrics,
@@ -74,6 +78,7 @@ impl Service {
             wanted: snapshot.wanted,
             min: snapshot.bounds.0,
             max: snapshot.bounds.1,
+            decisions: self.dispatcher.decision_tally(),
         }
     }
 }

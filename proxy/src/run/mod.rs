@@ -1,6 +1,7 @@
 //! Puts a cluster together, serves it until somebody says stop, and takes it apart again.
 
 mod backend;
+mod record;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,6 +47,14 @@ pub enum UpError {
     /// The demanded backend does not answer, or an image cannot be made.
     #[error(transparent)]
     Backend(#[from] StartError),
+    /// The recording cannot be written.
+    #[error("cannot record to {path}: {error}")]
+    Record {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
     /// Something of the process's own.
     #[error("{0}")]
     Own(String),
@@ -61,6 +70,10 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     let backend = backend::choose(&config, options.backend).await?;
     prepare(&config, &*backend, options.build, &console).await?;
     let cluster = Cluster::assemble(&config, backend.clone()).await?;
+    let recording = match &options.record {
+        Some(file) => Some(record::begin(file, &cluster.services())?),
+        None => None,
+    };
     let gateway = Gateway::new(Routes::new(&cluster.services()), &config.proxy, cluster.clock);
     let listening = bound.serve(gateway);
     let (asked, mut shutdown) = mpsc::unbounded_channel();
@@ -85,6 +98,9 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     tokio::select! {
         () = cluster.drain(listening, config.proxy.drain) => {}
         stopped = signal(&mut shutdown) => stopped?,
+    }
+    if let Some(recording) = recording {
+        recording.end().await;
     }
     if options.keep {
         tracing::info!("leaving the instances running, for the next `longshore up` to adopt");
@@ -274,8 +290,7 @@ fn wire(
     let seed = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |elapsed| u64::try_from(elapsed.as_nanos() & u128::from(u64::MAX)).unwrap_or(0));
-    let policy = Box::new(longshore_pool::Fixed(service.size.size));
-    let pool = Pool::new(Arc::new(service.pool_config()), policy, seed, clock.now());
+    let pool = Pool::new(Arc::new(service.pool_config()), service.size.make(), seed, clock.now());
     let runner = match &service.source {
         Source::Image { spec } => Runner::Managed { backend: backend.clone(), spec: Arc::new(spec.clone()) },
         Source::Addresses(addresses) => Runner::Addresses(addresses.clone()),

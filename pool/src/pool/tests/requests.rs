@@ -95,3 +95,26 @@ fn a_client_that_leaves_the_queue_takes_its_place_with_it() {
     assert_eq!(dispatched(&story.finish(1, Outcome::Abandoned { broken: false })), [(3, 0)]);
     assert_eq!(dispatched(&story.finish(3, Outcome::Answered)), [(4, 0)]);
 }
+
+#[test]
+fn what_was_answered_is_recorded_once_somebody_asks() {
+    let mut story = Story::ready(1, PoolConfig::default());
+    let answer = |story: &mut Story, request| {
+        story.arrive(request);
+        story.pass(ms(250));
+        story.finish(request, Outcome::Answered);
+    };
+    answer(&mut story, 1);
+    assert_eq!(story.pool.take_record(), []);
+    // The second waits while the first is worked on: that is no service time.
+    story.arrive(2);
+    story.arrive(3);
+    story.pass(ms(100));
+    story.finish(2, Outcome::Answered);
+    story.pass(ms(200));
+    story.finish(3, Outcome::Answered);
+    let seen: Vec<_> = story.pool.take_record().iter().map(|job| (job.arrival, job.service)).collect();
+    let arrival = Time::ZERO + ms(250);
+    assert_eq!(seen, [(arrival, ms(100)), (arrival, ms(200))]);
+    assert_eq!(story.pool.take_record(), []);
+}

@@ -1,7 +1,7 @@
 //! Rule 16: the size is decided, bounded, and obeyed.
 
 use super::*;
-use crate::scaling::{Load, Recommendation, ScalingPolicy};
+use crate::scaling::{Load, Recommendation, ScalingPolicy, Traffic};
 
 struct QueueLength;
 
@@ -10,9 +10,9 @@ impl ScalingPolicy for QueueLength {
         "queue-length"
     }
 
-    fn recommend(&mut self, load: &Load, _now: Time) -> Recommendation {
+    fn recommend(&mut self, load: &Load, _traffic: &Traffic, _now: Time) -> Recommendation {
         let size = load.queue as u32;
-        Recommendation { size, reason: format!("{size} wait") }
+        Recommendation::new(size, format!("{size} wait"))
     }
 }
 

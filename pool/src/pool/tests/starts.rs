@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::event::Retry;
-use crate::scaling::{Load, Recommendation, ScalingPolicy};
+use crate::scaling::{Load, Recommendation, ScalingPolicy, Traffic};
 
 fn failed(retry: Retry) -> DeathCause {
     DeathCause::StartFailed { error: "no such image".into(), retry }
@@ -96,8 +96,8 @@ impl ScalingPolicy for OnDemand {
         "on-demand"
     }
 
-    fn recommend(&mut self, load: &Load, _now: Time) -> Recommendation {
-        Recommendation { size: load.queue.min(1) as u32, reason: "on demand".into() }
+    fn recommend(&mut self, load: &Load, _traffic: &Traffic, _now: Time) -> Recommendation {
+        Recommendation::new(load.queue.min(1) as u32, "on demand")
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::digest;
 use super::latency::Latency;
-use crate::cli::http::{Server, cause};
+use crate::http_client::{Server, cause};
 
 /// Wait before the next connection when one was refused.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -29,9 +29,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::client::Client;
-use super::http::Server;
 use super::{CliError, output};
 use crate::config::{parse_bytes, parse_duration};
+use crate::http_client::Server;
 use counters::Counters;
 use load::{Load, Tally};
 use report::Report;

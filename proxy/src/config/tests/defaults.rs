@@ -43,7 +43,7 @@ fn the_defaults_are_those_of_the_interface() {
     assert_eq!(calc.hosts, ["calc", "calc.localhost"]);
     assert!(calc.paths.is_empty());
     assert!(calc.default, "implied when there is one service");
-    assert_eq!(calc.size, ServiceSize { size: 1, min: 0, max: 1000 });
+    assert_eq!(calc.size, ServiceSize { min: 0, max: 1000, ..ServiceSize::fixed(1) });
     assert_eq!(calc.timeout, Duration::from_secs(600));
     assert_eq!(calc.first_byte_timeout, None);
     assert_eq!(calc.queue.max_bytes, 2 * 1024 * 1024 * 1024);
@@ -70,7 +70,7 @@ fn a_pool_gets_what_the_file_says() {
         "#,
     );
     let pool = calc.pool_config();
-    assert_eq!((calc.size.size, pool.min, pool.max), (3, 2, 5));
+    assert_eq!((calc.size.number(), pool.min, pool.max), (Some(3), 2, 5));
     assert_eq!((pool.concurrency, pool.queue_limit, pool.replay_attempts, pool.probe_failures), (0, 5, 9, 7));
     assert_eq!((pool.drain_timeout, pool.stop_grace), (Duration::from_secs(60), Duration::ZERO));
     assert_eq!(
@@ -136,7 +136,7 @@ fn what_becomes_of_an_instance_that_ended_is_what_the_file_says() {
 fn servers_that_already_run_are_as_many_as_are_listed() {
     let calc =
         service("[services.calc]\naddresses = [\"127.0.0.1:1\", \"[::1]:2\"]\nhealth = { tcp = true }");
-    assert_eq!(calc.size, ServiceSize { size: 2, min: 0, max: 2 });
+    assert_eq!(calc.size, ServiceSize { max: 2, ..ServiceSize::fixed(2) });
     assert_eq!(calc.health.check, Check::Tcp);
     assert!(!calc.pool_config().managed);
 }
@@ -194,7 +194,7 @@ fn a_single_image_needs_no_file() {
     let config = Config::single("longshore/calculator:1", Some(9000), Some(2), None).unwrap();
     let calc = config.service("calculator").unwrap();
     assert!(calc.default);
-    assert_eq!(calc.size.size, 2);
+    assert_eq!(calc.size.number(), Some(2));
     let Source::Image { spec } = &calc.source else { panic!("an image") };
     assert_eq!((spec.image.as_str(), spec.port, &spec.build), ("longshore/calculator:1", 9000, &None));
     let wrong = Config::single("a b", Some(0), Some(5000), None).unwrap_err();

@@ -1,4 +1,4 @@
-//! One request to one server over a connection of its own; the least that the commands need.
+//! One request to one server over a connection of its own: the least that the commands and webhooks need.
 
 use std::io;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// A server named by a URL: `http://HOST[:PORT][/PREFIX]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Server {
+pub(crate) struct Server {
     host: String,
     port: u16,
     prefix: String,
@@ -25,7 +25,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Understands a URL; the scheme may be missing.
-    pub(super) fn parse(url: &str) -> Result<Self, String> {
+    pub(crate) fn parse(url: &str) -> Result<Self, String> {
         let full = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
         let uri: Uri = full.parse().map_err(|error| format!("{error}"))?;
         if uri.scheme_str() != Some("http") {
@@ -48,7 +48,7 @@ impl Server {
     }
 
     /// `HOST:PORT`.
-    pub(super) fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
         } else {
@@ -57,12 +57,12 @@ impl Server {
     }
 
     /// The path as the server knows it.
-    pub(super) fn path(&self, path: &str) -> String {
+    pub(crate) fn path(&self, path: &str) -> String {
         format!("{}{path}", self.prefix)
     }
 
     /// Opens a connection; it closes when the sender is dropped and its last answer read.
-    pub(super) async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Unreachable> {
+    pub(crate) async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Unreachable> {
         let connecting = TcpStream::connect((self.host.as_str(), self.port));
         let stream = timeout(CONNECT, connecting).await.map_err(|_| Unreachable(late()))??;
         stream.set_nodelay(true)?;
@@ -76,7 +76,7 @@ impl Server {
     }
 
     /// Sends a request whose URI is a path, with `Host` added.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         mut request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, Unreachable> {
@@ -91,7 +91,7 @@ impl Server {
 /// Why a server did not answer, in a few words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Unreachable(pub(super) String);
+pub(crate) struct Unreachable(pub(super) String);
 
 impl From<io::Error> for Unreachable {
     fn from(error: io::Error) -> Self {
@@ -100,7 +100,7 @@ impl From<io::Error> for Unreachable {
 }
 
 fn late() -> String {
-    format!("no connection within {}", super::output::duration(CONNECT))
+    format!("no connection within {}", humantime::format_duration(CONNECT))
 }
 
 fn io_cause(error: &io::Error) -> String {
@@ -113,7 +113,7 @@ fn io_cause(error: &io::Error) -> String {
 }
 
 /// What is behind an error of hyper's, whose own text says only at which step it came.
-pub(super) fn cause(error: &hyper::Error) -> String {
+pub(crate) fn cause(error: &hyper::Error) -> String {
     let source = std::error::Error::source(error);
     match source.and_then(|source| source.downcast_ref::<io::Error>()) {
         Some(error) => io_cause(error),
@@ -125,7 +125,7 @@ pub(super) fn cause(error: &hyper::Error) -> String {
 }
 
 /// A part of a path: what may not stand there is percent-encoded.
-pub(super) fn segment(text: &str) -> String {
+pub(crate) fn segment(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     text.bytes()
         .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
@@ -138,7 +138,9 @@ mod tests {
 
     #[test]
     fn a_server_is_named_by_a_url() {
-        let authority = |url: &str| Server::parse(url).map(|server| server.authority() + &server.path("/x"));
+        let authority = |url: &str| {
+            Server::parse(url).map(|server| format!("{}{}", server.authority(), server.path("/x")))
+        };
         assert_eq!(authority("http://127.0.0.1:5001").as_deref(), Ok("127.0.0.1:5001/x"));
         assert_eq!(authority("localhost:5001/").as_deref(), Ok("localhost:5001/x"));
         assert_eq!(authority("http://[::1]:7/admin/").as_deref(), Ok("[::1]:7/admin/x"));
