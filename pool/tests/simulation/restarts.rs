@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use longshore_pool::{DeathCause, Event, InstanceId, PoolConfig, RestartPolicy, Retry, Snapshot, StateView};
+use longshore_pool::{
+    DeathCause, Event, InstanceId, InstanceView, PoolConfig, RestartPolicy, Retry, Snapshot, StateView,
+};
 
 use crate::model::{Broken, Model, Place, ensure};
 
@@ -17,6 +19,10 @@ pub(crate) struct Ends {
     pub(crate) may_halt: bool,
     /// An operator has acted in this step.
     operated: bool,
+}
+
+fn is_starting(view: &InstanceView) -> bool {
+    view.state == StateView::Starting
 }
 
 impl Model {
@@ -58,6 +64,12 @@ impl Model {
             StateView::Starting | StateView::Ready | StateView::Suspect => !view.outdated,
             StateView::Draining | StateView::Stopping | StateView::BackingOff | StateView::Exited => false,
         });
+        let always = self.config.restart == RestartPolicy::Always;
+        if *cause == DeathCause::Unexplained && (!always || self.views.get(&id).is_some_and(is_starting)) {
+            // What follows from it depends on the cause.
+            self.ends.told = None;
+            return;
+        }
         if !unasked || !self.config.managed {
             let outdated = self.views.get(&id).is_some_and(|view| view.outdated);
             self.ends.told = outdated.then_some((id, false));
