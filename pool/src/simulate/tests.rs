@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::PoolConfig;
-use crate::scaling::{Concurrency, Fixed, Load, Wait};
+use crate::scaling::{Concurrency, Fixed, Load, Wait, WaitSettings};
 use crate::time::Time;
 
 mod bounds;

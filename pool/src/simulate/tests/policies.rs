@@ -48,3 +48,24 @@ fn a_constant_load_does_not_make_the_size_flap() {
         assert!(report.wait(0.95) <= 1.0, "{name}");
     }
 }
+
+#[test]
+fn the_last_instance_is_kept_as_long_as_a_start_takes_however_short_idle_times_were() {
+    // Two short requests a second: idle for a moment, often. Then a pause of half a start.
+    let mut jobs: Vec<_> = (0..700).map(|n| (f64::from(n) * 0.5, 0.1)).collect();
+    let before = run(Box::new(Wait::default()), &workload(&jobs), 20.0);
+    jobs.push((360.0, 0.1));
+    let after = run(Box::new(Wait::default()), &workload(&jobs), 20.0);
+    assert_eq!((after.late, after.starts), (before.late, before.starts));
+}
+
+#[test]
+fn what_is_wanted_again_and_again_is_learned_and_kept() {
+    let services = Services::Lognormal { mean: 0.5, cv: 0.5 };
+    let load = Synthetic { shape: Shape::OnOff, rate: 5.0, services, span: seconds(3_600.0), seed: 1 }.make();
+    let learned = run(Box::new(Wait::default()), &load, 5.0);
+    let settings = WaitSettings { keep_max: Duration::ZERO, ..WaitSettings::default() };
+    let forgetful = run(Box::new(Wait::new(settings)), &load, 5.0);
+    assert!(learned.wait(0.95) < 1.0 && forgetful.wait(0.95) > 1.0);
+    assert!(learned.instance_seconds > forgetful.instance_seconds);
+}
