@@ -41,9 +41,6 @@ pub struct Wire {
     socket: Arc<OwnedFd>,
 }
 
-/// No server closes a connection so soon after an answer on it.
-const SURELY_ALIVE: Duration = Duration::from_millis(10);
-
 /// Everything that is open to one instance.
 pub struct Link {
     instance: InstanceId,
@@ -125,10 +122,7 @@ impl Wire {
     }
 
     /// Whether it can carry a request, now or very soon.
-    async fn is_alive(&mut self, lay_idle_for: Duration) -> bool {
-        if lay_idle_for < SURELY_ALIVE && self.sender.is_ready() {
-            return true;
-        }
+    async fn is_alive(&mut self) -> bool {
         let Self { sender, connection, relay, .. } = self;
         let ready = poll_fn(|cx| {
             // Driven first: what has come meanwhile may be its end.
@@ -186,9 +180,8 @@ impl Link {
     pub async fn idle(&self, now: Time) -> Option<Connection> {
         loop {
             let (mut wire, since) = self.pool.lock().idle.pop()?;
-            let idle_for = now.since(since);
-            if wire.is_alive(idle_for).await {
-                return Some(Connection { wire, idle_for: Some(idle_for) });
+            if wire.is_alive().await {
+                return Some(Connection { wire, idle_for: Some(now.since(since)) });
             }
         }
     }
