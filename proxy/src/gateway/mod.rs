@@ -23,6 +23,7 @@ mod headers;
 mod ids;
 pub mod lease;
 pub mod listen;
+mod plain;
 mod relay;
 pub mod route;
 mod serve;
