@@ -24,7 +24,7 @@ mod parse;
 mod tests;
 mod unsent;
 
-pub use handed::Handed;
+pub use handed::{Handed, Progress};
 use parse::{Head, Parsed};
 use unsent::Unsent;
 
@@ -55,7 +55,7 @@ pub struct Request<'a> {
     pub headers: &'a HeaderMap,
     /// The body, if there is one.
     pub body: Option<&'a Arc<Chunks>>,
-    /// The longest answer that is plain, in bytes.
+    /// The longest answer that is plain, in bytes: it is held in memory that nobody counts.
     pub hold: u64,
 }
 
