@@ -10,6 +10,7 @@ mod engine;
 mod faults;
 mod first;
 mod framing;
+mod grpc;
 mod hangs;
 mod mistakes;
 mod policies;

@@ -39,8 +39,8 @@ use std::time::Duration;
 
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use service::{
-    Balance, Check, Health, Pattern, Queue, Replay, ReplayMethods, RequestKey, Restart, Service, Source,
-    default_spec,
+    Balance, Check, Health, Pattern, Protocol, Queue, Replay, ReplayMethods, RequestKey, Restart, Service,
+    Source, default_spec,
 };
 pub use size::{MAX_SIZE, ServiceSize, SizeError, parse_size, typed_size};
 pub use values::{bytes as parse_bytes, duration as parse_duration};

@@ -35,7 +35,6 @@ const ROWS: &[Row] = &[
     row("jobs", "path", Later::Text("/_jobs")),
     row("jobs", "callbacks", Later::Key),
     row("services.*", "models", Later::Key),
-    row("services.*", "protocol", Later::Words(&["h2c"])),
     row("services.*.size", "standby", Later::NonZero),
     row("services.*.health", "docker", Later::True),
     row("services.*.replay", "resume", Later::True),

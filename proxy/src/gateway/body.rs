@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::Version;
+use http::{HeaderMap, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -219,6 +219,8 @@ impl Body for AttemptBody {
 pub enum ResponseBody {
     /// Complete, in pieces as they came.
     Held(std::vec::IntoIter<Bytes>),
+    /// The same, with fields after it.
+    Trailed(std::vec::IntoIter<Bytes>, Option<Box<HeaderMap>>),
     /// As the instance sends it.
     Streaming(Box<Streaming>),
 }
@@ -246,6 +248,11 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         match self.get_mut() {
             Self::Held(chunks) => Poll::Ready(chunks.next().map(|chunk| Ok(Frame::data(chunk)))),
+            Self::Trailed(chunks, trailers) => {
+                let frame = chunks.next().map(Frame::data);
+                let frame = frame.or_else(|| trailers.take().map(|trailers| Frame::trailers(*trailers)));
+                Poll::Ready(frame.map(Ok))
+            }
             Self::Streaming(streaming) => streaming.poll_frame(cx),
         }
     }
@@ -253,13 +260,14 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Held(chunks) => chunks.as_slice().is_empty(),
+            Self::Trailed(_, trailers) => trailers.is_none(),
             Self::Streaming(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Held(chunks) => {
+            Self::Held(chunks) | Self::Trailed(chunks, _) => {
                 SizeHint::with_exact(chunks.as_slice().iter().map(|chunk| chunk.len() as u64).sum())
             }
             Self::Streaming(streaming) => streaming.size_hint(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use longshore_pool::{Class, Outcome, RequestId, Time};
@@ -13,7 +13,7 @@ use super::Gateway;
 use super::attempt::{Answer, Attempt, Failure};
 use super::body::{RequestBody, ResponseBody};
 use super::class;
-use super::connections::Carrier;
+use super::deadline;
 use super::headers::{self, Origin, Told};
 use super::ids::Trace;
 use super::lease::{Entry, Lease};
@@ -22,8 +22,9 @@ use super::serve::{Active, Client};
 use super::service::Service;
 use super::spool::SpoolError;
 use super::stream::{Open, Streaming};
-use crate::config::ReplayMethods;
-use crate::problem::Problem;
+use super::wire::Carrier;
+use crate::config::{Protocol, ReplayMethods};
+use crate::problem::{self, Problem};
 
 /// Answers one request. Dropping the future (the client has left) gives back whatever it holds.
 pub async fn handle(
@@ -44,7 +45,10 @@ pub async fn handle(
             exchange.answered = true;
             answered.map_err(|problem| Refusal::from(&exchange, problem))
         }
-        Err(problem) => Err(Refusal { problem, service: None, headers: parts.headers, took: Duration::ZERO }),
+        Err(problem) => {
+            let (headers, bare) = (parts.headers, parts.method == Method::HEAD);
+            Err(Refusal { problem, service: None, bare, headers, took: Duration::ZERO })
+        }
     };
     answered.unwrap_or_else(|refusal| refusal.response(&request_id))
 }
@@ -62,7 +66,6 @@ struct Begun {
 /// Checks what can be checked before a byte of the body is read.
 fn begin(gateway: &Gateway, parts: &Parts, client: &Client) -> Result<Begun, Problem> {
     headers::check_framing(parts.version, &parts.method, &parts.headers)?;
-    let asked = headers::client_timeout(&parts.headers)?;
     let host = match parts.uri.authority() {
         Some(authority) => Some(authority.as_str()),
         None => parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()),
@@ -70,6 +73,8 @@ fn begin(gateway: &Gateway, parts: &Parts, client: &Client) -> Result<Begun, Pro
     let routes = gateway.routes.load();
     let route = routes.choose(&parts.uri, &parts.headers, host)?;
     let timeout = route.service.config.timeout;
+    let grpc = parts.version == Version::HTTP_2 || route.service.config.protocol == Protocol::H2c;
+    let asked = deadline::of(&parts.headers, grpc)?;
     let class = class::of(parts, client.address(), &route.service.config)?;
     Ok(Begun {
         service: route.service.clone(),
@@ -294,6 +299,7 @@ impl Exchange {
                     started: self.started,
                     code: response.status().as_u16(),
                     request_id: self.request_id.clone(),
+                    grpc: self.parts.version == Version::HTTP_2 && problem::is_grpc(response.headers()),
                 };
                 body.release();
                 if switch { self.switch(response, open) } else { self.stream(response, open, active) }
@@ -375,6 +381,8 @@ impl Drop for Exchange {
 struct Refusal {
     problem: Problem,
     service: Option<Arc<Service>>,
+    /// Whether only the head of an answer was asked for.
+    bare: bool,
     headers: http::HeaderMap,
     took: Duration,
 }
@@ -384,6 +392,7 @@ impl Refusal {
         Self {
             problem,
             service: Some(exchange.service.clone()),
+            bare: exchange.parts.method == Method::HEAD,
             headers: exchange.parts.headers.clone(),
             took: exchange.service.clock.now().since(exchange.started),
         }
@@ -396,6 +405,13 @@ impl Refusal {
         }
         tracing::debug!(kind = self.problem.kind(), detail = self.problem.detail(), "refused");
         let name = self.service.as_ref().map(|service| &*service.name);
-        self.problem.response(name, request_id.to_str().ok(), &self.headers).map(ResponseBody::from)
+        let mut response = self.problem.response(name, request_id.to_str().ok(), &self.headers);
+        if self.bare {
+            // hyper leaves out the body that belongs to a HEAD in HTTP/1.1 only.
+            let length = HeaderValue::from(response.body().len());
+            response.headers_mut().insert(http::header::CONTENT_LENGTH, length);
+            return response.map(|_| ResponseBody::empty());
+        }
+        response.map(ResponseBody::from)
     }
 }

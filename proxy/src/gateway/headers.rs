@@ -56,14 +56,6 @@ pub fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
     sane.then(|| id.clone())
 }
 
-/// The client's own limit on the time for an answer, if it is one.
-pub fn client_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Problem> {
-    let Some(value) = headers.get(&LONGSHORE_TIMEOUT) else { return Ok(None) };
-    value.to_str().ok().and_then(|text| humantime::parse_duration(text.trim()).ok()).map(Some).ok_or_else(
-        || Problem::BadRequest("Longshore-Timeout must be a duration such as 30s or 500ms".to_owned()),
-    )
-}
-
 /// Where a request came from and how, for the forwarding fields.
 pub struct Origin<'a> {
     /// The client.

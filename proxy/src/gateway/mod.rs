@@ -7,9 +7,10 @@
 //! | `exchange` | one request, from its head to its answer |
 //! | `route` | which service it is for |
 //! | `class` | whose it is, how urgent, and where it belongs |
+//! | `deadline` | how long its client waits |
 //! | `lease` | the service's pool, and the slot that a request holds |
 //! | `space`, `spool`, `body` | its body, which can be sent again |
-//! | `attempt`, `connections`, `relay` | sending it to an instance |
+//! | `attempt`, `connections`, `wire`, `multiplex`, `relay` | sending it to an instance, over HTTP/1.1 or HTTP/2 |
 //! | `stream` | an answer that is passed on as it comes |
 //! | `headers` | fields on their way through |
 //! | `ids` | names for requests |
@@ -18,11 +19,13 @@ mod attempt;
 mod body;
 mod class;
 mod connections;
+mod deadline;
 mod exchange;
 mod headers;
 mod ids;
 pub mod lease;
 pub mod listen;
+mod multiplex;
 mod relay;
 pub mod route;
 mod serve;
@@ -31,6 +34,7 @@ pub mod space;
 mod spool;
 mod stream;
 mod watched;
+mod wire;
 
 use std::sync::Arc;
 

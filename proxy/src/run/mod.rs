@@ -295,7 +295,7 @@ fn wire(
         Source::Image { spec } => Runner::Managed { backend: backend.clone(), spec: Arc::new(spec.clone()) },
         Source::Addresses(addresses) => Runner::Addresses(addresses.clone()),
     };
-    let connector = Connector::new(service.name.clone(), runner.backend().cloned());
+    let connector = Connector::new(service.name.clone(), service.protocol, runner.backend().cloned());
     let (dispatcher, actions) = Dispatcher::new(connector, clock, pool);
     let service = Service::new(
         service.clone(),

@@ -255,7 +255,6 @@ fn what_this_version_cannot_do_is_refused_and_not_ignored() {
     }
     let service = [
         ("models = [\"m\"]", "models`"),
-        ("protocol = \"h2c\"", "protocol = \"h2c\"`"),
         ("size = { policy = \"fixed\", size = 1, standby = 2 }", "size.standby = 2`"),
         ("health = { docker = true }", "health.docker = true`"),
         ("replay = { resume = true }", "replay.resume = true`"),
