@@ -11,6 +11,8 @@ mod faults;
 mod first;
 mod framing;
 mod hangs;
+mod keys;
+mod limits;
 mod mistakes;
 mod policies;
 mod queue;

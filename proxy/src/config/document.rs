@@ -9,7 +9,7 @@ use super::diagnostics::{Diagnostic, Diagnostics};
 use super::reader::{Reader, Table};
 use super::service_table::{self, Placed};
 use super::value::Value;
-use super::{AdminConfig, BackendConfig, BackendKind, Config, ProxyConfig, across, values};
+use super::{AdminConfig, BackendConfig, BackendKind, Config, ProxyConfig, across, limits, values};
 
 pub(super) fn parse(
     text: &str,
@@ -64,6 +64,11 @@ fn read_proxy(table: &mut Table<'_>, out: &mut ProxyConfig) {
     table.set("max_body", &mut out.max_body, Value::bytes);
     table.set("memory_per_body", &mut out.memory_per_body, Value::bytes);
     table.set("forwarded", &mut out.forwarded, Value::boolean);
+    table.below("limits", |table| limits::read(table, &mut out.limits));
+    let reader = table.reader;
+    let file = |value: &Value<'_>| value.string().map(|path| reader.path(&path));
+    table.set_some("api_keys_file", &mut out.api_keys_file, file);
+    table.set("forward_api_key", &mut out.forward_api_key, Value::boolean);
 }
 
 /// Addresses to listen on: at least one, none twice unless its port is picked.

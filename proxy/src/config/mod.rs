@@ -7,6 +7,8 @@
 //! | `size` | the forms of `size`, in the file and over the API |
 //! | `document` | reads the sections outside `[services]` |
 //! | `service_table`, `service_parts`, `service_queue` | read `[services.NAME]` and the tables below it |
+//! | `limits` | `[proxy.limits]` |
+//! | `keys` | the file of api keys |
 //! | `across` | what must hold between services: hosts, paths, the default |
 //! | `reader` | tables; collects mistakes instead of stopping at the first |
 //! | `value` | one value, read as what it should be |
@@ -19,6 +21,8 @@
 mod across;
 mod diagnostics;
 mod document;
+pub mod keys;
+mod limits;
 mod reader;
 mod service;
 mod service_parts;
@@ -38,6 +42,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use diagnostics::{Diagnostic, Diagnostics};
+pub use limits::{Limits, Network, Rate};
 pub use service::{
     Balance, Check, Health, Pattern, Queue, Replay, ReplayMethods, RequestKey, Restart, Service, Source,
     default_spec,
@@ -77,6 +82,12 @@ pub struct ProxyConfig {
     pub memory_per_body: u64,
     /// Whether `X-Forwarded-*` and `Forwarded` are added.
     pub forwarded: bool,
+    /// What clients may take.
+    pub limits: Limits,
+    /// The file of the keys of which a client must have one.
+    pub api_keys_file: Option<PathBuf>,
+    /// Whether an instance gets to see the client's key.
+    pub forward_api_key: bool,
 }
 
 impl Default for ProxyConfig {
@@ -89,6 +100,9 @@ impl Default for ProxyConfig {
             max_body: 1 << 30,
             memory_per_body: 256 << 10,
             forwarded: true,
+            limits: Limits::default(),
+            api_keys_file: None,
+            forward_api_key: false,
         }
     }
 }
@@ -128,12 +142,16 @@ pub enum BackendKind {
 }
 
 impl Config {
-    /// Reads and checks a file, with `${VAR}` taken from the environment.
+    /// Reads and checks a file, with `${VAR}` taken from the environment, and the file of api keys if it names one.
     pub fn load(path: &Path) -> Result<Self, Diagnostics> {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path)
             .map_err(|error| diagnostics::cannot_read(&name, &error.to_string()))?;
-        Self::parse(&text, &name, &|variable| std::env::var(variable).ok())
+        let config = Self::parse(&text, &name, &|variable| std::env::var(variable).ok())?;
+        if let Some(keys) = &config.proxy.api_keys_file {
+            keys::load(keys)?;
+        }
+        Ok(config)
     }
 
     /// Checks a text. `name` is the file's path as messages show it; relative paths in the text resolve against its

@@ -4,25 +4,32 @@
 //! | --- | --- |
 //! | `listen` | sockets, through pingora |
 //! | `serve`, `watched` | one client connection, served by hyper |
+//! | `admission`, `clients`, `keys`, `usage` | who is let in, and how much each may take |
 //! | `exchange` | one request, from its head to its answer |
 //! | `route` | which service it is for |
 //! | `class` | whose it is, how urgent, and where it belongs |
 //! | `lease` | the service's pool, and the slot that a request holds |
 //! | `space`, `spool`, `body` | its body, which can be sent again |
+//! | `pace`, `paced` | how slow a client may be |
 //! | `attempt`, `connections`, `relay` | sending it to an instance |
 //! | `stream` | an answer that is passed on as it comes |
 //! | `headers` | fields on their way through |
 //! | `ids` | names for requests |
 
+mod admission;
 mod attempt;
 mod body;
 mod class;
+mod clients;
 mod connections;
 mod exchange;
 mod headers;
 mod ids;
+mod keys;
 pub mod lease;
 pub mod listen;
+mod pace;
+mod paced;
 mod relay;
 pub mod route;
 mod serve;
@@ -30,6 +37,7 @@ pub mod service;
 pub mod space;
 mod spool;
 mod stream;
+mod usage;
 mod watched;
 
 use std::sync::Arc;
@@ -38,6 +46,9 @@ use arc_swap::ArcSwap;
 
 use crate::clock::Clock;
 use crate::config::ProxyConfig;
+use crate::config::keys::ApiKey;
+use crate::metrics::Refused;
+use admission::Admission;
 use ids::Ids;
 use route::Routes;
 use watched::Timeouts;
@@ -46,7 +57,10 @@ use watched::Timeouts;
 pub struct Gateway {
     /// The rules in force.
     pub routes: ArcSwap<Routes>,
+    /// Who is let in.
+    pub admission: Admission,
     clock: Clock,
+    refused: Refused,
     timeouts: Timeouts,
     forwarded: bool,
     ids: Ids,
@@ -54,10 +68,18 @@ pub struct Gateway {
 
 impl Gateway {
     /// A gateway that is not listening yet.
-    pub fn new(routes: Routes, proxy: &ProxyConfig, clock: Clock) -> Arc<Self> {
+    pub fn new(
+        routes: Routes,
+        proxy: &ProxyConfig,
+        keys: Option<Vec<ApiKey>>,
+        clock: Clock,
+        refused: Refused,
+    ) -> Arc<Self> {
         Arc::new(Self {
             routes: ArcSwap::from_pointee(routes),
+            admission: Admission::new(proxy, keys),
             clock,
+            refused,
             timeouts: Timeouts { header: proxy.request_header_timeout, idle: proxy.idle_timeout },
             forwarded: proxy.forwarded,
             ids: Ids::new(),

@@ -1,6 +1,7 @@
 //! Puts a cluster together, serves it until somebody says stop, and takes it apart again.
 
 mod backend;
+mod keys;
 mod record;
 
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use tokio::time::timeout;
 use crate::admin::Admin;
 use crate::cli::up::UpOptions;
 use crate::clock::Clock;
-use crate::config::{self, Config, Source};
+use crate::config::{self, Config, Diagnostics, Source};
 use crate::connect::Connector;
 use crate::console::Console;
 use crate::control::{Control, Runner};
@@ -36,6 +37,9 @@ pub enum UpError {
     /// A port in use, or an address that is not ours.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The file of api keys is wrong.
+    #[error(transparent)]
+    Keys(#[from] Diagnostics),
     /// The token of the admin API cannot be read.
     #[error("cannot read [admin] token_file {path}: {error}")]
     Token {
@@ -63,7 +67,9 @@ pub enum UpError {
 /// Serves a cluster until SIGINT or SIGTERM (or `POST /shutdown`), then drains and stops what it started.
 pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     let config = options.config;
+    raise_descriptors();
     let token = token(&config)?;
+    let keys = keys::read(&config.proxy)?;
     // Ports first: a mistake there should be known before a container is touched.
     let bound = Bound::bind(&config.proxy.listen)?;
     let admin_listener = bind_admin(&config)?;
@@ -74,7 +80,9 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         Some(file) => Some(record::begin(file, &cluster.services())?),
         None => None,
     };
-    let gateway = Gateway::new(Routes::new(&cluster.services()), &config.proxy, cluster.clock);
+    let routes = Routes::new(&cluster.services());
+    let gateway = Gateway::new(routes, &config.proxy, keys, cluster.clock, cluster.metrics.refused());
+    keys::follow(&config.proxy, &gateway);
     let listening = bound.serve(gateway);
     let (asked, mut shutdown) = mpsc::unbounded_channel();
     let admin = Arc::new(Admin {
@@ -122,6 +130,16 @@ fn token(config: &Config) -> Result<Option<String>, UpError> {
         return Err(error(std::io::Error::new(std::io::ErrorKind::InvalidData, "it is empty")));
     }
     Ok(Some(token.to_owned()))
+}
+
+/// A connection takes a descriptor, and a request at work another: as many as the system lets this process have.
+fn raise_descriptors() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 fn bind_admin(config: &Config) -> Result<tokio::net::TcpListener, UpError> {
