@@ -13,6 +13,7 @@ use longshore_pool::{Action, DeathCause, Event, Health, InstanceId, Retry, Time}
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::clock::Clock;
 use crate::config::{self, Check, Pattern};
@@ -69,6 +70,8 @@ pub struct Control {
     clock: Clock,
     instances: Mutex<HashMap<InstanceId, Life>>,
     tasks: TaskTracker,
+    /// The starts under way; closed, under the lock of `instances`, when no other may begin.
+    starts: TaskTracker,
 }
 
 /// What the loop remembers of an instance.
@@ -94,6 +97,7 @@ impl Control {
             service: ArcSwap::new(service),
             instances: Mutex::default(),
             tasks: TaskTracker::new(),
+            starts: TaskTracker::new(),
         })
     }
 
@@ -136,16 +140,20 @@ impl Control {
 
     /// An instance that an earlier process has left running.
     pub fn adopt(self: &Arc<Self>, instance: InstanceId, address: SocketAddr) {
-        self.remember(instance, None);
+        self.remember(instance);
         self.watch_log(instance);
         self.dispatcher.tell(Event::InstanceFound { instance, address });
     }
 
-    /// From now on an instance that ends is one that was stopped: the process is ending.
-    pub fn close(&self) {
-        for life in self.instances.lock().values_mut() {
-            life.stopping = true;
+    /// From now on no instance is started, and one that ends is one that was stopped: the process is ending. Returns
+    /// when the starts under way are over, so that what they made can be found and stopped.
+    pub async fn close(&self) {
+        {
+            let mut instances = self.instances.lock();
+            self.starts.close();
+            instances.values_mut().for_each(|life| life.stopping = true);
         }
+        self.starts.wait().await;
     }
 
     /// Performs the pool's actions and tells it of `exits`, for as long as the process lives.
@@ -182,16 +190,19 @@ impl Control {
         }
     }
 
-    fn remember(&self, instance: InstanceId, started: Option<oneshot::Receiver<()>>) {
-        let life =
-            Life { starting: Some(self.clock.now()), started, log_matched: false, stopping: false };
+    fn remember(&self, instance: InstanceId) {
+        let life = self.life(None);
         self.instances.lock().insert(instance, life);
+    }
+
+    fn life(&self, started: Option<oneshot::Receiver<()>>) -> Life {
+        Life { starting: Some(self.clock.now()), started, log_matched: false, stopping: false }
     }
 
     fn start(self: &Arc<Self>, instance: InstanceId) {
         match &**self.runner.load() {
             Runner::Addresses(addresses) => {
-                self.remember(instance, None);
+                self.remember(instance);
                 let slot = usize::try_from(instance.slot).unwrap_or(usize::MAX);
                 if let Some(address) = addresses.get(slot % addresses.len()).copied() {
                     self.dispatcher.tell(Event::InstanceStarted { instance, address });
@@ -199,7 +210,7 @@ impl Control {
             }
             Runner::Managed { backend, spec } => {
                 let (done, started) = oneshot::channel();
-                self.remember(instance, Some(started));
+                let Some(under_way) = self.begin_start(instance, started) else { return };
                 let (control, backend, spec) = (self.clone(), backend.clone(), spec.clone());
                 self.tasks.spawn(async move {
                     match backend.start(&control.key(instance), &spec).await {
@@ -212,9 +223,21 @@ impl Control {
                     }
                     // A stop may wait for this; if none does, nobody minds.
                     let _ = done.send(());
+                    drop(under_way);
                 });
             }
         }
+    }
+
+    /// Remembers the instance and its start, which is under way until the result is dropped; `None` once all is closed.
+    fn begin_start(&self, instance: InstanceId, started: oneshot::Receiver<()>) -> Option<TaskTrackerToken> {
+        let life = self.life(Some(started));
+        let mut instances = self.instances.lock();
+        if self.starts.is_closed() {
+            return None;
+        }
+        instances.insert(instance, life);
+        Some(self.starts.token())
     }
 
     fn probe(self: &Arc<Self>, instance: InstanceId, address: SocketAddr) {
