@@ -125,7 +125,7 @@ mod tests {
             max_total,
             directory: std::env::temp_dir(),
             memory: memory.clone(),
-            kept: AtomicU64::new(0),
+            kept: Arc::default(),
         })
     }
 
