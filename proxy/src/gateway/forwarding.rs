@@ -4,6 +4,7 @@
 //! peer says about the way is dropped.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Version, uri::Authority};
@@ -21,6 +22,7 @@ const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port")
 pub struct Sender {
     ip: IpAddr,
     is_trusted: bool,
+    trusted: Arc<[Network]>,
     address: HeaderValue,
     /// `Forwarded` up to the host.
     element: Vec<u8>,
@@ -28,7 +30,7 @@ pub struct Sender {
 
 impl Sender {
     /// Of a peer at this address, which speaks this scheme.
-    pub fn new(peer: IpAddr, scheme: &str, trusted: &[Network]) -> Self {
+    pub fn new(peer: IpAddr, scheme: &str, trusted: Arc<[Network]>) -> Self {
         let ip = peer.to_canonical();
         let element = match ip {
             IpAddr::V4(v4) => format!("for={v4};proto={scheme}"),
@@ -37,7 +39,8 @@ impl Sender {
         let address = HeaderValue::try_from(ip.to_string());
         Self {
             ip,
-            is_trusted: is_within(ip, trusted),
+            is_trusted: is_within(ip, &trusted),
+            trusted,
             address: address.unwrap_or_else(|_| HeaderValue::from_static("unknown")),
             element: element.into_bytes(),
         }
@@ -50,14 +53,14 @@ impl Sender {
 
     /// The client behind this peer: from the last entry to the first, whom a trusted proxy names. An entry that is no
     /// address ends the search: nobody knows what is beyond it.
-    pub fn client(&self, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
+    pub fn client(&self, headers: &HeaderMap) -> IpAddr {
         if !self.is_trusted {
             return self.ip;
         }
         if headers.contains_key(&X_FORWARDED_FOR) {
-            nearest(self.ip, entries(headers, &X_FORWARDED_FOR).map(address), trusted)
+            nearest(self.ip, entries(headers, &X_FORWARDED_FOR).map(address), &self.trusted)
         } else {
-            nearest(self.ip, entries(headers, &header::FORWARDED).map(forwarded_for), trusted)
+            nearest(self.ip, entries(headers, &header::FORWARDED).map(forwarded_for), &self.trusted)
         }
     }
 
@@ -156,15 +159,14 @@ fn port(host: &HeaderValue, scheme: &str) -> HeaderValue {
 mod tests {
     use super::*;
 
-    fn networks(list: &[&str]) -> Vec<Network> {
+    fn networks(list: &[&str]) -> Arc<[Network]> {
         let text = format!("proxy.trusted = {list:?}\n[services.a]\nimage = \"x\"");
-        crate::config::Config::parse(&text, "cluster.toml", &|_| None).unwrap().proxy.trusted
+        crate::config::Config::parse(&text, "cluster.toml", &|_| None).unwrap().proxy.trusted.into()
     }
 
     #[test]
     fn the_client_is_whom_trusted_proxies_name_from_right_to_left() {
         let trusted = networks(&["10.0.0.0/8", "fd00::/8"]);
-        let xff = "x-forwarded-for";
         type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str);
         let cases: [Case; 17] = [
             ("192.0.2.1", &[("x-forwarded-for", "9.9.9.9")], "192.0.2.1"),
@@ -190,8 +192,8 @@ mod tests {
             for (name, value) in fields {
                 headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
             }
-            let sender = Sender::new(peer.parse().unwrap(), "http", &trusted);
-            assert_eq!(sender.client(&headers, &trusted).to_string(), client, "{peer} {fields:?} {xff}");
+            let sender = Sender::new(peer.parse().unwrap(), "http", trusted.clone());
+            assert_eq!(sender.client(&headers).to_string(), client, "{peer} {fields:?}");
         }
     }
 

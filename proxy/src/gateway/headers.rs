@@ -347,7 +347,7 @@ mod tests {
     fn prepared(version: Version, client: &str, forwarded: bool, fields: &[(&str, &str)]) -> Vec<String> {
         let mut headers = map(fields);
         let (host, request_id) = (HeaderValue::from_static("calc"), HeaderValue::from_static("id"));
-        let sender = Sender::new(client.parse().unwrap(), "http", &Network::LOOPBACK);
+        let sender = Sender::new(client.parse().unwrap(), "http", Network::LOOPBACK.to_vec().into());
         let trace = super::super::ids::Ids::new().next().1;
         let origin = Origin {
             trace,

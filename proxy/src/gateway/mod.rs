@@ -50,12 +50,28 @@ use watched::Timeouts;
 pub struct Gateway {
     /// The rules in force.
     pub routes: ArcSwap<Routes>,
+    settings: ArcSwap<Settings>,
     clock: Clock,
+    ids: Ids,
+}
+
+/// What `[proxy]` says of connections and requests: put in force as a whole. A connection keeps the times that it
+/// began with.
+struct Settings {
     timeouts: Timeouts,
     forwarded: bool,
     /// Whose word about a request's way is believed.
-    trusted: Vec<Network>,
-    ids: Ids,
+    trusted: Arc<[Network]>,
+}
+
+impl Settings {
+    fn new(proxy: &ProxyConfig) -> Self {
+        Self {
+            timeouts: Timeouts { header: proxy.request_header_timeout, idle: proxy.idle_timeout },
+            forwarded: proxy.forwarded,
+            trusted: proxy.trusted.as_slice().into(),
+        }
+    }
 }
 
 impl Gateway {
@@ -63,11 +79,14 @@ impl Gateway {
     pub fn new(routes: Routes, proxy: &ProxyConfig, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             routes: ArcSwap::from_pointee(routes),
+            settings: ArcSwap::from_pointee(Settings::new(proxy)),
             clock,
-            timeouts: Timeouts { header: proxy.request_header_timeout, idle: proxy.idle_timeout },
-            forwarded: proxy.forwarded,
-            trusted: proxy.trusted.clone(),
             ids: Ids::new(),
         })
+    }
+
+    /// Puts another `[proxy]` in force, but for its listeners.
+    pub fn configure(&self, proxy: &ProxyConfig) {
+        self.settings.store(Arc::new(Settings::new(proxy)));
     }
 }

@@ -17,7 +17,6 @@ use pingora_core::server::ShutdownWatch;
 
 use super::forwarding::Sender;
 use super::{Gateway, exchange};
-use crate::config::Network;
 use crate::gateway::watched::Watched;
 
 /// A header section larger than this is refused with 431.
@@ -56,8 +55,8 @@ pub struct Active(Arc<Activity>);
 
 impl Client {
     /// Who sent a request with these fields: whom trusted proxies name, else who connects.
-    pub fn address(&self, headers: &HeaderMap, trusted: &[Network]) -> Option<IpAddr> {
-        self.sender.as_ref().map(|sender| sender.client(headers, trusted))
+    pub fn address(&self, headers: &HeaderMap) -> Option<IpAddr> {
+        self.sender.as_ref().map(|sender| sender.client(headers))
     }
 
     /// What its requests' forwarding fields say of it.
@@ -82,10 +81,14 @@ impl Drop for Active {
 /// Serves a connection until it ends, or, once `shutdown` says so, until its last answer is out.
 pub async fn connection(gateway: Arc<Gateway>, mut stream: Stream, shutdown: ShutdownWatch) {
     let address = stream.get_socket_digest().and_then(|digest| Some(digest.peer_addr()?.as_inet()?.ip()));
-    let sender = address.map(|address| Arc::new(Sender::new(address, "http", &gateway.trusted)));
+    let (timeouts, trusted) = {
+        let settings = gateway.settings.load();
+        (settings.timeouts, settings.trusted.clone())
+    };
+    let sender = address.map(|address| Arc::new(Sender::new(address, "http", trusted)));
     let mut first = [0; PREFACE.len()];
     let peeked = tokio::select! {
-        peeked = tokio::time::timeout(gateway.timeouts.idle, stream.try_peek(&mut first)) => peeked,
+        peeked = tokio::time::timeout(timeouts.idle, stream.try_peek(&mut first)) => peeked,
         () = ended(shutdown.clone()) => return,
     };
     if !matches!(peeked, Ok(Ok(_))) {
@@ -93,7 +96,7 @@ pub async fn connection(gateway: Arc<Gateway>, mut stream: Stream, shutdown: Shu
     }
     let client = Client { sender, activity: Arc::default() };
     let http2 = first == PREFACE;
-    let io = TokioIo::new(Watched::new(stream, client.activity.clone(), gateway.timeouts, !http2));
+    let io = TokioIo::new(Watched::new(stream, client.activity.clone(), timeouts, !http2));
     let service = service_fn(move |request: Request<Incoming>| {
         let (gateway, client) = (gateway.clone(), client.clone());
         async move { Ok::<_, Infallible>(exchange::handle(&gateway, &client, request).await) }
