@@ -57,7 +57,7 @@ const LIMITS: &[Limit] = &[
         refused: ("503", "overloaded"),
     },
     Limit {
-        lines: &["limits.client_connections = 2", ALL],
+        lines: &["limits.client_connections = 2", ALL, "trusted = []"],
         within: &[Ask::Quick, Ask::Quick],
         beyond: Ask::Quick,
         refused: ("429", "client-limit"),

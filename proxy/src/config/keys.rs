@@ -8,13 +8,22 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Rate;
 use super::diagnostics::{Diagnostic, Diagnostics};
 
 /// The SHA-256 of a key.
 pub type Digest = [u8; 32];
+
+/// `proxy.api_keys_file`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiKeys {
+    /// The file.
+    pub file: PathBuf,
+    /// What is in it.
+    pub list: Vec<ApiKey>,
+}
 
 /// What is known of a key, which is everything but the key itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

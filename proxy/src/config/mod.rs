@@ -12,6 +12,7 @@
 //! | `across` | what must hold between services: hosts, paths, the default |
 //! | `reader` | tables; collects mistakes instead of stopping at the first |
 //! | `value` | one value, read as what it should be |
+//! | `network` | networks of addresses |
 //! | `values` | durations, byte sizes, addresses, names, `${VAR}` |
 //! | `unavailable` | the one table of keys and words that later versions know |
 //! | `diagnostics` | mistakes, shown with file, line and caret |
@@ -23,6 +24,7 @@ mod diagnostics;
 mod document;
 pub mod keys;
 mod limits;
+mod network;
 mod reader;
 mod service;
 mod service_parts;
@@ -41,8 +43,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use keys::ApiKeys;
+
 pub use diagnostics::{Diagnostic, Diagnostics};
-pub use limits::{Limits, Network, Rate};
+pub use limits::{Limits, Rate};
+pub use network::Network;
 pub use service::{
     Balance, Check, Health, Pattern, Queue, Replay, ReplayMethods, RequestKey, Restart, Service, Source,
     default_spec,
@@ -80,14 +85,16 @@ pub struct ProxyConfig {
     pub max_body: u64,
     /// Bytes of a body that are kept in memory; what is beyond goes to a temporary file.
     pub memory_per_body: u64,
-    /// Whether `X-Forwarded-*` and `Forwarded` are added.
+    /// Whether `X-Forwarded-*`, `Forwarded` and `Via` are added.
     pub forwarded: bool,
     /// What clients may take.
     pub limits: Limits,
-    /// The file of the keys of which a client must have one.
-    pub api_keys_file: Option<PathBuf>,
+    /// The keys of which a client must have one, if it must.
+    pub api_keys: Option<ApiKeys>,
     /// Whether an instance gets to see the client's key.
     pub forward_api_key: bool,
+    /// Peers that are believed about where a request comes from.
+    pub trusted: Vec<Network>,
 }
 
 impl Default for ProxyConfig {
@@ -101,8 +108,9 @@ impl Default for ProxyConfig {
             memory_per_body: 256 << 10,
             forwarded: true,
             limits: Limits::default(),
-            api_keys_file: None,
+            api_keys: None,
             forward_api_key: false,
+            trusted: Network::LOOPBACK.to_vec(),
         }
     }
 }
@@ -147,14 +155,14 @@ impl Config {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path)
             .map_err(|error| diagnostics::cannot_read(&name, &error.to_string()))?;
-        let config = Self::parse(&text, &name, &|variable| std::env::var(variable).ok())?;
-        if let Some(keys) = &config.proxy.api_keys_file {
-            keys::load(keys)?;
+        let mut config = Self::parse(&text, &name, &|variable| std::env::var(variable).ok())?;
+        if let Some(keys) = &mut config.proxy.api_keys {
+            keys.list = keys::load(&keys.file)?;
         }
         Ok(config)
     }
 
-    /// Checks a text. `name` is the file's path as messages show it; relative paths in the text resolve against its
+    /// Checks a text; api keys are not in it. `name` is the file's path as messages show it; relative paths in the text resolve against its
     /// folder. `env` tells what a `${VAR}` stands for.
     pub fn parse(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Diagnostics> {
         document::parse(text, name, env)

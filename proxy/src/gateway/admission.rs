@@ -1,6 +1,7 @@
 //! Who is let in: connections and requests that are within `[proxy.limits]`, and have a key where one is required.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -12,7 +13,7 @@ use super::clients::{Clients, Connected};
 use super::keys::{Key, Keys};
 use super::pace::Pace;
 use super::usage::{Allowance, Permit};
-use crate::config::keys::ApiKey;
+use crate::config::keys::ApiKeys;
 use crate::config::{Limits, ProxyConfig};
 use crate::problem::Problem;
 
@@ -30,9 +31,18 @@ pub struct Admission {
 pub struct Rules {
     /// What may be taken.
     pub limits: Limits,
+    api_keys: Option<ApiKeys>,
     keys: Option<Keys>,
     /// Whether an instance gets to see the key.
     forward_key: bool,
+}
+
+/// Who sends a request.
+pub struct Requester<'a> {
+    /// The connection that it comes over.
+    pub connected: &'a Connected,
+    /// The client: whom trusted proxies name, else who connects.
+    pub address: Option<IpAddr>,
 }
 
 /// What a request counts for until its answer is over.
@@ -43,13 +53,9 @@ pub struct Permits {
 }
 
 impl Admission {
-    /// With the rules of `proxy`, and its keys if it requires one.
-    pub fn new(proxy: &ProxyConfig, keys: Option<Vec<ApiKey>>) -> Self {
-        let rules = Rules {
-            limits: proxy.limits.clone(),
-            keys: keys.map(|list| Keys::new(list, None)),
-            forward_key: proxy.forward_api_key,
-        };
+    /// With the rules of `proxy`.
+    pub fn new(proxy: &ProxyConfig) -> Self {
+        let rules = Rules::new(proxy, None);
         Self {
             rules: ArcSwap::from_pointee(rules),
             clients: Arc::default(),
@@ -58,23 +64,30 @@ impl Admission {
     }
 
     /// Other rules from now on. Connections that are open stay so; what their clients take goes on being counted.
-    pub fn change(&self, proxy: &ProxyConfig, keys: Option<Vec<ApiKey>>) {
+    pub fn change(&self, proxy: &ProxyConfig) {
         let before = self.rules.load();
-        self.rules.store(Arc::new(Rules {
-            limits: proxy.limits.clone(),
-            keys: keys.map(|list| Keys::new(list, before.keys.as_ref())),
-            forward_key: proxy.forward_api_key,
-        }));
+        self.rules.store(Arc::new(Rules::new(proxy, before.keys.as_ref())));
     }
 
-    /// Other keys from now on.
-    pub fn change_keys(&self, list: Vec<ApiKey>) {
+    /// The file of the keys in force.
+    pub fn keys_file(&self) -> Option<PathBuf> {
+        self.rules.load().api_keys.as_ref().map(|keys| keys.file.clone())
+    }
+
+    /// The file of keys says this now. Returns whether that is news.
+    pub fn change_keys(&self, keys: ApiKeys) -> bool {
         let before = self.rules.load();
-        self.rules.store(Arc::new(Rules {
-            limits: before.limits.clone(),
-            keys: Some(Keys::new(list, before.keys.as_ref())),
-            forward_key: before.forward_key,
-        }));
+        let is_news =
+            before.api_keys.as_ref().is_some_and(|known| known.file == keys.file && known.list != keys.list);
+        if is_news {
+            self.rules.store(Arc::new(Rules {
+                limits: before.limits.clone(),
+                keys: Some(Keys::new(&keys.list, before.keys.as_ref())),
+                api_keys: Some(keys),
+                forward_key: before.forward_key,
+            }));
+        }
+        is_news
     }
 
     /// How slowly a body may come. A gRPC call may be silent for as long as it likes: its client speaks when it has
@@ -91,8 +104,8 @@ impl Admission {
     }
 
     /// Lets a connection in.
-    pub fn connect(&self, address: Option<IpAddr>, now: Time) -> Result<Connected, Problem> {
-        self.clients.connect(address, &self.rules.load().limits, now)
+    pub fn connect(&self, peer: Option<IpAddr>, is_proxy: bool, now: Time) -> Result<Connected, Problem> {
+        self.clients.connect(peer, is_proxy, &self.rules.load().limits, now)
     }
 
     /// A turn to tell a connection why it is refused, unless too many are being told.
@@ -108,7 +121,7 @@ impl Admission {
     /// 4. the key's holder asks neither too much at once nor too often.
     pub fn admit(
         &self,
-        connected: &Connected,
+        requester: &Requester<'_>,
         headers: &mut HeaderMap,
         now: Time,
     ) -> Result<(Permits, Option<Arc<Key>>), Problem> {
@@ -119,7 +132,7 @@ impl Admission {
             return Err(Problem::HeadersTooLarge(detail));
         }
         // 2.
-        let client = match connected.caller() {
+        let client = match requester.connected.caller_at(requester.address, &rules.limits, now) {
             Some(caller) => Some(caller.usage.enter(rules.limits.of_a_client(), "this client", now)?),
             None => None,
         };
@@ -132,6 +145,18 @@ impl Admission {
         // 4.
         let permit = key.usage.enter(key.allowance(), "the holder of this key", now)?;
         Ok((Permits { _client: client, _key: Some(permit) }, Some(key)))
+    }
+}
+
+impl Rules {
+    /// Those of `proxy`. What the holders of keys that were known `before` take goes on being counted.
+    fn new(proxy: &ProxyConfig, before: Option<&Keys>) -> Self {
+        Self {
+            limits: proxy.limits.clone(),
+            keys: proxy.api_keys.as_ref().map(|keys| Keys::new(&keys.list, before)),
+            api_keys: proxy.api_keys.clone(),
+            forward_key: proxy.forward_api_key,
+        }
     }
 }
 

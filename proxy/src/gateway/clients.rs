@@ -1,6 +1,7 @@
 //! Who is connected: counts connections, of all clients and of each, and remembers what each client takes. Looked up
 //! once a connection, so that a request touches its client's counters only.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -53,30 +54,34 @@ pub struct Caller {
 #[derive(Debug)]
 pub struct Connected {
     clients: Arc<Clients>,
+    peer: Option<IpAddr>,
     caller: Option<Arc<Caller>>,
 }
 
 impl Clients {
-    /// Counts one connection more, from `address`. A client that is exempt is not remembered.
+    /// Counts one connection more, from `peer`. Whoever is exempt is not remembered; a proxy that speaks for others has as
+    /// many connections as it needs.
     pub fn connect(
         self: &Arc<Self>,
-        address: Option<IpAddr>,
+        peer: Option<IpAddr>,
+        is_proxy: bool,
         limits: &Limits,
         now: Time,
     ) -> Result<Connected, Problem> {
         let before = self.open.fetch_add(1, Ordering::Relaxed);
-        let mut connected = Connected { clients: self.clone(), caller: None };
+        let peer = peer.map(|peer| peer.to_canonical());
+        let mut connected = Connected { clients: self.clone(), peer, caller: None };
         if limits.connections != 0 && before >= limits.connections {
             let detail = "as many connections are open as there may be: try again";
             return Err(Problem::Overloaded(detail.to_owned(), Duration::from_secs(1)));
         }
-        let Some(address) = address.filter(|address| !is_exempt(limits, *address)) else {
+        let Some(address) = peer.filter(|address| !is_exempt(limits, *address)) else {
             return Ok(connected);
         };
         let caller = self.caller(address, now);
         let before = caller.connections.fetch_add(1, Ordering::Relaxed);
         connected.caller = Some(caller);
-        if limits.client_connections != 0 && before >= limits.client_connections {
+        if !is_proxy && limits.client_connections != 0 && before >= limits.client_connections {
             let detail = format!("{address} has {before} connections open, which is as many as it may");
             return Err(Problem::ClientLimit(detail, Duration::from_secs(1)));
         }
@@ -107,9 +112,18 @@ impl Known {
 }
 
 impl Connected {
-    /// The client, if the limits of one client bind it.
-    pub const fn caller(&self) -> Option<&Arc<Caller>> {
-        self.caller.as_ref()
+    /// The client at `address`, if the limits of one client bind it: who is connected, or whom that names.
+    pub fn caller_at(
+        &self,
+        address: Option<IpAddr>,
+        limits: &Limits,
+        now: Time,
+    ) -> Option<Cow<'_, Arc<Caller>>> {
+        if address == self.peer {
+            return self.caller.as_ref().map(Cow::Borrowed);
+        }
+        let address = address.filter(|address| !is_exempt(limits, *address))?;
+        Some(Cow::Owned(self.clients.caller(address, now)))
     }
 }
 
@@ -143,7 +157,7 @@ mod tests {
     use crate::gateway::usage::Allowance;
 
     fn connect(clients: &Arc<Clients>, limits: &Limits, address: &str) -> Result<Connected, Problem> {
-        clients.connect(Some(address.parse().unwrap()), limits, Time::ZERO)
+        clients.connect(Some(address.parse().unwrap()), false, limits, Time::ZERO)
     }
 
     #[test]
@@ -169,10 +183,28 @@ mod tests {
         let clients: Arc<Clients> = Arc::default();
         let limits = Limits { client_connections: 1, ..Limits::default() };
         let local: Vec<_> = (0..9).map(|_| connect(&clients, &limits, "127.0.0.1").unwrap()).collect();
-        assert!(local.iter().all(|connected| connected.caller().is_none()));
+        assert!(local.iter().all(|connected| connected.caller.as_ref().is_none()));
         let _first = connect(&clients, &limits, "2001:db8::1").unwrap();
         assert!(connect(&clients, &limits, "2001:db8::ffff:2").is_err());
         assert!(connect(&clients, &limits, "2001:db8:0:1::1").is_ok());
+    }
+
+    #[test]
+    fn behind_a_proxy_each_client_counts_for_itself() {
+        let clients: Arc<Clients> = Arc::default();
+        let limits = Limits { client_connections: 1, ..Limits::default() };
+        let proxy = Some("10.0.0.1".parse().unwrap());
+        let connect = || clients.connect(proxy, true, &limits, Time::ZERO).unwrap();
+        let (one, two) = (connect(), connect());
+        let caller = |connected: &Connected, address: &str| {
+            let caller = connected.caller_at(Some(address.parse().unwrap()), &limits, Time::ZERO);
+            caller.map(|caller| Arc::as_ptr(&caller))
+        };
+        assert!(caller(&one, "9.9.9.9").is_some());
+        assert_eq!(caller(&one, "9.9.9.9"), caller(&two, "9.9.9.9"));
+        assert_ne!(caller(&one, "9.9.9.9"), caller(&one, "9.9.9.8"));
+        assert_eq!(caller(&one, "127.0.0.1"), None, "exempt");
+        assert_eq!(caller(&one, "10.0.0.1"), caller(&two, "10.0.0.1"), "what the proxy asks for itself");
     }
 
     #[test]
@@ -183,18 +215,18 @@ mod tests {
         let rate = Rate { count: 1, period: Duration::from_secs(3_600) };
         for number in 0..300_000_u32 {
             let address = IpAddr::from((0x0a00_0000 + number).to_be_bytes());
-            let connected = clients.connect(Some(address), &limits, Time::ZERO).unwrap();
+            let connected = clients.connect(Some(address), false, &limits, Time::ZERO).unwrap();
             if number % 2 == 0 {
                 // It has used up its rate: something to be remembered by.
                 let allowed = Allowance { concurrent: 0, rate: Some(rate) };
-                connected.caller().unwrap().usage.enter(allowed, "it", Time::ZERO).unwrap();
+                connected.caller.as_ref().unwrap().usage.enter(allowed, "it", Time::ZERO).unwrap();
             }
         }
         let known = clients.known.lock().callers.len();
         assert!(known <= 2 * (MOST_ABSENT + FEW), "{known} are remembered");
         let again = connect(&clients, &limits, "9.9.9.9").unwrap();
         assert!(
-            Arc::ptr_eq(here.caller().unwrap(), again.caller().unwrap()),
+            Arc::ptr_eq(here.caller.as_ref().unwrap(), again.caller.as_ref().unwrap()),
             "who is here is never forgotten"
         );
     }

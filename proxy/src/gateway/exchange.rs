@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use longshore_pool::{Class, Outcome, RequestId, Time};
 
 use super::Gateway;
+use super::admission::Requester;
 use super::attempt::{Answer, Attempt, Failure};
 use super::body::{RequestBody, ResponseBody};
 use super::class;
@@ -75,7 +76,8 @@ fn begin(
     now: Time,
 ) -> Result<Begun, Problem> {
     headers::check_framing(parts.version, &parts.method, &parts.headers)?;
-    let (permits, key) = gateway.admission.admit(client.connected(), &mut parts.headers, now)?;
+    let sender = Requester { connected: client.connected(), address: client.address(&parts.headers) };
+    let (permits, key) = gateway.admission.admit(&sender, &mut parts.headers, now)?;
     active.hold(permits);
     let asked = headers::client_timeout(&parts.headers)?;
     let host = match parts.uri.authority() {
@@ -85,7 +87,7 @@ fn begin(
     let routes = gateway.routes.load();
     let route = routes.choose(&parts.uri, &parts.headers, host)?;
     let timeout = route.service.config.timeout;
-    let class = class::of(parts, client.address(), key.as_deref().map(Key::name), &route.service.config)?;
+    let class = class::of(parts, sender.address, key.as_deref().map(Key::name), &route.service.config)?;
     Ok(Begun {
         service: route.service.clone(),
         target: route::target(&parts.uri, route.strip),
@@ -135,7 +137,7 @@ impl Exchange {
             sender: client.sender(),
             scheme: "http",
             host: host.as_ref(),
-            forwarded: gateway.forwarded,
+            forwarded: gateway.settings.load().forwarded,
             request_id: &name.id,
             trace: name.trace,
         };

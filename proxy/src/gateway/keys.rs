@@ -49,13 +49,13 @@ impl Hash for Print {
 
 impl Keys {
     /// These keys; what the holders of those that were known `before` take goes on being counted.
-    pub fn new(list: Vec<ApiKey>, before: Option<&Self>) -> Self {
-        let key = |known: ApiKey| {
+    pub fn new(list: &[ApiKey], before: Option<&Self>) -> Self {
+        let key = |known: &ApiKey| {
             let print = Print(known.digest);
             let usage = before.and_then(|keys| keys.0.get(&print)).map(|key| key.usage.clone());
-            (print, Arc::new(Key { known, usage: usage.unwrap_or_default() }))
+            (print, Arc::new(Key { known: known.clone(), usage: usage.unwrap_or_default() }))
         };
-        Self(list.into_iter().map(key).collect())
+        Self(list.iter().map(key).collect())
     }
 
     /// The key that a request has, and the field that has it: `X-API-Key`, or else `Authorization: Bearer`.
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_key_is_found_in_either_field() {
-        let keys = Keys::new(vec![key("ann", "secret"), key("bob", "other")], None);
+        let keys = Keys::new(&[key("ann", "secret"), key("bob", "other")], None);
         for (fields, name, field) in [
             (&[("authorization", "Bearer secret")][..], "ann", header::AUTHORIZATION),
             (&[("authorization", "bearer  other ")], "bob", header::AUTHORIZATION),
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn whoever_has_no_known_key_is_told_so_and_not_which_are() {
-        let keys = Keys::new(vec![key("ann", "secret")], None);
+        let keys = Keys::new(&[key("ann", "secret")], None);
         for fields in [
             &[][..],
             &[("authorization", "Bearer ")],
@@ -142,8 +142,8 @@ mod tests {
 
     #[test]
     fn what_a_holder_takes_is_counted_on_over_a_reload() {
-        let before = Keys::new(vec![key("ann", "secret"), key("bob", "other")], None);
-        let after = Keys::new(vec![key("ann", "secret"), key("bob", "changed")], Some(&before));
+        let before = Keys::new(&[key("ann", "secret"), key("bob", "other")], None);
+        let after = Keys::new(&[key("ann", "secret"), key("bob", "changed")], Some(&before));
         let usage = |keys: &Keys, secret: &'static str| {
             keys.find(&headers(&[("x-api-key", secret)])).unwrap().0.usage.clone()
         };

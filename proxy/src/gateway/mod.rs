@@ -14,6 +14,8 @@
 //! | `attempt`, `connections`, `relay` | sending it to an instance |
 //! | `stream` | an answer that is passed on as it comes |
 //! | `headers` | fields on their way through |
+//! | `forwarding` | where a request comes from, and whom to believe about it |
+//! | `trace_context` | the trace that it belongs to |
 //! | `ids` | names for requests |
 
 mod admission;
@@ -23,6 +25,7 @@ mod class;
 mod clients;
 mod connections;
 mod exchange;
+mod forwarding;
 mod headers;
 mod ids;
 mod keys;
@@ -37,6 +40,7 @@ pub mod service;
 pub mod space;
 mod spool;
 mod stream;
+mod trace_context;
 mod usage;
 mod watched;
 
@@ -45,8 +49,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::clock::Clock;
-use crate::config::ProxyConfig;
-use crate::config::keys::ApiKey;
+use crate::config::{Network, ProxyConfig};
 use crate::metrics::Refused;
 use admission::Admission;
 use ids::Ids;
@@ -59,30 +62,47 @@ pub struct Gateway {
     pub routes: ArcSwap<Routes>,
     /// Who is let in.
     pub admission: Admission,
+    settings: ArcSwap<Settings>,
     clock: Clock,
     refused: Refused,
+    ids: Ids,
+}
+
+/// What `[proxy]` says of connections and requests: put in force as a whole. A connection keeps the times that it
+/// began with.
+struct Settings {
     timeouts: Timeouts,
     forwarded: bool,
-    ids: Ids,
+    /// Whose word about a request's way is believed.
+    trusted: Arc<[Network]>,
+}
+
+impl Settings {
+    fn new(proxy: &ProxyConfig) -> Self {
+        Self {
+            timeouts: Timeouts { header: proxy.request_header_timeout, idle: proxy.idle_timeout },
+            forwarded: proxy.forwarded,
+            trusted: proxy.trusted.as_slice().into(),
+        }
+    }
 }
 
 impl Gateway {
     /// A gateway that is not listening yet.
-    pub fn new(
-        routes: Routes,
-        proxy: &ProxyConfig,
-        keys: Option<Vec<ApiKey>>,
-        clock: Clock,
-        refused: Refused,
-    ) -> Arc<Self> {
+    pub fn new(routes: Routes, proxy: &ProxyConfig, clock: Clock, refused: Refused) -> Arc<Self> {
         Arc::new(Self {
             routes: ArcSwap::from_pointee(routes),
-            admission: Admission::new(proxy, keys),
+            admission: Admission::new(proxy),
+            settings: ArcSwap::from_pointee(Settings::new(proxy)),
             clock,
             refused,
-            timeouts: Timeouts { header: proxy.request_header_timeout, idle: proxy.idle_timeout },
-            forwarded: proxy.forwarded,
             ids: Ids::new(),
         })
+    }
+
+    /// Puts another `[proxy]` in force, but for its listeners.
+    pub fn configure(&self, proxy: &ProxyConfig) {
+        self.admission.change(proxy);
+        self.settings.store(Arc::new(Settings::new(proxy)));
     }
 }

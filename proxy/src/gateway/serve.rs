@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::admission::Permits;
 use super::clients::Connected;
-use super::headers::Sender;
+use super::forwarding::Sender;
 use super::watched::{self, Watched};
 use super::{Gateway, exchange};
 use crate::problem::Problem;
@@ -38,7 +38,6 @@ const PREFACE: [u8; 3] = *b"PRI";
 /// What a connection's requests share.
 #[derive(Clone)]
 pub struct Client {
-    address: Option<IpAddr>,
     sender: Option<Arc<Sender>>,
     activity: Arc<Activity>,
 }
@@ -60,9 +59,9 @@ pub struct Active {
 }
 
 impl Client {
-    /// Where it connects from.
-    pub const fn address(&self) -> Option<IpAddr> {
-        self.address
+    /// Who sent a request with these fields: whom trusted proxies name, else who connects.
+    pub fn address(&self, headers: &HeaderMap) -> Option<IpAddr> {
+        self.sender.as_ref().map(|sender| sender.client(headers))
     }
 
     /// What its requests' forwarding fields say of it.
@@ -99,25 +98,30 @@ impl Drop for Active {
 /// Serves a connection until it ends, or, once `shutdown` says so, until its last answer is out.
 pub async fn connection(gateway: Arc<Gateway>, mut stream: Stream, shutdown: ShutdownWatch) {
     let address = stream.get_socket_digest().and_then(|digest| Some(digest.peer_addr()?.as_inet()?.ip()));
+    let (timeouts, trusted) = {
+        let settings = gateway.settings.load();
+        (settings.timeouts, settings.trusted.clone())
+    };
+    let sender = address.map(|address| Arc::new(Sender::new(address, "http", trusted)));
+    let is_proxy = sender.as_ref().is_some_and(|sender| sender.is_trusted());
     let rules = gateway.admission.rules();
-    let connected = match gateway.admission.connect(address, gateway.clock.now()) {
+    let connected = match gateway.admission.connect(address, is_proxy, gateway.clock.now()) {
         Ok(connected) => connected,
         Err(problem) => return turn_away(&gateway, stream, &problem).await,
     };
-    let sender = address.map(|address| Arc::new(Sender::new(address, "http")));
     let mut first = [0; PREFACE.len()];
     let peeked = tokio::select! {
-        peeked = tokio::time::timeout(gateway.timeouts.idle, stream.try_peek(&mut first)) => peeked,
+        peeked = tokio::time::timeout(timeouts.idle, stream.try_peek(&mut first)) => peeked,
         () = ended(shutdown.clone()) => return,
     };
     if !matches!(peeked, Ok(Ok(_))) {
         return;
     }
     let activity = Activity { active: AtomicUsize::new(0), begun: AtomicUsize::new(0), connected };
-    let client = Client { address, sender, activity: Arc::new(activity) };
+    let client = Client { sender, activity: Arc::new(activity) };
     let limits = &rules.limits;
     let http2 = first == PREFACE;
-    let io = TokioIo::new(Watched::new(stream, client.activity.clone(), gateway.timeouts, limits, !http2));
+    let io = TokioIo::new(Watched::new(stream, client.activity.clone(), timeouts, limits, !http2));
     let service = service_fn(move |request: Request<Incoming>| {
         let (gateway, client) = (gateway.clone(), client.clone());
         async move { Ok::<_, Infallible>(exchange::handle(&gateway, &client, request).await) }

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::admin::Admin;
 use crate::cli::up::UpOptions;
 use crate::clock::Clock;
-use crate::config::{self, Config, Diagnostics, Source};
+use crate::config::{self, Config, Source};
 use crate::connect::Connector;
 use crate::console::Console;
 use crate::control::{Control, Runner};
@@ -37,9 +37,6 @@ pub enum UpError {
     /// A port in use, or an address that is not ours.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The file of api keys is wrong.
-    #[error(transparent)]
-    Keys(#[from] Diagnostics),
     /// The token of the admin API cannot be read.
     #[error("cannot read [admin] token_file {path}: {error}")]
     Token {
@@ -69,7 +66,6 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     let config = options.config;
     raise_descriptors();
     let token = token(&config)?;
-    let keys = keys::read(&config.proxy)?;
     // Ports first: a mistake there should be known before a container is touched.
     let bound = Bound::bind(&config.proxy.listen)?;
     let admin_listener = bind_admin(&config)?;
@@ -81,8 +77,8 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         None => None,
     };
     let routes = Routes::new(&cluster.services());
-    let gateway = Gateway::new(routes, &config.proxy, keys, cluster.clock, cluster.metrics.refused());
-    keys::follow(&config.proxy, &gateway);
+    let gateway = Gateway::new(routes, &config.proxy, cluster.clock, cluster.metrics.refused());
+    keys::follow(&gateway);
     let listening = bound.serve(gateway);
     let (asked, mut shutdown) = mpsc::unbounded_channel();
     let admin = Arc::new(Admin {
@@ -269,7 +265,12 @@ impl Cluster {
 
     /// Stops every instance that this cluster runs.
     async fn stop(&self) {
-        self.controls.iter().for_each(|control| control.close());
+        let closed = futures_util::future::join_all(self.controls.iter().map(|control| control.close()));
+        if timeout(STOP_MARGIN, closed).await.is_err() {
+            tracing::warn!(
+                "starting an instance takes too long; it may be left behind, to be adopted or removed by the next `up`"
+            );
+        }
         let found = match self.backend.list().await {
             Ok(found) => found,
             Err(error) => {

@@ -37,6 +37,7 @@ fn the_defaults_are_those_of_the_interface() {
     assert_eq!(config.proxy.request_header_timeout, Duration::from_secs(10));
     assert_eq!(config.proxy.max_body, 1024 * 1024 * 1024);
     assert_eq!(config.proxy.memory_per_body, 256 * 1024);
+    assert_eq!(config.proxy.trusted, Network::LOOPBACK, "a proxy on this machine is believed");
     assert_eq!(config.admin.listen, "127.0.0.1:5001".parse().unwrap());
     assert_eq!(config.backend.kind, BackendKind::Auto);
     let calc = config.service("calc").unwrap();
@@ -61,7 +62,10 @@ fn a_listener_may_be_public_by_default_and_every_limit_can_be_set() {
     let default = limits("");
     assert_eq!((default.header_bytes, default.header_fields), (64 * 1024, 200));
     assert_eq!((default.min_rate, default.min_rate_grace), (240, Duration::from_secs(30)));
-    assert_eq!((default.connections, default.client_connections, default.client_concurrent), (20_000, 1_000, 1_000));
+    assert_eq!(
+        (default.connections, default.client_connections, default.client_concurrent),
+        (20_000, 1_000, 1_000)
+    );
     assert_eq!((default.client_rate, default.exempt.len()), (None, 2));
     let set = limits(
         "limits = { header_bytes = \"8KiB\", header_fields = 10, min_rate = \"1KiB\", min_rate_grace = \"1s\", \
@@ -80,7 +84,8 @@ fn a_listener_may_be_public_by_default_and_every_limit_can_be_set() {
     };
     assert_eq!(set, expected);
     let keys = parse("proxy = { api_keys_file = \"k.txt\" }\n[services.calc]\nimage = \"x\"").unwrap().proxy;
-    assert_eq!((keys.api_keys_file, keys.forward_api_key), (Some(PathBuf::from("k.txt")), false));
+    assert_eq!(keys.api_keys.map(|keys| keys.file), Some(PathBuf::from("k.txt")));
+    assert!(!keys.forward_api_key);
 }
 
 #[test]

@@ -226,6 +226,16 @@ fn every_wrong_document_has_its_message() {
             "admin.listen",
         ),
         (
+            &format!("proxy.trusted = \"10.0.0.0/8\"\n{service}"),
+            "must be an array of networks",
+            "found a string",
+        ),
+        (
+            &format!("proxy.trusted = [\"10.0.0.1/8\"]\n{service}"),
+            "`proxy.trusted[0]` cannot be \"10.0.0.1/8\"",
+            "write 10.0.0.0/8",
+        ),
+        (
             &format!("proxy.limits.header_bytes = \"1KiB\"\n{service}"),
             "`proxy.limits.header_bytes` must be from 8KiB to 1MiB",
             "^",
