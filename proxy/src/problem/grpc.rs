@@ -50,10 +50,13 @@ impl Problem {
             Self::BadRequest(_) | Self::Invalid(_) => INVALID_ARGUMENT,
             Self::Unauthorized(_) => UNAUTHENTICATED,
             Self::NoService(_) | Self::NotFound(_) => UNIMPLEMENTED,
-            Self::BodyTooLarge(_) | Self::HeadersTooLarge(_) | Self::Storage(_) => RESOURCE_EXHAUSTED,
+            Self::BodyTooLarge(_) | Self::HeadersTooLarge(_) | Self::ClientLimit(..) | Self::Storage(_) => {
+                RESOURCE_EXHAUSTED
+            }
             Self::RequestTimeout(_) | Self::Timeout(_) => DEADLINE_EXCEEDED,
             Self::AttemptsExhausted(_)
             | Self::QueueFull(..)
+            | Self::Overloaded(..)
             | Self::CannotStart(..)
             | Self::Stopped(_)
             | Self::ShuttingDown(_)
