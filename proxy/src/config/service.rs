@@ -27,6 +27,8 @@ pub struct Service {
     pub strip_prefix: bool,
     /// Whether it gets what no rule matches; at most one service does.
     pub default: bool,
+    /// What its instances speak.
+    pub protocol: Protocol,
     /// How many instances there should be.
     pub size: ServiceSize,
     /// Requests that one instance works on at once; 0 is no limit.
@@ -47,6 +49,16 @@ pub struct Service {
     pub replay: Replay,
     /// When an instance that failed is started again.
     pub restart: Restart,
+}
+
+/// What instances speak. Clients may speak either, whatever it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    H1,
+    /// HTTP/2 in the clear, from the first byte: gRPC servers.
+    H2c,
 }
 
 /// What answers for a service.
@@ -259,6 +271,7 @@ impl Service {
             paths: Vec::new(),
             strip_prefix: false,
             default: false,
+            protocol: Protocol::default(),
             size,
             concurrency: 1,
             timeout: Duration::from_secs(600),

@@ -27,7 +27,6 @@ pub(super) enum Later {
 
 const ROWS: &[Row] = &[
     row("proxy", "tls", Later::Key),
-    row("proxy", "api_keys_file", Later::Key),
     row("backend", "kind", Later::Words(&["swarm"])),
     row("backend", "hosts", Later::Key),
     row("backend", "tls", Later::Key),
@@ -35,7 +34,6 @@ const ROWS: &[Row] = &[
     row("jobs", "path", Later::Text("/_jobs")),
     row("jobs", "callbacks", Later::Key),
     row("services.*", "models", Later::Key),
-    row("services.*", "protocol", Later::Words(&["h2c"])),
     row("services.*.size", "standby", Later::NonZero),
     row("services.*.health", "docker", Later::True),
     row("services.*.replay", "resume", Later::True),

@@ -14,9 +14,10 @@ use longshore_pool::Outcome;
 use tokio::time::Instant;
 
 use super::body::{AttemptBody, RequestBody, ResponseBody};
-use super::connections::{Connection, Wire};
+use super::connections::Connection;
 use super::lease::Lease;
 use super::spool::SpoolError;
+use super::wire::{Fate, SendError, Wire};
 
 /// A server that closes idle connections does so after a second or more; younger ones break for other reasons.
 const STALE_IDLE: Duration = Duration::from_secs(1);
@@ -122,17 +123,21 @@ impl Attempt<'_> {
             // The clock is read only where it matters.
             let sent_at = (slept || self.first_byte_timeout.is_some()).then(Instant::now);
             let answer = self.answer_in_time(&mut wire, sent_at).await?;
-            let mut error = match answer {
+            let SendError { error, fate } = match answer {
                 Ok(response) => return Ok((response, wire)),
                 Err(error) => error,
             };
             if let Some(error) = self.body.error() {
                 return Err(Failure::Body(error));
             }
-            let unsent = error.take_message().is_some();
+            let unsent = match fate {
+                Fate::Untouched => true,
+                Fate::Unknown => false,
+                Fate::Refused => return Err(Failure::Busy(BUSY_DEFAULT)),
+            };
             let stale = slept && sent_at.is_some_and(|at| at.elapsed() < STALE_FAILURE);
             if idle_for.is_none() || !(unsent || stale) || fresh {
-                return Err(lost(lease, &error.into_error(), !unsent));
+                return Err(lost(lease, &error, !unsent));
             }
             // The server had closed this connection in its sleep: that is no sign of death, a new one will tell.
             fresh = stale;
@@ -143,8 +148,7 @@ impl Attempt<'_> {
         &self,
         wire: &mut Wire,
         sent_at: Option<Instant>,
-    ) -> Result<Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<AttemptBody>>>, Failure>
-    {
+    ) -> Result<Result<Response<Incoming>, SendError>, Failure> {
         let silence = self.first_byte_timeout.zip(sent_at).map(|(limit, at)| (at + limit, limit));
         let until = silence.map_or(self.deadline, |(at, _)| at.min(self.deadline));
         match tokio::time::timeout_at(until, wire.send(self.request())).await {
@@ -181,10 +185,10 @@ impl Attempt<'_> {
         length: u64,
     ) -> Result<Answer, Failure> {
         let (head, mut source) = response.into_parts();
-        let mut held: Vec<Bytes> = Vec::with_capacity(if length == 0 { 0 } else { 1 });
+        let mut held = Held::default();
         if length > 0 {
             let collected =
-                tokio::time::timeout_at(self.deadline, wire.driving(collect(&mut source, &mut held))).await;
+                tokio::time::timeout_at(self.deadline, wire.driving(held.collect(&mut source))).await;
             collected.map_err(|_| Failure::Deadline)?.map_err(|error| match lost(lease, &error, true) {
                 Failure::Lost { how, .. } => Failure::Lost {
                     how: format!("in the middle of its answer: {how}"),
@@ -194,18 +198,42 @@ impl Attempt<'_> {
                 other @ (Failure::Busy(_) | Failure::Body(_) | Failure::Deadline) => other,
             })?;
         }
-        let response = Response::from_parts(head, ResponseBody::Held(held.into_iter()));
+        let response = Response::from_parts(head, held.into_body());
         Ok(Answer::Held(response, self.body.is_complete().then_some(wire)))
     }
 }
 
-async fn collect(source: &mut Incoming, held: &mut Vec<Bytes>) -> Result<(), hyper::Error> {
-    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut *source).poll_frame(cx)).await {
-        if let Ok(data) = frame?.into_data() {
-            held.push(data);
+/// An answer in the making.
+#[derive(Default)]
+struct Held {
+    chunks: Vec<Bytes>,
+    /// HTTP/2 has them beside a known length, too.
+    trailers: Option<HeaderMap>,
+}
+
+impl Held {
+    async fn collect(&mut self, source: &mut Incoming) -> Result<(), hyper::Error> {
+        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut *source).poll_frame(cx)).await {
+            match frame?.into_data() {
+                Ok(data) => {
+                    if self.chunks.is_empty() {
+                        self.chunks.reserve_exact(1);
+                    }
+                    self.chunks.push(data);
+                }
+                Err(other) => self.trailers = other.into_trailers().ok(),
+            }
+        }
+        Ok(())
+    }
+
+    fn into_body(self) -> ResponseBody {
+        let chunks = self.chunks.into_iter();
+        match self.trailers {
+            None => ResponseBody::Held(chunks),
+            Some(trailers) => ResponseBody::Trailed(chunks, Some(Box::new(trailers))),
         }
     }
-    Ok(())
 }
 
 fn not_connected(lease: &Lease, error: &std::io::Error) -> Failure {
@@ -218,18 +246,25 @@ fn not_connected(lease: &Lease, error: &std::io::Error) -> Failure {
 }
 
 fn lost(lease: &Lease, error: &hyper::Error, sent: bool) -> Failure {
-    let reset = std::error::Error::source(error)
-        .and_then(|source| source.downcast_ref::<std::io::Error>())
-        .is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset);
-    let (how, label) = if error.is_parse() {
-        (format!("its answer is not HTTP: {error}"), "malformed")
-    } else if reset {
-        ("connection reset before an answer".to_owned(), "died")
-    } else if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
-        ("connection closed before an answer".to_owned(), "died")
-    } else {
-        (error.to_string(), "died")
-    };
+    let source = std::error::Error::source(error);
+    let io = source.and_then(|source| source.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+    let stream = source.and_then(|source| source.downcast_ref::<h2::Error>());
+    let (how, label) =
+        if let Some(reason) = stream.filter(|error| error.is_reset()).and_then(h2::Error::reason) {
+            (format!("the stream was reset before an answer ({reason})"), "reset")
+        } else if error.is_parse() {
+            (format!("its answer is not HTTP: {error}"), "malformed")
+        } else if io == Some(std::io::ErrorKind::ConnectionReset) {
+            ("connection reset before an answer".to_owned(), "died")
+        } else if io == Some(std::io::ErrorKind::BrokenPipe)
+            || error.is_incomplete_message()
+            || error.is_canceled()
+            || error.is_closed()
+        {
+            ("connection closed before an answer".to_owned(), "died")
+        } else {
+            (error.to_string(), "died")
+        };
     Failure::Lost { how: fate(lease, how), label, sent }
 }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::Version;
+use http::{HeaderMap, Version};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
+use super::paced::Paced;
 use super::space::{Room, Space};
 use super::spool::{Spool, SpoolError, SpoolReader};
 use super::stream::{StreamError, Streaming};
@@ -39,11 +39,7 @@ const AS_READ: u64 = 64 * 1024;
 impl RequestBody {
     /// Takes the body from the client. One that says it is small is read whole first: it usually lies in the socket
     /// already, and a slow sender holds no slot meanwhile. Others are read while the request waits.
-    pub async fn take(
-        mut source: Incoming,
-        space: &Arc<Space>,
-        version: Version,
-    ) -> Result<Self, SpoolError> {
+    pub async fn take(mut source: Paced, space: &Arc<Space>, version: Version) -> Result<Self, SpoolError> {
         if source.is_end_stream() {
             return Ok(Self::Empty);
         }
@@ -60,9 +56,8 @@ impl RequestBody {
         }
         room.grow(length)?;
         let mut chunks = Chunks::new(length, room);
-        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut source).poll_frame(cx)).await {
-            let frame = frame.map_err(|error| SpoolError::Client(Arc::new(error)))?;
-            if let Ok(data) = frame.into_data() {
+        while let Some(frame) = std::future::poll_fn(|cx| source.poll_frame(cx)).await {
+            if let Ok(data) = frame?.into_data() {
                 chunks.push(data);
             }
         }
@@ -244,6 +239,8 @@ impl Body for AttemptBody {
 pub enum ResponseBody {
     /// Complete, in pieces as they came.
     Held(std::vec::IntoIter<Bytes>),
+    /// The same, with fields after it.
+    Trailed(std::vec::IntoIter<Bytes>, Option<Box<HeaderMap>>),
     /// As the instance sends it.
     Streaming(Box<Streaming>),
 }
@@ -271,6 +268,11 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         match self.get_mut() {
             Self::Held(chunks) => Poll::Ready(chunks.next().map(|chunk| Ok(Frame::data(chunk)))),
+            Self::Trailed(chunks, trailers) => {
+                let frame = chunks.next().map(Frame::data);
+                let frame = frame.or_else(|| trailers.take().map(|trailers| Frame::trailers(*trailers)));
+                Poll::Ready(frame.map(Ok))
+            }
             Self::Streaming(streaming) => streaming.poll_frame(cx),
         }
     }
@@ -278,13 +280,14 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Held(chunks) => chunks.as_slice().is_empty(),
+            Self::Trailed(_, trailers) => trailers.is_none(),
             Self::Streaming(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Held(chunks) => {
+            Self::Held(chunks) | Self::Trailed(chunks, _) => {
                 SizeHint::with_exact(chunks.as_slice().iter().map(|chunk| chunk.len() as u64).sum())
             }
             Self::Streaming(streaming) => streaming.size_hint(),

@@ -4,25 +4,38 @@
 //! | --- | --- |
 //! | `listen` | sockets, through pingora |
 //! | `serve`, `watched` | one client connection, served by hyper |
+//! | `admission`, `clients`, `keys`, `usage` | who is let in, and how much each may take |
 //! | `exchange` | one request, from its head to its answer |
 //! | `route` | which service it is for |
 //! | `class` | whose it is, how urgent, and where it belongs |
+//! | `deadline` | how long its client waits |
 //! | `lease` | the service's pool, and the slot that a request holds |
 //! | `space`, `spool`, `body` | its body, which can be sent again |
-//! | `attempt`, `connections`, `relay` | sending it to an instance |
+//! | `attempt`, `connections`, `wire`, `multiplex`, `relay` | sending it to an instance, over HTTP/1.1 or HTTP/2 |
+//! | `pace`, `paced` | how slow a client may be |
 //! | `stream` | an answer that is passed on as it comes |
 //! | `headers` | fields on their way through |
+//! | `forwarding` | where a request comes from, and whom to believe about it |
+//! | `trace_context` | the trace that it belongs to |
 //! | `ids` | names for requests |
 
+mod admission;
 mod attempt;
 mod body;
 mod class;
+mod clients;
 mod connections;
+mod deadline;
 mod exchange;
+mod forwarding;
 mod headers;
 mod ids;
+mod keys;
 pub mod lease;
 pub mod listen;
+mod multiplex;
+mod pace;
+mod paced;
 mod plain;
 mod relay;
 pub mod route;
@@ -31,14 +44,19 @@ pub mod service;
 pub mod space;
 mod spool;
 mod stream;
+mod trace_context;
+mod usage;
 mod watched;
+mod wire;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
 use crate::clock::Clock;
-use crate::config::ProxyConfig;
+use crate::config::{Network, ProxyConfig};
+use crate::metrics::Refused;
+use admission::Admission;
 use ids::Ids;
 use route::Routes;
 use watched::Timeouts;
@@ -47,21 +65,49 @@ use watched::Timeouts;
 pub struct Gateway {
     /// The rules in force.
     pub routes: ArcSwap<Routes>,
+    /// Who is let in.
+    pub admission: Admission,
+    settings: ArcSwap<Settings>,
     clock: Clock,
+    refused: Refused,
+    ids: Ids,
+}
+
+/// What `[proxy]` says of connections and requests: put in force as a whole. A connection keeps the times that it
+/// began with.
+struct Settings {
     timeouts: Timeouts,
     forwarded: bool,
-    ids: Ids,
+    /// Whose word about a request's way is believed.
+    trusted: Arc<[Network]>,
+}
+
+impl Settings {
+    fn new(proxy: &ProxyConfig) -> Self {
+        Self {
+            timeouts: Timeouts { header: proxy.request_header_timeout, idle: proxy.idle_timeout },
+            forwarded: proxy.forwarded,
+            trusted: proxy.trusted.as_slice().into(),
+        }
+    }
 }
 
 impl Gateway {
     /// A gateway that is not listening yet.
-    pub fn new(routes: Routes, proxy: &ProxyConfig, clock: Clock) -> Arc<Self> {
+    pub fn new(routes: Routes, proxy: &ProxyConfig, clock: Clock, refused: Refused) -> Arc<Self> {
         Arc::new(Self {
             routes: ArcSwap::from_pointee(routes),
+            admission: Admission::new(proxy),
+            settings: ArcSwap::from_pointee(Settings::new(proxy)),
             clock,
-            timeouts: Timeouts { header: proxy.request_header_timeout, idle: proxy.idle_timeout },
-            forwarded: proxy.forwarded,
+            refused,
             ids: Ids::new(),
         })
+    }
+
+    /// Puts another `[proxy]` in force, but for its listeners.
+    pub fn configure(&self, proxy: &ProxyConfig) {
+        self.admission.change(proxy);
+        self.settings.store(Arc::new(Settings::new(proxy)));
     }
 }

@@ -10,10 +10,11 @@ use hyper::body::Incoming;
 use longshore_pool::{Outcome, Time};
 use tokio::time::Sleep;
 
-use super::connections::Carrier;
 use super::lease::Lease;
 use super::serve::Active;
 use super::service::Service;
+use super::wire::Carrier;
+use crate::problem::Problem;
 
 /// Why an answer breaks off in the client's sight.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,8 @@ pub struct Open {
     pub code: u16,
     /// The request's id, for the log.
     pub request_id: http::HeaderValue,
+    /// Whether its client is to be told of its end as gRPC has it.
+    pub grpc: bool,
 }
 
 impl Streaming {
@@ -59,10 +62,13 @@ impl Streaming {
 
     /// The next piece.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+        if self.open.is_none() {
+            return Poll::Ready(None);
+        }
         if let Poll::Ready(frame) = self.poll_source(cx) {
             return Poll::Ready(match frame {
                 Some(Ok(frame)) => Some(Ok(frame)),
-                Some(Err(error)) => Some(Err(self.broke(error))),
+                Some(Err(error)) => Some(self.broke(error)),
                 None => {
                     self.complete();
                     None
@@ -72,8 +78,7 @@ impl Streaming {
         match &mut self.deadline {
             Some(deadline) => {
                 ready!(deadline.as_mut().poll(cx));
-                self.expire();
-                Poll::Ready(Some(Err(StreamError::Deadline)))
+                Poll::Ready(Some(self.expire()))
             }
             None => Poll::Pending,
         }
@@ -99,8 +104,11 @@ impl Streaming {
         open.finish(Outcome::Answered);
     }
 
-    fn broke(&mut self, error: hyper::Error) -> StreamError {
+    fn broke(&mut self, error: hyper::Error) -> Result<Frame<Bytes>, StreamError> {
         if let Some(open) = self.open.take() {
+            let told = open.told(|| {
+                Problem::AttemptsExhausted("the instance broke off in the middle of its answer".to_owned())
+            });
             open.service.metrics.lost();
             tracing::warn!(
                 service = %open.service.name,
@@ -110,12 +118,17 @@ impl Streaming {
                 "an instance broke off its answer after its first byte had left: the request is lost"
             );
             open.finish(Outcome::Abandoned { broken: true });
+            if let Some(trailers) = told {
+                return Ok(trailers);
+            }
         }
-        StreamError::Instance(error)
+        Err(StreamError::Instance(error))
     }
 
-    fn expire(&mut self) {
+    fn expire(&mut self) -> Result<Frame<Bytes>, StreamError> {
         if let Some(open) = self.open.take() {
+            let told =
+                open.told(|| Problem::Timeout("the deadline passed in the middle of the answer".to_owned()));
             tracing::warn!(
                 service = %open.service.name,
                 instance = ?open.lease.link().name(),
@@ -123,11 +136,20 @@ impl Streaming {
                 "the deadline passed in the middle of an answer: it is cut"
             );
             open.finish(Outcome::Abandoned { broken: false });
+            if let Some(trailers) = told {
+                return Ok(trailers);
+            }
         }
+        Err(StreamError::Deadline)
     }
 }
 
 impl Open {
+    /// What a gRPC client is told at the end of an answer that is not complete; others see it break off.
+    fn told(&self, problem: impl FnOnce() -> Problem) -> Option<Frame<Bytes>> {
+        self.grpc.then(|| Frame::trailers(problem().grpc_status()))
+    }
+
     /// The answer is over: it is counted, the slot is given back, and a connection that is still good is kept.
     pub fn finish(self, outcome: Outcome) {
         let now = self.service.clock.now();
