@@ -11,7 +11,8 @@
 //! | `deadline` | how long its client waits |
 //! | `lease` | the service's pool, and the slot that a request holds |
 //! | `space`, `spool`, `body` | its body, which can be sent again |
-//! | `attempt`, `connections`, `wire`, `multiplex`, `relay` | sending it to an instance, over HTTP/1.1 or HTTP/2 |
+//! | `attempt`, `connections`, `wire` | sending it to an instance |
+//! | `http1`, `plain`, `relay`, `multiplex` | over HTTP/1.1, most of it plainly, or over HTTP/2 |
 //! | `pace`, `paced` | how slow a client may be |
 //! | `stream` | an answer that is passed on as it comes |
 //! | `headers` | fields on their way through |
@@ -29,6 +30,7 @@ mod deadline;
 mod exchange;
 mod forwarding;
 mod headers;
+mod http1;
 mod ids;
 mod keys;
 pub mod lease;

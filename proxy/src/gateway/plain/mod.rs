@@ -110,8 +110,8 @@ impl Plain {
     }
 
     /// For another way to speak over it. Only while it is idle.
-    pub fn into_stream(self) -> (TcpStream, Arc<OwnedFd>) {
-        (self.stream, self.socket)
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
     }
 
     /// Whether it can carry a request: idle, and neither closed nor with anything to read.
