@@ -12,18 +12,21 @@
 //! | `value` | one value, read as what it should be |
 //! | `values` | durations, byte sizes, addresses, names, `${VAR}` |
 //! | `unavailable` | the one table of keys and words that later versions know |
-//! | `diagnostics` | mistakes, shown with file, line and caret |
+//! | `diagnostics`, `places` | mistakes, shown with file, line and caret; or told by line and pointer |
+//! | `shown` | the settings of a service, as they are in force |
 //!
 //! Talks to nothing but the file system, and that only in [`Config::load`].
 
 mod across;
 mod diagnostics;
 mod document;
+mod places;
 mod reader;
 mod service;
 mod service_parts;
 mod service_queue;
 mod service_table;
+mod shown;
 mod single;
 mod size;
 mod unavailable;
@@ -38,6 +41,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use diagnostics::{Diagnostic, Diagnostics};
+pub use places::Place;
 pub use service::{
     Balance, Check, Health, Pattern, Queue, Replay, ReplayMethods, RequestKey, Restart, Service, Source,
     default_spec,
