@@ -213,25 +213,22 @@ fn rolls(old: &Service, new: &Service) -> bool {
 
 fn source(old: &Source, new: &Source) -> Vec<&'static str> {
     match (old, new) {
-        (Source::Image { spec: old }, Source::Image { spec: new }) => {
-            let found = differing([
-                ("image", old.image != new.image),
-                ("build", old.build != new.build),
-                ("pull", old.pull != new.pull),
-                ("command", old.command != new.command),
-                ("port", old.port != new.port),
-                ("env", old.env != new.env),
-                ("volumes", old.volumes != new.volumes),
-                ("memory", old.memory != new.memory),
-                ("cpus", old.cpus != new.cpus),
-                ("gpus", old.gpus != new.gpus),
-                ("user", old.user != new.user),
-                ("network", old.network != new.network),
-                ("platform", old.platform != new.platform),
-                ("address", old.address != new.address),
-            ]);
-            found
-        }
+        (Source::Image { spec: old }, Source::Image { spec: new }) => differing([
+            ("image", old.image != new.image),
+            ("build", old.build != new.build),
+            ("pull", old.pull != new.pull),
+            ("command", old.command != new.command),
+            ("port", old.port != new.port),
+            ("env", old.env != new.env),
+            ("volumes", old.volumes != new.volumes),
+            ("memory", old.memory != new.memory),
+            ("cpus", old.cpus != new.cpus),
+            ("gpus", old.gpus != new.gpus),
+            ("user", old.user != new.user),
+            ("network", old.network != new.network),
+            ("platform", old.platform != new.platform),
+            ("address", old.address != new.address),
+        ]),
         (Source::Addresses(old), Source::Addresses(new)) if old != new => vec!["addresses"],
         (Source::Addresses(_), Source::Addresses(_)) => Vec::new(),
         (Source::Image { .. }, Source::Addresses(_)) => vec!["addresses"],
@@ -248,6 +245,7 @@ fn proxy(old: &ProxyConfig, new: &ProxyConfig) -> Vec<&'static str> {
         ("max_body", old.max_body != new.max_body),
         ("memory_per_body", old.memory_per_body != new.memory_per_body),
         ("forwarded", old.forwarded != new.forwarded),
+        ("trusted", old.trusted != new.trusted),
     ]);
     if keys.is_empty() && old != new {
         keys.push("other settings");

@@ -120,7 +120,7 @@ impl Serving {
         };
         let mut config = Config::load(file).map_err(|mistakes| Refusal::broken(&mistakes))?;
         if self.named_backend.is_some() {
-            config.backend = self.config.backend.clone();
+            config.backend = self.config.backend;
         }
         let refused = |error: &dyn std::fmt::Display| Refusal::invalid(error.to_string());
         let mut difference = Difference::between(&self.config, &config).map_err(|error| refused(&error))?;
