@@ -73,6 +73,9 @@ impl Serving {
                     Order::Reload(answer) => ("POST /reload", Some(answer)),
                 },
             };
+            if let Some(watched) = &mut watched {
+                watched.is_read();
+            }
             let told = tokio::select! {
                 told = self.reload(cause) => told,
                 () = ends.asked(inbox) => return,

@@ -40,6 +40,12 @@ impl FileWatch {
         }
     }
 
+    /// Somebody reads it now, whatever was seen.
+    pub(super) fn is_read(&mut self) {
+        self.read = mark(&self.path);
+        self.seen = self.read;
+    }
+
     /// Whether it is to be read now. One that is gone is not: it is being replaced, or somebody erred.
     fn look(&mut self, now: Mark) -> bool {
         let steady = now == self.seen;
