@@ -245,6 +245,9 @@ fn proxy(old: &ProxyConfig, new: &ProxyConfig) -> Vec<&'static str> {
         ("max_body", old.max_body != new.max_body),
         ("memory_per_body", old.memory_per_body != new.memory_per_body),
         ("forwarded", old.forwarded != new.forwarded),
+        ("limits", old.limits != new.limits),
+        ("api_keys_file", old.api_keys != new.api_keys),
+        ("forward_api_key", old.forward_api_key != new.forward_api_key),
         ("trusted", old.trusted != new.trusted),
     ]);
     if keys.is_empty() && old != new {
