@@ -14,6 +14,7 @@ use super::attempt::{Answer, Attempt, Failure};
 use super::body::{RequestBody, ResponseBody};
 use super::class;
 use super::connections::Carrier;
+use super::framing;
 use super::headers::{self, Origin, Told};
 use super::ids::Trace;
 use super::lease::{Entry, Lease};
@@ -61,7 +62,7 @@ struct Begun {
 
 /// Checks what can be checked before a byte of the body is read.
 fn begin(gateway: &Gateway, parts: &Parts, client: &Client) -> Result<Begun, Problem> {
-    headers::check_framing(parts.version, &parts.method, &parts.headers)?;
+    framing::check(parts)?;
     let asked = headers::client_timeout(&parts.headers)?;
     let host = match parts.uri.authority() {
         Some(authority) => Some(authority.as_str()),
@@ -113,7 +114,10 @@ impl Exchange {
         let Begun { service, target, timeout, class } = begun;
         let authority =
             parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-        let host = authority.or_else(|| parts.headers.get(http::header::HOST).cloned());
+        // HTTP/1.0 and HTTP/2 do without a Host, an instance's HTTP/1.1 does not: the service's name is one.
+        let host = authority
+            .or_else(|| parts.headers.get(http::header::HOST).cloned())
+            .or_else(|| HeaderValue::from_str(&service.name).ok());
         let origin = Origin {
             sender: client.sender(),
             scheme: "http",

@@ -11,6 +11,7 @@
 //! | `space`, `spool`, `body` | its body, which can be sent again |
 //! | `attempt`, `connections`, `relay` | sending it to an instance |
 //! | `stream` | an answer that is passed on as it comes |
+//! | `framing` | requests that two readers could take for two different things |
 //! | `headers` | fields on their way through |
 //! | `forwarding` | where a request comes from, and whom to believe about it |
 //! | `trace_context` | the trace that it belongs to |
@@ -22,6 +23,7 @@ mod class;
 mod connections;
 mod exchange;
 mod forwarding;
+mod framing;
 mod headers;
 mod ids;
 pub mod lease;
