@@ -56,8 +56,8 @@ pub struct Control {
 struct Life {
     /// When its start was asked for, until it is ready.
     starting: Option<Time>,
-    /// Resolves when the backend's start call has returned.
-    started: Option<oneshot::Receiver<()>>,
+    /// Resolves when the last call to the backend about it (start, pause, resume) has returned: one after the other.
+    under_way: Option<oneshot::Receiver<()>>,
     /// Whether a line of its log has matched.
     log_matched: bool,
     /// Whether it is being stopped, so that its end is no death.
@@ -81,10 +81,10 @@ impl Control {
     }
 
     /// An instance that an earlier process has left running.
-    pub fn adopt(self: &Arc<Self>, instance: InstanceId, address: SocketAddr) {
+    pub fn adopt(self: &Arc<Self>, instance: InstanceId, address: SocketAddr, paused: bool) {
         self.remember(instance, None);
         self.watch_log(instance);
-        self.dispatcher().tell(Event::InstanceFound { instance, address });
+        self.dispatcher().tell(Event::InstanceFound { instance, address, paused });
     }
 
     /// From now on an instance that ends is one that was stopped: the process is ending.
@@ -125,6 +125,8 @@ impl Control {
         match action {
             Action::Start { instance } => self.start(instance),
             Action::Probe { instance, address } => self.probe(instance, address),
+            Action::Pause { instance } => self.pause(instance),
+            Action::Resume { instance } => self.resume(instance),
             Action::Stop { instance, grace } => self.stop(instance, grace),
             Action::Dispatch { .. } | Action::Reject { .. } | Action::Revoke { .. } => {
                 unreachable!("the dispatcher handles what concerns requests")
@@ -132,9 +134,9 @@ impl Control {
         }
     }
 
-    fn remember(&self, instance: InstanceId, started: Option<oneshot::Receiver<()>>) {
-        let life =
-            Life { starting: Some(self.service.clock.now()), started, log_matched: false, stopping: false };
+    fn remember(&self, instance: InstanceId, under_way: Option<oneshot::Receiver<()>>) {
+        let starting = Some(self.service.clock.now());
+        let life = Life { starting, under_way, log_matched: false, stopping: false };
         self.instances.lock().insert(instance, life);
     }
 
@@ -225,15 +227,15 @@ impl Control {
 
     fn stop(self: &Arc<Self>, instance: InstanceId, grace: Duration) {
         self.report_sentence(instance);
-        let started = self.instances.lock().get_mut(&instance).and_then(|life| {
+        let under_way = self.instances.lock().get_mut(&instance).and_then(|life| {
             life.stopping = true;
-            life.started.take()
+            life.under_way.take()
         });
         let control = self.clone();
         self.tasks.spawn(async move {
-            if let Some(started) = started {
+            if let Some(under_way) = under_way {
                 // What is still being created can only be removed after it is there.
-                let _ = started.await;
+                let _ = under_way.await;
             }
             if let Some((backend, key)) = control.managed(instance) {
                 tracing::debug!(instance = %key, "stopping instance");
@@ -243,6 +245,60 @@ impl Control {
                 }
             }
             control.exited(instance, DeathCause::Stopped);
+        });
+    }
+
+    fn pause(self: &Arc<Self>, instance: InstanceId) {
+        self.in_turn(instance, move |control, backend, key| async move {
+            let paused = backend.pause(&key).await;
+            match &paused {
+                Ok(()) => tracing::debug!(instance = %key, "instance paused, in standby"),
+                Err(error) => {
+                    tracing::warn!(instance = %key, %error, "an instance in standby cannot be paused; it runs on");
+                }
+            }
+            control.dispatcher().tell(Event::InstancePaused { instance, done: paused.is_ok() });
+        });
+    }
+
+    fn resume(self: &Arc<Self>, instance: InstanceId) {
+        let asked = self.service.clock.now();
+        self.in_turn(instance, move |control, backend, key| async move {
+            let failed = backend.resume(&key).await.err();
+            let took_ms = control.service.clock.now().since(asked).as_millis() as u64;
+            match &failed {
+                None => tracing::debug!(instance = %key, took_ms, "instance resumed"),
+                Some(error) => {
+                    tracing::warn!(instance = %key, %error, "an instance cannot be resumed; it is replaced")
+                }
+            }
+            let failed = failed.map(|error| DeathCause::StartFailed {
+                error: error.to_string().as_str().into(),
+                retry: Retry::Later,
+            });
+            control.dispatcher().tell(Event::InstanceResumed { instance, failed });
+        });
+    }
+
+    /// Does something to an instance once all that was begun before it is done.
+    fn in_turn<F>(
+        self: &Arc<Self>,
+        instance: InstanceId,
+        act: impl FnOnce(Arc<Self>, Arc<dyn Backend>, Key) -> F,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let Some((backend, key)) = self.managed(instance) else { return };
+        let (done, next) = oneshot::channel();
+        let before = self.instances.lock().get_mut(&instance).and_then(|life| life.under_way.replace(next));
+        let acting = act(self.clone(), backend.clone(), key);
+        self.tasks.spawn(async move {
+            if let Some(before) = before {
+                let _ = before.await;
+            }
+            acting.await;
+            // What follows may wait for this; if nothing does, nobody minds.
+            let _ = done.send(());
         });
     }
 

@@ -74,7 +74,7 @@ impl Sizing {
         )
     }
 
-    /// The size that somebody asks for at run time, with the file's bounds where it names none.
+    /// The size that somebody asks for at run time, with the file's bounds and standby where it names none.
     pub fn understand(&self, asked: &Json) -> Result<ServiceSize, SizeError> {
         let whole = |message: String| SizeError { pointer: String::new(), message };
         if let Source::Addresses(_) = self.config.source {
@@ -83,13 +83,18 @@ impl Sizing {
                 self.config.name
             )));
         }
-        let (min, max) = (self.config.size.min, self.config.size.max);
+        let ServiceSize { min, max, standby, .. } = self.config.size;
         let mut asked = asked.clone();
         if let Json::Object(map) = &mut asked
             && (min, max) != (0, MAX_SIZE)
         {
             map.entry("min").or_insert_with(|| min.into());
             map.entry("max").or_insert_with(|| max.into());
+        }
+        if let Json::Object(map) = &mut asked
+            && standby > 0
+        {
+            map.entry("standby").or_insert_with(|| standby.into());
         }
         let size = parse_size(&asked)?;
         if asked.is_object() {
@@ -99,7 +104,7 @@ impl Sizing {
             Some(number) if !(min..=max).contains(&number) => {
                 Err(whole(format!("size must be from {min} to {max} for {}, got {number}", self.config.name)))
             }
-            Some(_) | None => Ok(ServiceSize { min, max, ..size }),
+            Some(_) | None => Ok(ServiceSize { min, max, standby, ..size }),
         }
     }
 }

@@ -20,5 +20,6 @@ mod resize;
 mod rolling;
 mod shutdown;
 mod sizes;
+mod standby;
 mod streams;
 mod terminal;
