@@ -11,25 +11,22 @@ async fn settles(cluster: &Cluster, ready: usize, standby: usize) -> Vec<String>
     let what = format!("calc has {ready} ready and {standby} in standby");
     eventually(PATIENCE, &what, async || {
         let instances = cluster.admin().instances("calc").await;
-        let of = |state: &str| instances.iter().filter(|it| it.state == state).map(|it| it.id.clone());
-        let settled = instances.len() == ready + standby && of("ready").count() == ready;
-        (settled && of("standby").count() == standby).then(|| of("standby").collect())
+        let of = |state: &str| -> Vec<String> {
+            instances.iter().filter(|it| it.state == state).map(|it| it.id.clone()).collect()
+        };
+        let settled = instances.len() == ready + standby && of("ready").len() == ready;
+        (settled && of("standby").len() == standby).then(|| of("standby"))
     })
     .await
-}
-
-async fn starts(cluster: &Cluster) -> f64 {
-    let labels = [("service", "calc"), ("result", "ready")];
-    cluster.admin().metrics().await.sum("longshore_instance_starts_total", &labels)
 }
 
 async fn a_burst_is_served_by_resumed_instances_without_a_start(backend: Backend) {
     let keys = "size = { policy = \"expression\", expression = \"if queue > 2 { 3 } else { 1 }\", standby = 2, \
                 interval = \"100ms\", down_delay = \"1s\" }";
     let service = "sleep --fault-start-delay 1s";
-    let cluster = Setup::new(backend).model("calc", service, keys).start().await;
+    let cluster = Setup::new(backend).model("calc", service, keys).serve().await;
     let asleep = settles(&cluster, 1, 2).await;
-    let before = starts(&cluster).await;
+    let there: Vec<String> = cluster.admin().instances("calc").await.into_iter().map(|it| it.id).collect();
     let mut open = JoinSet::new();
     for _ in 0..12 {
         let client = cluster.client();
@@ -43,7 +40,7 @@ async fn a_burst_is_served_by_resumed_instances_without_a_start(backend: Backend
     for id in &asleep {
         assert!(served.contains(id), "{id} was not resumed in time: {served:?}");
     }
-    assert!((starts(&cluster).await - before).abs() < 0.5, "nothing was started");
+    assert!(served.iter().all(|id| there.contains(id)), "{served:?} were not all there before: {there:?}");
     let page = cluster.command(&["explain", "calc"]).await;
     assert!(page.stdout.contains("1 -> 3  (expression)"), "{}", page.stdout);
     assert!(page.stdout.contains("standby 2"), "{}", page.stdout);
@@ -54,7 +51,7 @@ async fn a_burst_is_served_by_resumed_instances_without_a_start(backend: Backend
 
 async fn one_that_is_killed_in_standby_is_replaced(backend: Backend) {
     let keys = "size = { policy = \"fixed\", size = 1, standby = 1 }";
-    let cluster = Setup::new(backend).model("calc", "calculator", keys).start().await;
+    let cluster = Setup::new(backend).model("calc", "calculator", keys).serve().await;
     let asleep = settles(&cluster, 1, 1).await.remove(0);
     let labels = [("service", "calc"), ("state", "standby")];
     cluster.admin().counts("longshore_instances", &labels, 1.0).await;
@@ -76,21 +73,20 @@ async fn from_zero_a_request_wakes_a_paused_instance(backend: Backend) {
     let keys = "size = { policy = \"concurrency\", max = 2, standby = 1, stable_window = \"1s\", \
                 interval = \"100ms\", down_delay = \"1s\" }";
     let service = "calculator --fault-start-delay 2s";
-    let cluster = Setup::new(backend).model("calc", service, keys).start().await;
+    let cluster = Setup::new(backend).model("calc", service, keys).serve().await;
     let asleep = settles(&cluster, 0, 1).await;
     let begun = Instant::now();
     let reply = cluster.client().get("/add/3/4").await;
     let took = begun.elapsed();
     assert_eq!((reply.text(), reply.header("longshore-instance")), ("7".to_owned(), &*asleep[0]));
-    println!("{}: the first answer after {took:?}", backend.name());
     assert!(took < Duration::from_secs(2), "{took:?} is as long as a start");
-    assert_eq!(settles(&cluster, 0, 1).await, asleep, "it sleeps again");
+    settles(&cluster, 0, 1).await;
     cluster.stop().await;
 }
 
 async fn the_size_changes_by_resuming_and_pausing_and_all_end_with_the_cluster(backend: Backend) {
     let keys = "size = { policy = \"fixed\", size = 1, standby = 2 }";
-    let cluster = Setup::new(backend).model("calc", "calculator", keys).start().await;
+    let cluster = Setup::new(backend).model("calc", "calculator", keys).serve().await;
     settles(&cluster, 1, 2).await;
     let reply = cluster.admin().set_size("calc", 3).await;
     assert_eq!(reply.status, 200, "{}", reply.text());
@@ -118,7 +114,7 @@ async fn the_size_changes_by_resuming_and_pausing_and_all_end_with_the_cluster(b
 
 async fn paused_containers_are_found_again_as_standby() {
     let keys = "size = { policy = \"fixed\", size = 1, standby = 1 }";
-    let mut cluster = Setup::new(Backend::Docker).model("calc", "calculator", keys).start().await;
+    let mut cluster = Setup::new(Backend::Docker).model("calc", "calculator", keys).serve().await;
     let asleep = settles(&cluster, 1, 1).await;
     cluster.kill().await;
     cluster.again().await;

@@ -77,7 +77,7 @@ async fn a_paused_instance_is_frozen_and_can_be_stopped() {
 #[tokio::test]
 async fn a_paused_instance_says_nothing_until_it_is_resumed_and_its_death_is_told() {
     let cluster = Cluster::new().await;
-    let mut exits = cluster.watch().await;
+    let mut exits = cluster.backend.watch();
     let address = cluster.backend.start(&key(0), &cluster.spec()).await.unwrap();
     assert_eq!(get(address).await, "hello");
     for _ in 0..3 {

@@ -222,7 +222,8 @@ impl World {
                 let roll = self.rng.bool();
                 self.tell(Event::ConfigChanged { config, roll })
             }
-            13..=18 => self.set_policy(),
+            13..=15 => self.set_policy(),
+            16..=18 => self.reconfigure(),
             19..=26 => {
                 let ids: Vec<InstanceId> = self.model.views.keys().copied().collect();
                 match self.rng.choice(ids.iter()).copied() {
@@ -252,7 +253,7 @@ fn kind(reason: &RejectReason) -> &'static str {
 }
 
 /// Everything that a run over many seeds must have met, or it shows nothing.
-pub(crate) const MUST_SEE: [&str; 21] = [
+pub(crate) const MUST_SEE: [&str; 22] = [
     "dispatch",
     "replay",
     "revoke",
@@ -271,6 +272,7 @@ pub(crate) const MUST_SEE: [&str; 21] = [
     "attempts exhausted",
     "cannot start",
     "stopped",
+    "reconfigured",
     "stopped by a policy",
     "exited",
     "shutting down",

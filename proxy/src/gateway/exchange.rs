@@ -70,7 +70,7 @@ fn begin(gateway: &Gateway, parts: &Parts, client: &Client) -> Result<Begun, Pro
     let routes = gateway.routes.load();
     let route = routes.choose(&parts.uri, &parts.headers, host)?;
     let timeout = route.service.config.timeout;
-    let class = class::of(parts, client.address(), &route.service.config)?;
+    let class = class::of(parts, client.address(&parts.headers), &route.service.config)?;
     Ok(Begun {
         service: route.service.clone(),
         target: route::target(&parts.uri, route.strip),
@@ -118,7 +118,7 @@ impl Exchange {
             sender: client.sender(),
             scheme: "http",
             host: host.as_ref(),
-            forwarded: gateway.forwarded,
+            forwarded: gateway.settings.load().forwarded,
             request_id: &name.id,
             trace: name.trace,
         };

@@ -12,6 +12,8 @@
 //! | `attempt`, `connections`, `relay` | sending it to an instance |
 //! | `stream` | an answer that is passed on as it comes |
 //! | `headers` | fields on their way through |
+//! | `forwarding` | where a request comes from, and whom to believe about it |
+//! | `trace_context` | the trace that it belongs to |
 //! | `ids` | names for requests |
 
 mod attempt;
@@ -19,6 +21,7 @@ mod body;
 mod class;
 mod connections;
 mod exchange;
+mod forwarding;
 mod headers;
 mod ids;
 pub mod lease;
@@ -30,6 +33,7 @@ pub mod service;
 pub mod space;
 mod spool;
 mod stream;
+mod trace_context;
 mod watched;
 
 use std::sync::Arc;
@@ -37,7 +41,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::clock::Clock;
-use crate::config::ProxyConfig;
+use crate::config::{Network, ProxyConfig};
 use ids::Ids;
 use route::Routes;
 use watched::Timeouts;
@@ -46,10 +50,28 @@ use watched::Timeouts;
 pub struct Gateway {
     /// The rules in force.
     pub routes: ArcSwap<Routes>,
+    settings: ArcSwap<Settings>,
     clock: Clock,
+    ids: Ids,
+}
+
+/// What `[proxy]` says of connections and requests: put in force as a whole. A connection keeps the times that it
+/// began with.
+struct Settings {
     timeouts: Timeouts,
     forwarded: bool,
-    ids: Ids,
+    /// Whose word about a request's way is believed.
+    trusted: Arc<[Network]>,
+}
+
+impl Settings {
+    fn new(proxy: &ProxyConfig) -> Self {
+        Self {
+            timeouts: Timeouts { header: proxy.request_header_timeout, idle: proxy.idle_timeout },
+            forwarded: proxy.forwarded,
+            trusted: proxy.trusted.as_slice().into(),
+        }
+    }
 }
 
 impl Gateway {
@@ -57,10 +79,14 @@ impl Gateway {
     pub fn new(routes: Routes, proxy: &ProxyConfig, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             routes: ArcSwap::from_pointee(routes),
+            settings: ArcSwap::from_pointee(Settings::new(proxy)),
             clock,
-            timeouts: Timeouts { header: proxy.request_header_timeout, idle: proxy.idle_timeout },
-            forwarded: proxy.forwarded,
             ids: Ids::new(),
         })
+    }
+
+    /// Puts another `[proxy]` in force, but for its listeners.
+    pub fn configure(&self, proxy: &ProxyConfig) {
+        self.settings.store(Arc::new(Settings::new(proxy)));
     }
 }

@@ -44,8 +44,8 @@ pub struct Space {
     pub directory: PathBuf,
     /// What all services share.
     pub memory: BodyMemory,
-    /// Bytes kept now.
-    pub kept: AtomicU64,
+    /// Bytes kept now, by bodies taken under earlier limits too.
+    pub kept: Arc<AtomicU64>,
 }
 
 /// Room in a [`Space`], given back when it is dropped.
@@ -125,7 +125,7 @@ mod tests {
             max_total,
             directory: std::env::temp_dir(),
             memory: memory.clone(),
-            kept: AtomicU64::new(0),
+            kept: Arc::default(),
         })
     }
 
