@@ -24,5 +24,6 @@ mod rolling;
 mod shutdown;
 mod sizes;
 mod smuggling;
+mod standby;
 mod streams;
 mod terminal;
