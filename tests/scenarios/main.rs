@@ -24,5 +24,7 @@ mod resize;
 mod rolling;
 mod shutdown;
 mod sizes;
+mod smuggling;
+mod standby;
 mod streams;
 mod terminal;
