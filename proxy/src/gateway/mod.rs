@@ -14,6 +14,7 @@
 //! | `attempt`, `connections`, `wire`, `multiplex`, `relay` | sending it to an instance, over HTTP/1.1 or HTTP/2 |
 //! | `pace`, `paced` | how slow a client may be |
 //! | `stream` | an answer that is passed on as it comes |
+//! | `framing` | requests that two readers could take for two different things |
 //! | `headers` | fields on their way through |
 //! | `forwarding` | where a request comes from, and whom to believe about it |
 //! | `trace_context` | the trace that it belongs to |
@@ -28,6 +29,7 @@ mod connections;
 mod deadline;
 mod exchange;
 mod forwarding;
+mod framing;
 mod headers;
 mod ids;
 mod keys;
