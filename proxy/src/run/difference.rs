@@ -167,8 +167,11 @@ fn fixed(old: &Config, new: &Config) -> Vec<String> {
     out
 }
 
-/// Whether one can become the other by a change of settings: started by Longshore, or not.
+/// Whether one can become the other by a change of settings: started by Longshore, or not, and spoken to in the same way.
 fn same_kind(one: &Service, other: &Service) -> bool {
+    if one.protocol != other.protocol {
+        return false;
+    }
     match (&one.source, &other.source) {
         (Source::Image { .. }, Source::Image { .. }) | (Source::Addresses(_), Source::Addresses(_)) => true,
         (Source::Image { .. }, Source::Addresses(_)) | (Source::Addresses(_), Source::Image { .. }) => false,
