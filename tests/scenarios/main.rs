@@ -19,6 +19,7 @@ mod readme;
 mod replay;
 mod resize;
 mod rolling;
+mod routing;
 mod shutdown;
 mod sizes;
 mod streams;

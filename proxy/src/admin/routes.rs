@@ -194,7 +194,8 @@ pub(super) fn known<'a>(admin: &'a Admin, name: &str) -> Result<&'a Arc<Control>
     admin.service(name).ok_or_else(|| {
         let names: Vec<String> =
             admin.services.iter().map(|control| control.service().name.to_string()).collect();
-        Problem::NoService(format!("no service is named {name:?}; the services are: {}", names.join(", ")))
+        let detail = format!("no service is named {name:?}; the services are: {}", names.join(", "));
+        Problem::NoService(detail, Vec::new())
     })
 }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::Guard;
+use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -12,12 +14,13 @@ use longshore_pool::{Class, Outcome, RequestId, Time};
 use super::Gateway;
 use super::attempt::{Answer, Attempt, Failure};
 use super::body::{RequestBody, ResponseBody};
+use super::by_model::Unchosen;
 use super::class;
 use super::connections::Carrier;
 use super::headers::{self, Origin, Told};
 use super::ids::Trace;
 use super::lease::{Entry, Lease};
-use super::route;
+use super::route::{self, Choice, Routes};
 use super::serve::{Active, Client};
 use super::service::Service;
 use super::spool::SpoolError;
@@ -36,15 +39,18 @@ pub async fn handle(
     let (request_in_pool, trace) = gateway.ids.next();
     let request_id = headers::request_id(request.headers()).unwrap_or_else(|| trace.request_id());
     let (parts, body) = request.into_parts();
-    let answered = match begin(gateway, &parts, client) {
+    let answered = match begin(gateway, &parts, client, body).await {
         Ok(begun) => {
             let name = Name { request: request_in_pool, trace, id: request_id.clone() };
             let mut exchange = Exchange::new(gateway, client, begun, parts, name, started);
-            let answered = exchange.run(body, active).await;
+            let answered = exchange.run(active).await;
             exchange.answered = true;
             answered.map_err(|problem| Refusal::from(&exchange, problem))
         }
-        Err(problem) => Err(Refusal { problem, service: None, headers: parts.headers, took: Duration::ZERO }),
+        Err(Early::Own(json)) => return headers::own(json, &request_id).map(ResponseBody::from),
+        Err(Early::Problem(problem)) => {
+            Err(Refusal { problem, service: None, headers: parts.headers, took: Duration::ZERO })
+        }
     };
     answered.unwrap_or_else(|refusal| refusal.response(&request_id))
 }
@@ -57,10 +63,30 @@ struct Begun {
     /// From acceptance to the last byte.
     timeout: Duration,
     class: Class,
+    body: Upload,
 }
 
-/// Checks what can be checked before a byte of the body is read.
-fn begin(gateway: &Gateway, parts: &Parts, client: &Client) -> Result<Begun, Problem> {
+/// A request's body, of which something may have been read.
+enum Upload {
+    Unread(Incoming),
+    Begun(RequestBody),
+}
+
+/// What is answered before there is a service.
+enum Early {
+    Problem(Problem),
+    /// This JSON.
+    Own(Bytes),
+}
+
+impl From<Problem> for Early {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+/// Checks what can be checked before a byte of the body is read, and reads on where its service is known from there.
+async fn begin(gateway: &Gateway, parts: &Parts, client: &Client, body: Incoming) -> Result<Begun, Early> {
     headers::check_framing(parts.version, &parts.method, &parts.headers)?;
     let asked = headers::client_timeout(&parts.headers)?;
     let host = match parts.uri.authority() {
@@ -68,14 +94,37 @@ fn begin(gateway: &Gateway, parts: &Parts, client: &Client) -> Result<Begun, Pro
         None => parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()),
     };
     let routes = gateway.routes.load();
-    let route = routes.choose(&parts.uri, &parts.headers, host)?;
-    let timeout = route.service.config.timeout;
-    let class = class::of(parts, client.address(&parts.headers), &route.service.config)?;
-    Ok(Begun {
-        service: route.service.clone(),
-        target: route::target(&parts.uri, route.strip),
-        timeout: asked.map_or(timeout, |asked| asked.min(timeout)),
-        class,
+    let (service, target, body) = match routes.choose(parts, host)? {
+        Choice::Service(route) => {
+            (route.service.clone(), route::target(&parts.uri, route.strip), Upload::Unread(body))
+        }
+        Choice::ByModel => {
+            let routes = Guard::into_inner(routes);
+            let head = gateway.settings.load().model_head;
+            let (service, taken) = by_model(&routes, parts, body, head, asked).await?;
+            (service, route::target(&parts.uri, None), Upload::Begun(taken))
+        }
+        Choice::Own(answer) => return Err(Early::Own(answer)),
+    };
+    let timeout = service.config.timeout;
+    let class = class::of(parts, client.address(&parts.headers), &service.config)?;
+    Ok(Begun { target, timeout: asked.map_or(timeout, |asked| asked.min(timeout)), class, service, body })
+}
+
+async fn by_model(
+    routes: &Routes,
+    parts: &Parts,
+    body: Incoming,
+    head: u64,
+    asked: Option<Duration>,
+) -> Result<(Arc<Service>, RequestBody), Problem> {
+    let Some(unrouted) = routes.unrouted() else {
+        return Ok((routes.with_model(None)?.clone(), RequestBody::Empty));
+    };
+    unrouted.choose(routes, parts, body, head, asked).await.map_err(|unchosen| match unchosen {
+        Unchosen::Body(error) => body_problem(&error, "a service that is not chosen yet"),
+        Unchosen::Late => late_body(),
+        Unchosen::Problem(problem) => problem,
     })
 }
 
@@ -99,6 +148,8 @@ struct Exchange {
     /// Time spent in the queue so far, all waits together.
     waited: Duration,
     answered: bool,
+    /// Until it is taken.
+    body: Option<Upload>,
 }
 
 impl Exchange {
@@ -110,7 +161,7 @@ impl Exchange {
         name: Name,
         started: Time,
     ) -> Self {
-        let Begun { service, target, timeout, class } = begun;
+        let Begun { service, target, timeout, class, body } = begun;
         let authority =
             parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
         let host = authority.or_else(|| parts.headers.get(http::header::HOST).cloned());
@@ -137,16 +188,15 @@ impl Exchange {
             deadline,
             waited,
             answered: false,
+            body: Some(body),
         }
     }
 
-    async fn run(&mut self, body: Incoming, active: Active) -> Result<Response<ResponseBody>, Problem> {
+    async fn run(&mut self, active: Active) -> Result<Response<ResponseBody>, Problem> {
         let until = self.service.clock.instant(self.deadline);
-        let mut body = match tokio::time::timeout_at(until, self.take_body(body)).await {
+        let mut body = match tokio::time::timeout_at(until, self.take_body()).await {
             Ok(body) => body.map_err(|error| self.body_problem(&error))?,
-            Err(_) => {
-                return Err(Problem::RequestTimeout("the body did not arrive within the timeout".to_owned()));
-            }
+            Err(_) => return Err(late_body()),
         };
         let mut since = if body.is_empty() { self.started } else { self.service.clock.now() };
         let mut entry = self.arrive(since);
@@ -173,8 +223,14 @@ impl Exchange {
         self.service.dispatcher.arrive(request, self.deadline, replayable, self.class, now)
     }
 
-    async fn take_body(&self, body: Incoming) -> Result<RequestBody, SpoolError> {
-        RequestBody::take(body, &self.service.space, self.parts.version).await
+    async fn take_body(&mut self) -> Result<RequestBody, SpoolError> {
+        match self.body.take() {
+            Some(Upload::Unread(body)) => {
+                RequestBody::take(body, &self.service.space, self.parts.version).await
+            }
+            Some(Upload::Begun(body)) => Ok(body),
+            None => Ok(RequestBody::Empty),
+        }
     }
 
     /// Waits for a slot, and reads the body meanwhile: so a departing client is seen.
@@ -332,26 +388,31 @@ impl Exchange {
     }
 
     fn body_problem(&self, error: &SpoolError) -> Problem {
-        match error {
-            SpoolError::TooLarge(limit) => Problem::BodyTooLarge(format!(
-                "the body is larger than the {limit} bytes that are taken (max_body)"
-            )),
-            SpoolError::QueueFull(limit) => Problem::QueueFull(
-                format!(
-                    "the bodies waiting for {} take all of {limit} bytes (queue.max_bytes)",
-                    self.service.name
-                ),
-                Duration::from_secs(1),
-            ),
-            SpoolError::Storage(folder, cause) => {
-                tracing::error!(folder = %folder.display(), error = %cause, "failed to keep a waiting body: make room there");
-                Problem::Storage("there is no room to keep the body while it waits".to_owned())
-            }
-            SpoolError::Client(_) | SpoolError::Superseded => {
-                Problem::BadRequest("the body broke off or is not framed as its header says".to_owned())
-            }
+        body_problem(error, &self.service.name)
+    }
+}
+
+fn body_problem(error: &SpoolError, service: &str) -> Problem {
+    match error {
+        SpoolError::TooLarge(limit) => Problem::BodyTooLarge(format!(
+            "the body is larger than the {limit} bytes that are taken (max_body)"
+        )),
+        SpoolError::QueueFull(limit) => Problem::QueueFull(
+            format!("the bodies waiting for {service} take all of {limit} bytes (queue.max_bytes)"),
+            Duration::from_secs(1),
+        ),
+        SpoolError::Storage(folder, cause) => {
+            tracing::error!(folder = %folder.display(), error = %cause, "failed to keep a waiting body: make room there");
+            Problem::Storage("there is no room to keep the body while it waits".to_owned())
+        }
+        SpoolError::Client(_) | SpoolError::Superseded => {
+            Problem::BadRequest("the body broke off or is not framed as its header says".to_owned())
         }
     }
+}
+
+fn late_body() -> Problem {
+    Problem::RequestTimeout("the body did not arrive within the timeout".to_owned())
 }
 
 /// Reads on until the body fails; never ends otherwise.

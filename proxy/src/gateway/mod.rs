@@ -5,7 +5,7 @@
 //! | `listen` | sockets, through pingora |
 //! | `serve`, `watched` | one client connection, served by hyper |
 //! | `exchange` | one request, from its head to its answer |
-//! | `route` | which service it is for |
+//! | `route`, `models`, `model_name`, `by_model` | which service it is for |
 //! | `class` | whose it is, how urgent, and where it belongs |
 //! | `lease` | the service's pool, and the slot that a request holds |
 //! | `space`, `spool`, `body` | its body, which can be sent again |
@@ -18,6 +18,7 @@
 
 mod attempt;
 mod body;
+mod by_model;
 mod class;
 mod connections;
 mod exchange;
@@ -26,6 +27,8 @@ mod headers;
 mod ids;
 pub mod lease;
 pub mod listen;
+mod model_name;
+mod models;
 mod relay;
 pub mod route;
 mod serve;
@@ -60,6 +63,8 @@ pub struct Gateway {
 struct Settings {
     timeouts: Timeouts,
     forwarded: bool,
+    /// Bytes of a body in which its `model` is looked for.
+    model_head: u64,
     /// Whose word about a request's way is believed.
     trusted: Arc<[Network]>,
 }
@@ -69,6 +74,7 @@ impl Settings {
         Self {
             timeouts: Timeouts { header: proxy.request_header_timeout, idle: proxy.idle_timeout },
             forwarded: proxy.forwarded,
+            model_head: proxy.model_head,
             trusted: proxy.trusted.as_slice().into(),
         }
     }
