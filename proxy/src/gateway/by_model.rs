@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
-use hyper::body::{Body as _, Incoming};
 
 use super::body::RequestBody;
 use super::model_name::ModelName;
+use super::paced::Paced;
 use super::route::Routes;
 use super::service::Service;
 use super::space::Space;
@@ -58,7 +58,7 @@ impl Unrouted {
         &self,
         routes: &Routes,
         parts: &Parts,
-        body: Incoming,
+        body: Paced,
         head: u64,
         asked: Option<Duration>,
     ) -> Result<(Arc<Service>, RequestBody), Unchosen> {
@@ -80,7 +80,7 @@ impl Unrouted {
     async fn read(
         &self,
         parts: &Parts,
-        body: Incoming,
+        body: Paced,
         head: u64,
     ) -> Result<(RequestBody, Option<String>), SpoolError> {
         let taken = RequestBody::take(body, &self.space, parts.version).await?;

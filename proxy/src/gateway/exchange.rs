@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::Guard;
-use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -12,15 +10,15 @@ use hyper_util::rt::TokioIo;
 use longshore_pool::{Class, Outcome, RequestId, Time};
 
 use super::Gateway;
+use super::arrival::{self, Begun, Early, Upload};
 use super::attempt::{Answer, Attempt, Failure};
 use super::body::{RequestBody, ResponseBody};
-use super::by_model::Unchosen;
-use super::class;
 use super::connections::Carrier;
 use super::headers::{self, Origin, Told};
 use super::ids::Trace;
 use super::lease::{Entry, Lease};
-use super::route::{self, Choice, Routes};
+use super::pace::Pace;
+use super::paced::Paced;
 use super::serve::{Active, Client};
 use super::service::Service;
 use super::spool::SpoolError;
@@ -34,12 +32,12 @@ pub async fn handle(
     client: &Client,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
-    let active = client.begin();
+    let mut active = client.begin();
     let started = gateway.clock.now();
     let (request_in_pool, trace) = gateway.ids.next();
     let request_id = headers::request_id(request.headers()).unwrap_or_else(|| trace.request_id());
-    let (parts, body) = request.into_parts();
-    let answered = match begin(gateway, &parts, client, body).await {
+    let (mut parts, body) = request.into_parts();
+    let answered = match arrival::begin(gateway, &mut parts, client, &mut active, body, started).await {
         Ok(begun) => {
             let name = Name { request: request_in_pool, trace, id: request_id.clone() };
             let mut exchange = Exchange::new(gateway, client, begun, parts, name, started);
@@ -49,83 +47,11 @@ pub async fn handle(
         }
         Err(Early::Own(json)) => return headers::own(json, &request_id).map(ResponseBody::from),
         Err(Early::Problem(problem)) => {
+            gateway.refused.count(problem.kind());
             Err(Refusal { problem, service: None, headers: parts.headers, took: Duration::ZERO })
         }
     };
     answered.unwrap_or_else(|refusal| refusal.response(&request_id))
-}
-
-/// What a request's head says.
-struct Begun {
-    service: Arc<Service>,
-    /// What an instance is asked for.
-    target: http::Uri,
-    /// From acceptance to the last byte.
-    timeout: Duration,
-    class: Class,
-    body: Upload,
-}
-
-/// A request's body, of which something may have been read.
-enum Upload {
-    Unread(Incoming),
-    Begun(RequestBody),
-}
-
-/// What is answered before there is a service.
-enum Early {
-    Problem(Problem),
-    /// This JSON.
-    Own(Bytes),
-}
-
-impl From<Problem> for Early {
-    fn from(problem: Problem) -> Self {
-        Self::Problem(problem)
-    }
-}
-
-/// Checks what can be checked before a byte of the body is read, and reads on where its service is known from there.
-async fn begin(gateway: &Gateway, parts: &Parts, client: &Client, body: Incoming) -> Result<Begun, Early> {
-    headers::check_framing(parts.version, &parts.method, &parts.headers)?;
-    let asked = headers::client_timeout(&parts.headers)?;
-    let host = match parts.uri.authority() {
-        Some(authority) => Some(authority.as_str()),
-        None => parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()),
-    };
-    let routes = gateway.routes.load();
-    let (service, target, body) = match routes.choose(parts, host)? {
-        Choice::Service(route) => {
-            (route.service.clone(), route::target(&parts.uri, route.strip), Upload::Unread(body))
-        }
-        Choice::ByModel => {
-            let routes = Guard::into_inner(routes);
-            let head = gateway.settings.load().model_head;
-            let (service, taken) = by_model(&routes, parts, body, head, asked).await?;
-            (service, route::target(&parts.uri, None), Upload::Begun(taken))
-        }
-        Choice::Own(answer) => return Err(Early::Own(answer)),
-    };
-    let timeout = service.config.timeout;
-    let class = class::of(parts, client.address(&parts.headers), &service.config)?;
-    Ok(Begun { target, timeout: asked.map_or(timeout, |asked| asked.min(timeout)), class, service, body })
-}
-
-async fn by_model(
-    routes: &Routes,
-    parts: &Parts,
-    body: Incoming,
-    head: u64,
-    asked: Option<Duration>,
-) -> Result<(Arc<Service>, RequestBody), Problem> {
-    let Some(unrouted) = routes.unrouted() else {
-        return Ok((routes.with_model(None)?.clone(), RequestBody::Empty));
-    };
-    unrouted.choose(routes, parts, body, head, asked).await.map_err(|unchosen| match unchosen {
-        Unchosen::Body(error) => body_problem(&error, "a service that is not chosen yet"),
-        Unchosen::Late => late_body(),
-        Unchosen::Problem(problem) => problem,
-    })
 }
 
 /// What a request is called: in the pool, in traces, by people.
@@ -142,6 +68,7 @@ struct Exchange {
     upgrade: Option<HeaderValue>,
     request: RequestId,
     class: Class,
+    pace: Option<Pace>,
     request_id: HeaderValue,
     started: Time,
     deadline: Time,
@@ -161,7 +88,7 @@ impl Exchange {
         name: Name,
         started: Time,
     ) -> Self {
-        let Begun { service, target, timeout, class, body } = begun;
+        let Begun { service, target, timeout, class, pace, body } = begun;
         let authority =
             parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
         let host = authority.or_else(|| parts.headers.get(http::header::HOST).cloned());
@@ -183,6 +110,7 @@ impl Exchange {
             upgrade,
             request: name.request,
             class,
+            pace,
             request_id: name.id,
             started,
             deadline,
@@ -196,7 +124,7 @@ impl Exchange {
         let until = self.service.clock.instant(self.deadline);
         let mut body = match tokio::time::timeout_at(until, self.take_body()).await {
             Ok(body) => body.map_err(|error| self.body_problem(&error))?,
-            Err(_) => return Err(late_body()),
+            Err(_) => return Err(arrival::late_body()),
         };
         let mut since = if body.is_empty() { self.started } else { self.service.clock.now() };
         let mut entry = self.arrive(since);
@@ -226,6 +154,7 @@ impl Exchange {
     async fn take_body(&mut self) -> Result<RequestBody, SpoolError> {
         match self.body.take() {
             Some(Upload::Unread(body)) => {
+                let body = Paced::new(body, self.pace);
                 RequestBody::take(body, &self.service.space, self.parts.version).await
             }
             Some(Upload::Begun(body)) => Ok(body),
@@ -352,7 +281,7 @@ impl Exchange {
                     request_id: self.request_id.clone(),
                 };
                 body.release();
-                if switch { self.switch(response, open) } else { self.stream(response, open, active) }
+                if switch { self.switch(response, open, active) } else { self.stream(response, open, active) }
             }
         }
     }
@@ -366,7 +295,12 @@ impl Exchange {
     }
 
     /// Joins both connections and lets them talk; the slot is held until either side ends.
-    fn switch(&mut self, mut response: Response<Incoming>, mut open: Open) -> Response<ResponseBody> {
+    fn switch(
+        &mut self,
+        mut response: Response<Incoming>,
+        mut open: Open,
+        active: Active,
+    ) -> Response<ResponseBody> {
         let upstream = hyper::upgrade::on(&mut response);
         let downstream = self.parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
         let wanted = self.upgrade.is_some();
@@ -383,36 +317,14 @@ impl Exchange {
                 let _ = tokio::io::copy_bidirectional(&mut downstream, &mut upstream).await;
             }
             open.finish(Outcome::Answered);
+            drop(active);
         });
         response.map(|_| ResponseBody::empty())
     }
 
     fn body_problem(&self, error: &SpoolError) -> Problem {
-        body_problem(error, &self.service.name)
+        arrival::body_problem(error, &self.service.name)
     }
-}
-
-fn body_problem(error: &SpoolError, service: &str) -> Problem {
-    match error {
-        SpoolError::TooLarge(limit) => Problem::BodyTooLarge(format!(
-            "the body is larger than the {limit} bytes that are taken (max_body)"
-        )),
-        SpoolError::QueueFull(limit) => Problem::QueueFull(
-            format!("the bodies waiting for {service} take all of {limit} bytes (queue.max_bytes)"),
-            Duration::from_secs(1),
-        ),
-        SpoolError::Storage(folder, cause) => {
-            tracing::error!(folder = %folder.display(), error = %cause, "failed to keep a waiting body: make room there");
-            Problem::Storage("there is no room to keep the body while it waits".to_owned())
-        }
-        SpoolError::Client(_) | SpoolError::Superseded => {
-            Problem::BadRequest("the body broke off or is not framed as its header says".to_owned())
-        }
-    }
-}
-
-fn late_body() -> Problem {
-    Problem::RequestTimeout("the body did not arrive within the timeout".to_owned())
 }
 
 /// Reads on until the body fails; never ends otherwise.
