@@ -24,5 +24,7 @@ mod rolling;
 mod routing;
 mod shutdown;
 mod sizes;
+mod smuggling;
+mod standby;
 mod streams;
 mod terminal;

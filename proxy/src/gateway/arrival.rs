@@ -21,7 +21,7 @@ use super::route::{self, Choice, Routes};
 use super::serve::{Active, Client};
 use super::service::Service;
 use super::spool::SpoolError;
-use super::{class, headers};
+use super::{class, framing, headers};
 use crate::problem::Problem;
 
 /// A request that has a service.
@@ -71,7 +71,7 @@ pub async fn begin(
     body: Incoming,
     now: Time,
 ) -> Result<Begun, Early> {
-    headers::check_framing(parts.version, &parts.method, &parts.headers)?;
+    framing::check(parts)?;
     let sender = Requester { connected: client.connected(), address: client.address(&parts.headers) };
     let (permits, key) = gateway.admission.admit(&sender, &mut parts.headers, now)?;
     active.hold(permits);

@@ -91,7 +91,10 @@ impl Exchange {
         let Begun { service, target, timeout, class, pace, body } = begun;
         let authority =
             parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-        let host = authority.or_else(|| parts.headers.get(http::header::HOST).cloned());
+        // HTTP/1.0 and HTTP/2 do without a Host, an instance's HTTP/1.1 does not: the service's name is one.
+        let host = authority
+            .or_else(|| parts.headers.get(http::header::HOST).cloned())
+            .or_else(|| HeaderValue::from_str(&service.name).ok());
         let origin = Origin {
             sender: client.sender(),
             scheme: "http",
