@@ -213,6 +213,7 @@ impl Exchange {
             deadline: self.service.clock.instant(self.deadline),
             first_byte_timeout: config.first_byte_timeout,
             hold: config.replay.hold,
+            space: &self.service.space,
             // An answer that must not be asked for twice is passed on as it is.
             busy: if self.replayable() { &config.replay.busy } else { &[] },
         }

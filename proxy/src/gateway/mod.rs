@@ -8,8 +8,9 @@
 //! | `route` | which service it is for |
 //! | `class` | whose it is, how urgent, and where it belongs |
 //! | `lease` | the service's pool, and the slot that a request holds |
-//! | `space`, `spool`, `body` | its body, which can be sent again |
+//! | `space`, `kept`, `spool`, `body` | its body, which can be sent again |
 //! | `attempt`, `connections`, `relay` | sending it to an instance |
+//! | `held` | an answer that is held until it is complete |
 //! | `stream` | an answer that is passed on as it comes |
 //! | `headers` | fields on their way through |
 //! | `ids` | names for requests |
@@ -20,7 +21,9 @@ mod class;
 mod connections;
 mod exchange;
 mod headers;
+mod held;
 mod ids;
+mod kept;
 pub mod lease;
 pub mod listen;
 mod relay;

@@ -14,6 +14,7 @@ use super::connections::Carrier;
 use super::lease::Lease;
 use super::serve::Active;
 use super::service::Service;
+use super::spool::SpoolError;
 
 /// Why an answer breaks off in the client's sight.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +22,9 @@ pub enum StreamError {
     /// The instance broke off.
     #[error("the instance broke off its answer: {0}")]
     Instance(#[from] hyper::Error),
+    /// What was held cannot be read back.
+    #[error("{0}")]
+    Storage(SpoolError),
     /// The request's deadline passed.
     #[error("the request's deadline passed in the middle of its answer")]
     Deadline,
