@@ -133,7 +133,7 @@ impl Pool {
             Event::SizeSet { size } => self.set_size(size, now),
             Event::InstanceReplace { instance } => self.replace(instance, now),
             Event::Restart => self.restart(now),
-            Event::ConfigChanged { config, roll } => self.configure(config, roll, now),
+            Event::ConfigChanged { config, roll } => self.configure(config, roll, None, now),
             Event::Drain => {
                 self.draining = true;
                 self.changed = true;
@@ -196,6 +196,18 @@ impl Pool {
     pub fn resize(&mut self, config: Arc<PoolConfig>, policy: Box<dyn ScalingPolicy>, now: Time) {
         self.config = config;
         self.set_policy(policy, now);
+    }
+
+    /// As [`Event::ConfigChanged`], and another policy in charge if one is given: one change, one decision.
+    pub fn reconfigure(
+        &mut self,
+        config: Arc<PoolConfig>,
+        roll: bool,
+        policy: Option<Box<dyn ScalingPolicy>>,
+        now: Time,
+    ) {
+        self.configure(config, roll, policy, now);
+        self.settle(now);
     }
 
     /// Hands the policy what somebody else advises. It is looked at with the next decision.

@@ -6,16 +6,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::StreamExt;
 use longshore_backend::{Backend, Cause, Exit, Key, Spec, StartError};
 use longshore_pool::{Action, DeathCause, Event, Health, InstanceId, Retry, Time};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::config::{Check, Pattern};
+use crate::clock::Clock;
+use crate::config::{self, Check, Pattern};
 use crate::gateway::lease::Dispatcher;
 use crate::gateway::service::Service;
+use crate::metrics::ServiceMetrics;
 use crate::{probe, problem};
 
 /// Pause between two tries to stop an instance while the engine does not answer.
@@ -35,6 +39,18 @@ pub enum Runner {
 }
 
 impl Runner {
+    /// The slots whose server is another one in `next`. (Those that are no more are drained by their pool.)
+    fn moved(&self, next: &Self) -> Vec<u32> {
+        match (self, next) {
+            (Self::Addresses(before), Self::Addresses(after)) => {
+                let pairs = (0_u32..).zip(before.iter().zip(after));
+                pairs.filter(|(_, (before, after))| before != after).map(|(slot, _)| slot).collect()
+            }
+            (Self::Managed { .. } | Self::Addresses(_), Self::Managed { .. })
+            | (Self::Managed { .. }, Self::Addresses(_)) => Vec::new(),
+        }
+    }
+
     /// Who starts and stops instances, if anybody.
     pub const fn backend(&self) -> Option<&Arc<dyn Backend>> {
         match self {
@@ -46,10 +62,16 @@ impl Runner {
 
 /// One service's control loop.
 pub struct Control {
-    service: Arc<Service>,
-    runner: Runner,
+    /// Its present generation.
+    service: ArcSwap<Service>,
+    runner: ArcSwap<Runner>,
+    dispatcher: Arc<Dispatcher>,
+    metrics: Arc<ServiceMetrics>,
+    clock: Clock,
     instances: Mutex<HashMap<InstanceId, Life>>,
     tasks: TaskTracker,
+    /// The starts under way; closed, under the lock of `instances`, when no other may begin.
+    starts: TaskTracker,
 }
 
 /// What the loop remembers of an instance.
@@ -67,31 +89,71 @@ struct Life {
 impl Control {
     /// A loop that is not running yet.
     pub fn new(service: Arc<Service>, runner: Runner) -> Arc<Self> {
-        Arc::new(Self { service, runner, instances: Mutex::default(), tasks: TaskTracker::new() })
+        Arc::new(Self {
+            runner: ArcSwap::from_pointee(runner),
+            dispatcher: service.dispatcher.clone(),
+            metrics: service.metrics.clone(),
+            clock: service.clock,
+            service: ArcSwap::new(service),
+            instances: Mutex::default(),
+            tasks: TaskTracker::new(),
+            starts: TaskTracker::new(),
+        })
     }
 
-    /// The service.
-    pub const fn service(&self) -> &Arc<Service> {
-        &self.service
+    /// The service as it is configured now.
+    pub fn service(&self) -> Arc<Service> {
+        self.service.load_full()
     }
 
     /// What runs its instances, and the name there of one of them.
-    pub fn managed(&self, instance: InstanceId) -> Option<(&Arc<dyn Backend>, Key)> {
-        Some((self.runner.backend()?, self.key(instance)))
+    pub fn managed(&self, instance: InstanceId) -> Option<(Arc<dyn Backend>, Key)> {
+        Some((self.runner.load().backend()?.clone(), self.key(instance)))
+    }
+
+    /// The next generation of the service; instances that run are replaced one by one if they are to `roll`.
+    pub fn configure(self: &Arc<Self>, service: Arc<Service>, runner: Runner, roll: bool) {
+        let before = self.service.swap(service.clone());
+        let moved = self.runner.load().moved(&runner);
+        self.runner.store(Arc::new(runner));
+        self.check_logs_anew(&before.config, &service.config);
+        service.sizing.configure(service.config.clone(), roll);
+        for view in self.dispatcher.snapshot().instances {
+            if moved.contains(&view.instance.slot) {
+                self.dispatcher.tell(Event::InstanceReplace { instance: view.instance });
+            }
+        }
+    }
+
+    /// Where readiness is told by another line of the log: what was ready stays so, what starts is looked at again.
+    fn check_logs_anew(self: &Arc<Self>, before: &config::Service, after: &config::Service) {
+        if before.health.check == after.health.check || !matches!(after.health.check, Check::Log(_)) {
+            return;
+        }
+        let starting: Vec<InstanceId> = {
+            let mut instances = self.instances.lock();
+            instances.values_mut().for_each(|life| life.log_matched = life.starting.is_none());
+            instances.iter().filter(|(_, life)| !life.log_matched).map(|(id, _)| *id).collect()
+        };
+        starting.into_iter().for_each(|instance| self.watch_log(instance));
     }
 
     /// An instance that an earlier process has left running.
     pub fn adopt(self: &Arc<Self>, instance: InstanceId, address: SocketAddr) {
-        self.remember(instance, None);
+        self.remember(instance);
         self.watch_log(instance);
-        self.dispatcher().tell(Event::InstanceFound { instance, address });
+        self.dispatcher.tell(Event::InstanceFound { instance, address });
     }
 
-    /// From now on an instance that ends is one that was stopped: the process is ending.
-    pub fn close(&self) {
-        for life in self.instances.lock().values_mut() {
-            life.stopping = true;
+    /// From now on no instance is started, and one that ends is one that was stopped: the process is ending. Returns
+    /// when the starts under way are over, so that what they made can be found and stopped.
+    pub async fn close(&self) {
+        {
+            let mut instances = self.instances.lock();
+            self.starts.close();
+            instances.values_mut().for_each(|life| life.stopping = true);
         }
+        self.starts.wait().await;
     }
 
     /// Performs the pool's actions and tells it of `exits`, for as long as the process lives.
@@ -100,10 +162,10 @@ impl Control {
         mut actions: mpsc::UnboundedReceiver<Action>,
         mut exits: mpsc::UnboundedReceiver<Exit>,
     ) {
-        let dispatcher = self.dispatcher().clone();
-        self.service.sizing.begin();
+        let dispatcher = self.dispatcher.clone();
+        self.service().sizing.begin();
         loop {
-            let armed = self.service.clock.instant(dispatcher.armed());
+            let armed = self.clock.instant(dispatcher.armed());
             tokio::select! {
                 Some(action) = actions.recv() => self.perform(action),
                 Some(exit) = exits.recv() => self.exited(id(&exit.key), cause(exit.cause)),
@@ -113,12 +175,8 @@ impl Control {
         }
     }
 
-    fn dispatcher(&self) -> &Arc<Dispatcher> {
-        &self.service.dispatcher
-    }
-
     fn key(&self, instance: InstanceId) -> Key {
-        self.dispatcher().connector().key(instance)
+        self.dispatcher.connector().key(instance)
     }
 
     fn perform(self: &Arc<Self>, action: Action) {
@@ -132,39 +190,54 @@ impl Control {
         }
     }
 
-    fn remember(&self, instance: InstanceId, started: Option<oneshot::Receiver<()>>) {
-        let life =
-            Life { starting: Some(self.service.clock.now()), started, log_matched: false, stopping: false };
+    fn remember(&self, instance: InstanceId) {
+        let life = self.life(None);
         self.instances.lock().insert(instance, life);
     }
 
+    fn life(&self, started: Option<oneshot::Receiver<()>>) -> Life {
+        Life { starting: Some(self.clock.now()), started, log_matched: false, stopping: false }
+    }
+
     fn start(self: &Arc<Self>, instance: InstanceId) {
-        match &self.runner {
+        match &**self.runner.load() {
             Runner::Addresses(addresses) => {
-                self.remember(instance, None);
+                self.remember(instance);
                 let slot = usize::try_from(instance.slot).unwrap_or(usize::MAX);
                 if let Some(address) = addresses.get(slot % addresses.len()).copied() {
-                    self.dispatcher().tell(Event::InstanceStarted { instance, address });
+                    self.dispatcher.tell(Event::InstanceStarted { instance, address });
                 }
             }
             Runner::Managed { backend, spec } => {
                 let (done, started) = oneshot::channel();
-                self.remember(instance, Some(started));
+                let Some(under_way) = self.begin_start(instance, started) else { return };
                 let (control, backend, spec) = (self.clone(), backend.clone(), spec.clone());
                 self.tasks.spawn(async move {
                     match backend.start(&control.key(instance), &spec).await {
                         Ok(address) => {
                             tracing::debug!(instance = %control.key(instance), %address, "instance started");
                             control.watch_log(instance);
-                            control.dispatcher().tell(Event::InstanceStarted { instance, address });
+                            control.dispatcher.tell(Event::InstanceStarted { instance, address });
                         }
                         Err(error) => control.exited(instance, start_failed(&error)),
                     }
                     // A stop may wait for this; if none does, nobody minds.
                     let _ = done.send(());
+                    drop(under_way);
                 });
             }
         }
+    }
+
+    /// Remembers the instance and its start, which is under way until the result is dropped; `None` once all is closed.
+    fn begin_start(&self, instance: InstanceId, started: oneshot::Receiver<()>) -> Option<TaskTrackerToken> {
+        let life = self.life(Some(started));
+        let mut instances = self.instances.lock();
+        if self.starts.is_closed() {
+            return None;
+        }
+        instances.insert(instance, life);
+        Some(self.starts.token())
     }
 
     fn probe(self: &Arc<Self>, instance: InstanceId, address: SocketAddr) {
@@ -174,12 +247,13 @@ impl Control {
             if health == Health::Ready {
                 control.ready(instance);
             }
-            control.dispatcher().tell(Event::InstanceProbed { instance, health });
+            control.dispatcher.tell(Event::InstanceProbed { instance, health });
         });
     }
 
     async fn look(&self, instance: InstanceId, address: SocketAddr) -> Health {
-        let health = &self.service.config.health;
+        let service = self.service();
+        let health = &service.config.health;
         if let Check::Log(_) = &health.check {
             let matched = self.instances.lock().get(&instance).is_some_and(|life| life.log_matched);
             if !matched {
@@ -187,7 +261,7 @@ impl Control {
             }
         }
         let seen = probe::http_or_tcp(
-            self.dispatcher().connector(),
+            self.dispatcher.connector(),
             (instance, address),
             &health.check,
             health.timeout,
@@ -204,15 +278,15 @@ impl Control {
     fn ready(&self, instance: InstanceId) {
         let starting = self.instances.lock().get_mut(&instance).and_then(|life| life.starting.take());
         if let Some(since) = starting {
-            let took = self.service.clock.now().since(since);
-            self.service.metrics.started(took);
+            let took = self.clock.now().since(since);
+            self.metrics.started(took);
             tracing::info!(instance = %self.key(instance), took_ms = took.as_millis() as u64, "instance ready");
         }
     }
 
     /// The pool itself finds some dead: hung, or not ready in time. Their end is a stop, their death is told here.
     fn report_sentence(&self, instance: InstanceId) {
-        let snapshot = self.dispatcher().snapshot();
+        let snapshot = self.dispatcher.snapshot();
         let Some(view) = snapshot.instances.iter().find(|view| view.instance == instance) else { return };
         if let Some((cause, at)) = &view.last_death
             && *at == view.since
@@ -251,7 +325,7 @@ impl Control {
             let stopping = self.instances.lock().get(&instance).is_none_or(|life| life.stopping);
             if !stopping {
                 tracing::debug!(instance = %self.key(instance), "instance ended, its cause will follow");
-                self.dispatcher().tell(Event::InstanceExited { instance, cause });
+                self.dispatcher.tell(Event::InstanceExited { instance, cause });
             }
             return;
         }
@@ -261,21 +335,22 @@ impl Control {
             Some(_) => tracing::debug!(instance = %self.key(instance), "instance stopped"),
             None => {}
         }
-        self.dispatcher().tell(Event::InstanceExited { instance, cause });
+        self.dispatcher.tell(Event::InstanceExited { instance, cause });
     }
 
     fn report_death(&self, instance: InstanceId, cause: &DeathCause, before_ready: bool) {
         let key = self.key(instance);
         if before_ready {
-            self.service.metrics.start_failed();
+            self.metrics.start_failed();
         }
-        self.service.metrics.died(problem::death_label(cause));
+        self.metrics.died(problem::death_label(cause));
         tracing::warn!(instance = %key, cause = problem::death(cause), before_ready, "instance died");
     }
 
     /// Follows the instance's log until a line matches, where readiness is told by the log.
     fn watch_log(self: &Arc<Self>, instance: InstanceId) {
-        let Check::Log(pattern) = &self.service.config.health.check else { return };
+        let service = self.service();
+        let Check::Log(pattern) = &service.config.health.check else { return };
         let (control, pattern) = (self.clone(), pattern.clone());
         self.tasks.spawn(async move {
             if control.log_matches(instance, &pattern).await

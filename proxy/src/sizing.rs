@@ -13,12 +13,13 @@ use crate::policies::{Policy, Webhook, Zone, webhook};
 
 /// What decides the size of a service now.
 pub struct Sizing {
-    config: config::Service,
     dispatcher: Arc<Dispatcher>,
     present: Mutex<Present>,
 }
 
 struct Present {
+    // What the file says.
+    config: config::Service,
     size: Arc<ServiceSize>,
     // Ends when another size is set: its advice is for the old one.
     asking: Option<AbortHandle>,
@@ -28,7 +29,7 @@ impl Sizing {
     /// The size of the file, which the pool already has.
     pub fn new(config: config::Service, dispatcher: Arc<Dispatcher>) -> Self {
         let size = Arc::new(config.size.clone());
-        Self { config, dispatcher, present: Mutex::new(Present { size, asking: None }) }
+        Self { dispatcher, present: Mutex::new(Present { config, size, asking: None }) }
     }
 
     /// The one in force.
@@ -38,35 +39,59 @@ impl Sizing {
 
     /// Whether it is another than the file's.
     pub fn overridden(&self) -> bool {
-        *self.present() != self.config.size
+        let present = self.present.lock();
+        *present.size != present.config.size
     }
 
     /// Begins to ask, if the size is a webhook's. Within a runtime.
     pub fn begin(&self) {
         let mut present = self.present.lock();
-        present.asking = self.ask(&present.size);
+        present.asking = self.ask(&present.config.name, &present.size);
+    }
+
+    /// Asks nobody any more: the service is gone.
+    pub fn end(&self) {
+        self.present.lock().silence();
     }
 
     /// Puts another size in force. Within a runtime.
     pub fn set(&self, size: ServiceSize) {
         let mut present = self.present.lock();
-        if let Some(asking) = present.asking.take() {
-            asking.abort();
-        }
-        let config = size.within(self.config.pool_config());
+        let config = size.within(present.config.pool_config());
         self.dispatcher.resize(Arc::new(config), size.make());
-        present.size = Arc::new(size);
-        present.asking = self.ask(&present.size);
+        self.install(&mut present, size);
     }
 
     /// The file's again.
     pub fn reset(&self) {
-        self.set(self.config.size.clone());
+        let size = self.present.lock().config.size.clone();
+        self.set(size);
     }
 
-    fn ask(&self, size: &ServiceSize) -> Option<AbortHandle> {
+    /// Puts another configuration of the service in force, of which the instances that run are outdated if they are to
+    /// `roll`. The size goes by the file only if the file's has changed: one that was set at run time stays otherwise.
+    /// Within a runtime.
+    pub fn configure(&self, config: config::Service, roll: bool) {
+        let mut present = self.present.lock();
+        let resized = present.config.size != config.size;
+        present.config = config;
+        let size = if resized { present.config.size.clone() } else { (*present.size).clone() };
+        let pool = size.within(present.config.pool_config());
+        self.dispatcher.reconfigure(Arc::new(pool), roll, resized.then(|| size.make()));
+        if resized {
+            self.install(&mut present, size);
+        }
+    }
+
+    fn install(&self, present: &mut Present, size: ServiceSize) {
+        present.silence();
+        present.size = Arc::new(size);
+        present.asking = self.ask(&present.config.name, &present.size);
+    }
+
+    fn ask(&self, name: &Arc<str>, size: &ServiceSize) -> Option<AbortHandle> {
         let Policy::Webhook(webhook) = &size.policy else { return None };
-        let name = self.config.name.clone();
+        let name = name.clone();
         let observe = move |load: &Load| webhook::observation(&name, load, &Zone::local());
         Some(
             tokio::spawn(ask_on(self.dispatcher.clone(), webhook.clone(), size.interval, observe))
@@ -77,13 +102,16 @@ impl Sizing {
     /// The size that somebody asks for at run time, with the file's bounds where it names none.
     pub fn understand(&self, asked: &Json) -> Result<ServiceSize, SizeError> {
         let whole = |message: String| SizeError { pointer: String::new(), message };
-        if let Source::Addresses(_) = self.config.source {
-            return Err(whole(format!(
-                "{} has fixed addresses, which are not started or stopped: its size is theirs",
-                self.config.name
-            )));
-        }
-        let (min, max) = (self.config.size.min, self.config.size.max);
+        let (name, (min, max)) = {
+            let config = &self.present.lock().config;
+            if let Source::Addresses(_) = config.source {
+                return Err(whole(format!(
+                    "{} has fixed addresses, which are not started or stopped: its size is theirs",
+                    config.name
+                )));
+            }
+            (config.name.clone(), (config.size.min, config.size.max))
+        };
         let mut asked = asked.clone();
         if let Json::Object(map) = &mut asked
             && (min, max) != (0, MAX_SIZE)
@@ -97,9 +125,17 @@ impl Sizing {
         }
         match size.number() {
             Some(number) if !(min..=max).contains(&number) => {
-                Err(whole(format!("size must be from {min} to {max} for {}, got {number}", self.config.name)))
+                Err(whole(format!("size must be from {min} to {max} for {name}, got {number}")))
             }
             Some(_) | None => Ok(ServiceSize { min, max, ..size }),
+        }
+    }
+}
+
+impl Present {
+    fn silence(&mut self) {
+        if let Some(asking) = self.asking.take() {
+            asking.abort();
         }
     }
 }

@@ -18,7 +18,7 @@ async fn up(setup: &Setup, backend: &str, environment: &[(&str, &str)]) -> Done 
 async fn a_mistake_in_the_file_is_shown_where_it_is_and_ends_with_2() {
     for (text, line, said) in [
         ("[services.calc]\nimage = \"x\"\nsice = 2", "sice = 2", "did you mean `size`?"),
-        ("[services.calc]\nimage = \"x\"\nsize = \"two\"", "size = \"two\"", "integer"),
+        ("[services.calc]\nimage = \"x\"\nsize = \"two\"", "size = \"two\"", "no expression"),
         ("[services.calc]\nimage = \"x\"\ntimeout = 30", "timeout = 30", "duration"),
         ("[services.calc]\nimage = 3", "image = 3", "string"),
         (

@@ -104,6 +104,17 @@ async fn an_instance_that_ignores_the_request_to_stop_is_stopped_all_the_same() 
     assert!(!process::lives(child));
 }
 
+async fn what_is_being_started_at_the_end_is_not_left_behind(backend: Backend) {
+    // The end meets the starts at another moment each time.
+    for pause in [0, 5, 40] {
+        let cluster = Setup::new(backend).model("calc", "calculator", "").start().await;
+        assert_eq!(cluster.admin().set_size("calc", 4).await.status, 200);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        cluster.stop().await;
+    }
+}
+
+both!(light 90: what_is_being_started_at_the_end_is_not_left_behind);
 both!(light 60: what_waits_and_what_is_at_work_is_answered_before_the_end, a_second_signal_ends_it_at_once);
 each!(light 60: nothing_new_is_accepted_while_the_rest_is_answered, what_takes_longer_than_the_drain_is_cut);
 each!(light 60: an_instance_that_ignores_the_request_to_stop_is_stopped_all_the_same);

@@ -84,7 +84,13 @@ impl Pool {
         self.changed = true;
     }
 
-    pub(super) fn configure(&mut self, config: Arc<PoolConfig>, roll: bool, now: Time) {
+    pub(super) fn configure(
+        &mut self,
+        config: Arc<PoolConfig>,
+        roll: bool,
+        policy: Option<Box<dyn ScalingPolicy>>,
+        now: Time,
+    ) {
         self.queue.set_order(&mut self.requests, config.order);
         let rebalance = self.config.balance != config.balance;
         self.config = config;
@@ -100,8 +106,13 @@ impl Pool {
             self.habit = Habit::default();
             self.restart(now);
         }
-        if !self.config.managed {
-            self.scaler.set_policy(Box::new(Fixed(self.config.max)), &self.config, now);
+        let policy = match policy {
+            policy if self.config.managed => policy,
+            Some(_) | None => Some(Box::new(Fixed(self.config.max)) as Box<dyn ScalingPolicy>),
+        };
+        if let Some(policy) = policy {
+            self.traffic.call_late(policy.late_after());
+            self.scaler.set_policy(policy, &self.config, now);
         }
         self.decide_size(now);
         let slots: Vec<u32> = self.instances.keys().copied().collect();

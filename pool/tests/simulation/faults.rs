@@ -185,7 +185,8 @@ impl World {
                 let roll = self.rng.bool();
                 self.tell(Event::ConfigChanged { config, roll })
             }
-            13..=18 => self.set_policy(),
+            13..=15 => self.set_policy(),
+            16..=18 => self.reconfigure(),
             19..=26 => {
                 let ids: Vec<InstanceId> = self.model.views.keys().copied().collect();
                 match self.rng.choice(ids.iter()).copied() {
@@ -215,7 +216,7 @@ fn kind(reason: &RejectReason) -> &'static str {
 }
 
 /// Everything that a run over many seeds must have met, or it shows nothing.
-pub(crate) const MUST_SEE: [&str; 17] = [
+pub(crate) const MUST_SEE: [&str; 18] = [
     "dispatch",
     "replay",
     "revoke",
@@ -230,6 +231,7 @@ pub(crate) const MUST_SEE: [&str; 17] = [
     "attempts exhausted",
     "cannot start",
     "stopped",
+    "reconfigured",
     "stopped by a policy",
     "exited",
     "shutting down",

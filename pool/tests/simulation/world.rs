@@ -213,6 +213,24 @@ impl World {
         self.after_step()
     }
 
+    /// Another configuration together with another policy, as when the file's `size` has changed too.
+    pub(crate) fn reconfigure(&mut self) -> Result<(), Broken> {
+        let config = profile::config(&mut self.rng, self.model.config.managed);
+        let roll = self.rng.bool();
+        let (policy, fixed) = profile::policy(&mut self.rng);
+        let event = Event::ConfigChanged { config: config.clone(), roll };
+        self.history.note(self.now, "<-", &event);
+        self.history.note(self.now, "<-", &policy.name());
+        self.history.saw("reconfigured");
+        self.model.begin(self.now);
+        self.model.event(&event);
+        if config.managed {
+            self.model.fixed = fixed;
+        }
+        self.pool.reconfigure(config, roll, Some(policy), self.now);
+        self.after_step()
+    }
+
     fn time_out(&mut self) -> Result<(), Broken> {
         self.history.note(self.now, "<-", &"timeout");
         self.model.begin(self.now);

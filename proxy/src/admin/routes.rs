@@ -192,7 +192,8 @@ async fn shutdown(State(admin): Shared) -> Response {
 
 pub(super) fn known<'a>(admin: &'a Admin, name: &str) -> Result<&'a Arc<Control>, Problem> {
     admin.service(name).ok_or_else(|| {
-        let names: Vec<&str> = admin.services.iter().map(|control| &*control.service().name).collect();
+        let names: Vec<String> =
+            admin.services.iter().map(|control| control.service().name.to_string()).collect();
         Problem::NoService(format!("no service is named {name:?}; the services are: {}", names.join(", ")))
     })
 }

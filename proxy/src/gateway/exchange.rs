@@ -118,7 +118,7 @@ impl Exchange {
             sender: client.sender(),
             scheme: "http",
             host: host.as_ref(),
-            forwarded: gateway.forwarded,
+            forwarded: gateway.settings.load().forwarded,
             request_id: &name.id,
             trace: name.trace,
         };

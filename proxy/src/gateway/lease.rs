@@ -193,6 +193,16 @@ impl Dispatcher {
         self.rearm(&mut inner);
     }
 
+    /// Puts another configuration in force, and another policy in charge of the size if there is one.
+    pub fn reconfigure(&self, config: Arc<PoolConfig>, roll: bool, policy: Option<Box<dyn ScalingPolicy>>) {
+        let now = self.clock.now();
+        let mut inner = self.inner.lock();
+        let now = inner.at_least(now);
+        inner.pool.reconfigure(config, roll, policy, now);
+        self.pump(&mut inner, None, now);
+        self.rearm(&mut inner);
+    }
+
     /// The requests answered since the last call; the first call begins to keep them.
     pub fn take_record(&self) -> Vec<Job> {
         self.inner.lock().pool.take_record()

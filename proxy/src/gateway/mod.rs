@@ -49,10 +49,25 @@ use watched::Timeouts;
 pub struct Gateway {
     /// The rules in force.
     pub routes: ArcSwap<Routes>,
+    settings: ArcSwap<Settings>,
     clock: Clock,
+    ids: Ids,
+}
+
+/// What `[proxy]` says of connections and requests: put in force as a whole. A connection keeps the times that it
+/// began with.
+struct Settings {
     timeouts: Timeouts,
     forwarded: bool,
-    ids: Ids,
+}
+
+impl Settings {
+    fn new(proxy: &ProxyConfig) -> Self {
+        Self {
+            timeouts: Timeouts { header: proxy.request_header_timeout, idle: proxy.idle_timeout },
+            forwarded: proxy.forwarded,
+        }
+    }
 }
 
 impl Gateway {
@@ -60,10 +75,14 @@ impl Gateway {
     pub fn new(routes: Routes, proxy: &ProxyConfig, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             routes: ArcSwap::from_pointee(routes),
+            settings: ArcSwap::from_pointee(Settings::new(proxy)),
             clock,
-            timeouts: Timeouts { header: proxy.request_header_timeout, idle: proxy.idle_timeout },
-            forwarded: proxy.forwarded,
             ids: Ids::new(),
         })
+    }
+
+    /// Puts another `[proxy]` in force, but for its listeners.
+    pub fn configure(&self, proxy: &ProxyConfig) {
+        self.settings.store(Arc::new(Settings::new(proxy)));
     }
 }

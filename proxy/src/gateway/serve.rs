@@ -83,9 +83,10 @@ impl Drop for Active {
 pub async fn connection(gateway: Arc<Gateway>, mut stream: Stream, shutdown: ShutdownWatch) {
     let address = stream.get_socket_digest().and_then(|digest| Some(digest.peer_addr()?.as_inet()?.ip()));
     let sender = address.map(|address| Arc::new(Sender::new(address, "http")));
+    let timeouts = gateway.settings.load().timeouts;
     let mut first = [0; PREFACE.len()];
     let peeked = tokio::select! {
-        peeked = tokio::time::timeout(gateway.timeouts.idle, stream.try_peek(&mut first)) => peeked,
+        peeked = tokio::time::timeout(timeouts.idle, stream.try_peek(&mut first)) => peeked,
         () = ended(shutdown.clone()) => return,
     };
     if !matches!(peeked, Ok(Ok(_))) {
@@ -93,7 +94,7 @@ pub async fn connection(gateway: Arc<Gateway>, mut stream: Stream, shutdown: Shu
     }
     let client = Client { address, sender, activity: Arc::default() };
     let http2 = first == PREFACE;
-    let io = TokioIo::new(Watched::new(stream, client.activity.clone(), gateway.timeouts, !http2));
+    let io = TokioIo::new(Watched::new(stream, client.activity.clone(), timeouts, !http2));
     let service = service_fn(move |request: Request<Incoming>| {
         let (gateway, client) = (gateway.clone(), client.clone());
         async move { Ok::<_, Infallible>(exchange::handle(&gateway, &client, request).await) }

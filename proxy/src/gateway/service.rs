@@ -1,4 +1,7 @@
 //! One service as the gateway sees it: its settings, its pool, its metrics. Shared by every request to it.
+//!
+//! A [`Service`] never changes. Another configuration makes the next generation of it, around the same pool, and the
+//! routes lead there from then on; a request goes on with the generation that it began with.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -21,7 +24,7 @@ pub struct Service {
     /// Its pool.
     pub dispatcher: Arc<Dispatcher>,
     /// What decides its size.
-    pub sizing: Sizing,
+    pub sizing: Arc<Sizing>,
     /// Its metrics.
     pub metrics: Arc<ServiceMetrics>,
     /// The time.
@@ -40,22 +43,23 @@ impl Service {
         clock: Clock,
         memory: BodyMemory,
     ) -> Arc<Self> {
-        let space = Space {
-            memory_per_body: proxy.memory_per_body,
-            max_body: proxy.max_body,
-            max_total: config.queue.max_bytes,
-            directory: std::env::temp_dir(),
-            memory,
-            kept: AtomicU64::new(0),
-        };
+        let sizing = Arc::new(Sizing::new(config.clone(), dispatcher.clone()));
+        let space = Arc::new(space(&config, proxy, memory, Arc::new(AtomicU64::new(0))));
+        let name = config.name.clone();
+        Arc::new(Self { name, sizing, config, dispatcher, metrics, clock, space })
+    }
+
+    /// The same service under another configuration, which its pool and its size are not told of here.
+    pub fn next(&self, config: config::Service, proxy: &config::ProxyConfig) -> Arc<Self> {
+        let space = space(&config, proxy, self.space.memory.clone(), self.space.kept.clone());
         Arc::new(Self {
-            name: config.name.clone(),
-            sizing: Sizing::new(config.clone(), dispatcher.clone()),
-            config,
-            dispatcher,
-            metrics,
-            clock,
+            name: self.name.clone(),
+            sizing: self.sizing.clone(),
+            dispatcher: self.dispatcher.clone(),
+            metrics: self.metrics.clone(),
+            clock: self.clock,
             space: Arc::new(space),
+            config,
         })
     }
 
@@ -80,5 +84,21 @@ impl Service {
             max: snapshot.bounds.1,
             decisions: self.dispatcher.decision_tally(),
         }
+    }
+}
+
+fn space(
+    config: &config::Service,
+    proxy: &config::ProxyConfig,
+    memory: BodyMemory,
+    kept: Arc<AtomicU64>,
+) -> Space {
+    Space {
+        memory_per_body: proxy.memory_per_body,
+        max_body: proxy.max_body,
+        max_total: config.queue.max_bytes,
+        directory: std::env::temp_dir(),
+        memory,
+        kept,
     }
 }

@@ -45,8 +45,8 @@ pub struct Space {
     pub directory: PathBuf,
     /// What all services share.
     pub memory: BodyMemory,
-    /// Bytes kept now.
-    pub kept: AtomicU64,
+    /// Bytes kept now, by bodies taken under earlier limits too.
+    pub kept: Arc<AtomicU64>,
 }
 
 /// Room in a [`Space`], given back when it is dropped.
@@ -150,7 +150,7 @@ pub mod tests {
         fn clone(&self) -> Self {
             let Self { memory_per_body, max_body, max_total, .. } = *self;
             let (directory, memory) = (self.directory.clone(), self.memory.clone());
-            Self { memory_per_body, max_body, max_total, directory, memory, kept: AtomicU64::new(0) }
+            Self { memory_per_body, max_body, max_total, directory, memory, kept: Arc::default() }
         }
     }
 
@@ -162,7 +162,7 @@ pub mod tests {
             max_total,
             directory: std::env::temp_dir(),
             memory: BodyMemory::default(),
-            kept: AtomicU64::new(0),
+            kept: Arc::default(),
         })
     }
 

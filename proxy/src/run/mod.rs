@@ -251,7 +251,12 @@ impl Cluster {
 
     /// Stops every instance that this cluster runs.
     async fn stop(&self) {
-        self.controls.iter().for_each(|control| control.close());
+        let closed = futures_util::future::join_all(self.controls.iter().map(|control| control.close()));
+        if timeout(STOP_MARGIN, closed).await.is_err() {
+            tracing::warn!(
+                "starting an instance takes too long; it may be left behind, to be adopted or removed by the next `up`"
+            );
+        }
         let found = match self.backend.list().await {
             Ok(found) => found,
             Err(error) => {

@@ -58,3 +58,14 @@ fn other_bounds_change_the_size_at_once() {
     assert_eq!(story.pool.snapshot(story.now).wanted, 2);
     assert_eq!(story.instances_in(StateView::Starting).len(), 2);
 }
+
+#[test]
+fn another_configuration_and_another_policy_are_one_change() {
+    let mut story = Story::new(3, PoolConfig::default());
+    let config = Arc::new(PoolConfig { min: 5, max: 9, ..PoolConfig::default() });
+    story.pool.reconfigure(config, false, Some(Box::new(crate::Fixed(7))), story.now);
+    let snapshot = story.pool.snapshot(story.now);
+    assert_eq!((snapshot.wanted, snapshot.bounds), (7, (5, 9)));
+    let reasons: Vec<_> = story.pool.decisions().map(|decision| decision.reason.to_string()).collect();
+    assert_eq!(reasons, ["fixed size 3", "fixed size 7"], "nothing was decided between the two");
+}
