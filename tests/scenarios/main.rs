@@ -17,6 +17,7 @@ mod queue;
 mod readme;
 mod replay;
 mod resize;
+mod resume;
 mod rolling;
 mod shutdown;
 mod sizes;

@@ -98,6 +98,14 @@ impl RequestBody {
         }
     }
 
+    /// Reads on until the body fails; never ends otherwise.
+    pub async fn failure(&self) -> SpoolError {
+        match self.fill().await {
+            Ok(()) => std::future::pending().await,
+            Err(error) => error,
+        }
+    }
+
     /// Whether there is none.
     pub const fn is_empty(&self) -> bool {
         matches!(self, Self::Empty)

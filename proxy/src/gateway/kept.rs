@@ -149,7 +149,10 @@ mod tests {
         let mut kept = Kept::new(Room::none(Arc::new(space)));
         kept.append(b"1234").unwrap();
         let error = kept.append(b"5").unwrap_err();
-        assert!(matches!(&error, SpoolError::Storage(folder, _) if folder.starts_with("/nowhere")), "{error}");
+        assert!(
+            matches!(&error, SpoolError::Storage(folder, _) if folder.starts_with("/nowhere")),
+            "{error}"
+        );
         assert_eq!((all(&kept), kept.space().kept()), (b"1234".to_vec(), 4));
     }
 }

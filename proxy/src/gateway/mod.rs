@@ -12,6 +12,7 @@
 //! | `attempt`, `connections`, `relay` | sending it to an instance |
 //! | `held` | an answer that is held until it is complete |
 //! | `stream` | an answer that is passed on as it comes |
+//! | `resume` | an answer that broke off, and goes on elsewhere |
 //! | `headers` | fields on their way through |
 //! | `ids` | names for requests |
 
@@ -27,6 +28,7 @@ mod kept;
 pub mod lease;
 pub mod listen;
 mod relay;
+mod resume;
 pub mod route;
 mod serve;
 pub mod service;

@@ -133,7 +133,6 @@ impl Room {
         self.leave_memory();
         self.space.kept.fetch_sub(std::mem::take(&mut self.kept), Ordering::Relaxed);
     }
-
 }
 
 impl Drop for Room {
@@ -143,6 +142,7 @@ impl Drop for Room {
 }
 
 #[cfg(test)]
+#[expect(missing_docs, reason = "shared by the tests of other modules")]
 pub mod tests {
     use super::*;
 
