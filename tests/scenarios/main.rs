@@ -9,6 +9,7 @@ mod dashboards;
 mod engine;
 mod faults;
 mod first;
+mod forwarding;
 mod framing;
 mod hangs;
 mod mistakes;

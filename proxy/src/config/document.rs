@@ -9,7 +9,7 @@ use super::diagnostics::{Diagnostic, Diagnostics};
 use super::reader::{Reader, Table};
 use super::service_table::{self, Placed};
 use super::value::Value;
-use super::{AdminConfig, BackendConfig, BackendKind, Config, ProxyConfig, across, values};
+use super::{AdminConfig, BackendConfig, BackendKind, Config, Network, ProxyConfig, across, values};
 
 pub(super) fn parse(
     text: &str,
@@ -64,6 +64,9 @@ fn read_proxy(table: &mut Table<'_>, out: &mut ProxyConfig) {
     table.set("max_body", &mut out.max_body, Value::bytes);
     table.set("memory_per_body", &mut out.memory_per_body, Value::bytes);
     table.set("forwarded", &mut out.forwarded, Value::boolean);
+    table.set("trusted", &mut out.trusted, |value| {
+        value.list("an array of networks such as [\"10.0.0.0/8\"]", |one| one.parsed(Network::parse))
+    });
 }
 
 /// Addresses to listen on: at least one, none twice unless its port is picked.

@@ -10,6 +10,7 @@
 //! | `across` | what must hold between services: hosts, paths, the default |
 //! | `reader` | tables; collects mistakes instead of stopping at the first |
 //! | `value` | one value, read as what it should be |
+//! | `network` | networks of addresses |
 //! | `values` | durations, byte sizes, addresses, names, `${VAR}` |
 //! | `unavailable` | the one table of keys and words that later versions know |
 //! | `diagnostics` | mistakes, shown with file, line and caret |
@@ -19,6 +20,7 @@
 mod across;
 mod diagnostics;
 mod document;
+mod network;
 mod reader;
 mod service;
 mod service_parts;
@@ -38,6 +40,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use diagnostics::{Diagnostic, Diagnostics};
+pub use network::Network;
 pub use service::{
     Balance, Check, Health, Pattern, Queue, Replay, ReplayMethods, RequestKey, Restart, Service, Source,
     default_spec,
@@ -75,8 +78,10 @@ pub struct ProxyConfig {
     pub max_body: u64,
     /// Bytes of a body that are kept in memory; what is beyond goes to a temporary file.
     pub memory_per_body: u64,
-    /// Whether `X-Forwarded-*` and `Forwarded` are added.
+    /// Whether `X-Forwarded-*`, `Forwarded` and `Via` are added.
     pub forwarded: bool,
+    /// Peers that are believed about where a request comes from.
+    pub trusted: Vec<Network>,
 }
 
 impl Default for ProxyConfig {
@@ -89,6 +94,7 @@ impl Default for ProxyConfig {
             max_body: 1 << 30,
             memory_per_body: 256 << 10,
             forwarded: true,
+            trusted: Network::LOOPBACK.to_vec(),
         }
     }
 }

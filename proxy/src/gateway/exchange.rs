@@ -71,7 +71,7 @@ fn begin(gateway: &Gateway, parts: &Parts, client: &Client) -> Result<Begun, Pro
     let routes = gateway.routes.load();
     let route = routes.choose(&parts.uri, &parts.headers, host)?;
     let timeout = route.service.config.timeout;
-    let class = class::of(parts, client.address(), &route.service.config)?;
+    let class = class::of(parts, client.address(&parts.headers), &route.service.config)?;
     Ok(Begun {
         service: route.service.clone(),
         target: route::target(&parts.uri, route.strip),

@@ -1,21 +1,18 @@
 //! Header fields on their way through: what belongs to one hop goes, what tells of the way comes.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Version};
 
+use super::forwarding::{self, Sender};
 use super::ids::Trace;
+use super::trace_context;
 use crate::problem::Problem;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const LONGSHORE_INSTANCE: HeaderName = HeaderName::from_static("longshore-instance");
 const LONGSHORE_ATTEMPTS: HeaderName = HeaderName::from_static("longshore-attempts");
 const LONGSHORE_TIMEOUT: HeaderName = HeaderName::from_static("longshore-timeout");
@@ -89,7 +86,8 @@ pub fn prepare_request(
     let present = Present::look(headers);
     let upgrade = if present.any(UPGRADES) { upgrade_token(headers) } else { None };
     let trailers = present.any(TRAILERS) && takes_trailers(headers);
-    present.remove(headers, HOP_BY_HOP | OWN);
+    let doubted = origin.sender.filter(|sender| origin.forwarded && !sender.is_trusted());
+    present.remove(headers, HOP_BY_HOP | OWN, doubted.is_some());
     headers.reserve(ADDED);
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
@@ -105,19 +103,17 @@ pub fn prepare_request(
         headers.insert(header::HOST, host.clone());
     }
     if origin.forwarded {
-        forward(headers, origin);
+        forwarding::add(headers, version, origin);
     }
     headers.insert(X_REQUEST_ID, origin.request_id.clone());
-    if !headers.contains_key(&TRACEPARENT) {
-        headers.insert(TRACEPARENT, origin.trace.begin());
-    }
+    trace_context::pass_on(headers, origin.trace);
     upgrade
 }
 
 /// Makes an instance's fields fit for the client, in place.
 pub fn prepare_response(headers: &mut HeaderMap, upgrade: bool) {
     let token = if upgrade { headers.get(header::UPGRADE).cloned() } else { None };
-    Present::look(headers).remove(headers, HOP_BY_HOP);
+    Present::look(headers).remove(headers, HOP_BY_HOP, false);
     headers.reserve(ADDED);
     if let Some(token) = token {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -209,7 +205,7 @@ const HOP_BY_HOP: u16 = 0b11_1111;
 const OWN: u16 = 0b11_1100_0000;
 
 /// As many fields are added to a message at the most, in one piece of memory.
-const ADDED: usize = 10;
+const ADDED: usize = 12;
 
 /// Which of [`DROPPED`] a message has. One look at all its fields is cheaper than one search for each of these.
 struct Present(u16);
@@ -224,29 +220,55 @@ impl Present {
         self.0 & of != 0
     }
 
-    /// Removes those, and what `Connection` names.
-    fn remove(&self, headers: &mut HeaderMap, those: u16) {
-        if self.any(CONNECTION) {
-            remove_named(headers);
-        }
+    /// Removes those, what `Connection` names, and, if the client's word for it is `doubted`, what tells of the way so
+    /// far.
+    fn remove(&self, headers: &mut HeaderMap, those: u16, doubted: bool) {
         let unwanted = self.0 & those;
-        if unwanted != 0 {
-            let named = DROPPED.iter().enumerate().filter(|(index, _)| unwanted & 1 << index != 0);
-            named.for_each(|(_, name)| drop(headers.remove(name)));
+        let named = if self.any(CONNECTION) { named(headers) } else { Vec::new() };
+        let claims = doubted && headers.keys().any(forwarding::is_claim);
+        if unwanted == 0 && named.is_empty() && !claims {
+            return;
         }
+        let is_unwanted = |name: &HeaderName| {
+            DROPPED.iter().position(|one| one == name).is_some_and(|at| unwanted & 1 << at != 0)
+        };
+        keep(headers, |name| {
+            !(is_unwanted(name) || named.contains(name) || claims && forwarding::is_claim(name))
+        });
     }
 }
 
-fn remove_named(headers: &mut HeaderMap) {
-    let mut named: Vec<HeaderName> = Vec::new();
+/// Keeps some of the fields, all their values, and their order, which `HeaderMap::remove` would not: it puts the last
+/// field in the place of the one that goes.
+pub fn keep(headers: &mut HeaderMap, wanted: impl Fn(&HeaderName) -> bool) {
+    let mut kept = HeaderMap::with_capacity(headers.len() + ADDED);
+    // Further values of a name come without it.
+    let mut fields = std::mem::take(headers).into_iter().peekable();
+    while let Some((name, value)) = fields.next() {
+        let Some(name) = name.filter(&wanted) else { continue };
+        let mut field = match kept.entry(name) {
+            Entry::Vacant(place) => place.insert_entry(value),
+            Entry::Occupied(mut field) => {
+                field.append(value);
+                field
+            }
+        };
+        while let Some((_, value)) = fields.next_if(|(name, _)| name.is_none()) {
+            field.append(value);
+        }
+    }
+    *headers = kept;
+}
+
+/// The fields that `Connection` names.
+fn named(headers: &HeaderMap) -> Vec<HeaderName> {
+    let mut named = Vec::new();
     for value in headers.get_all(header::CONNECTION) {
         let tokens = value.to_str().unwrap_or_default().split(',').map(str::trim);
-        let tokens = tokens.filter(|token| !["close", "keep-alive"].contains(token));
+        let tokens = tokens.filter(|token| !["close", "keep-alive", "upgrade"].contains(token));
         named.extend(tokens.filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok()));
     }
-    for name in named {
-        headers.remove(name);
-    }
+    named
 }
 
 /// HTTP/2 clients may send one field per cookie; HTTP/1.1 servers expect one for all (RFC 9113, 8.2.3).
@@ -264,65 +286,8 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// What a client's connection adds to the forwarding fields of each of its requests, made once.
-#[derive(Clone, Debug)]
-pub struct Sender {
-    is_local: bool,
-    address: HeaderValue,
-    /// `Forwarded` up to the host.
-    element: Vec<u8>,
-}
-
-impl Sender {
-    /// Of a client at this address, which speaks this scheme.
-    pub fn new(client: IpAddr, scheme: &str) -> Self {
-        let element = match client {
-            IpAddr::V4(v4) => format!("for={v4};proto={scheme}"),
-            IpAddr::V6(v6) => format!("for=\"[{v6}]\";proto={scheme}"),
-        };
-        let address = HeaderValue::try_from(client.to_string());
-        Self {
-            is_local: client.is_loopback(),
-            address: address.unwrap_or_else(|_| HeaderValue::from_static("unknown")),
-            element: element.into_bytes(),
-        }
-    }
-
-    fn element(&self, host: Option<&HeaderValue>) -> Option<HeaderValue> {
-        let mut element = Vec::with_capacity(self.element.len() + 8 + host.map_or(0, HeaderValue::len));
-        element.extend_from_slice(&self.element);
-        if let Some(host) =
-            host.filter(|host| !host.as_bytes().iter().any(|byte| matches!(byte, b'"' | b'\\')))
-        {
-            element.extend_from_slice(b";host=\"");
-            element.extend_from_slice(host.as_bytes());
-            element.push(b'"');
-        }
-        HeaderValue::from_maybe_shared(bytes::Bytes::from(element)).ok()
-    }
-}
-
-/// `X-Forwarded-*` and `Forwarded` (RFC 7239). A client on this machine may be a proxy and its fields are continued;
-/// what others claim about where they come from is replaced.
-fn forward(headers: &mut HeaderMap, origin: &Origin<'_>) {
-    let Some(sender) = origin.sender else { return };
-    if !sender.is_local {
-        for name in [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, header::FORWARDED] {
-            headers.remove(name);
-        }
-    }
-    continue_list(headers, X_FORWARDED_FOR, sender.address.clone());
-    headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(origin.scheme));
-    if let Some(host) = origin.host {
-        headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
-    }
-    if let Some(element) = sender.element(origin.host) {
-        continue_list(headers, header::FORWARDED, element);
-    }
-}
-
 /// Several fields of one name are a list in their order (RFC 9110, 5.3); the item goes to its end.
-fn continue_list(headers: &mut HeaderMap, name: HeaderName, item: HeaderValue) {
+pub fn continue_list(headers: &mut HeaderMap, name: HeaderName, item: HeaderValue) {
     if !headers.contains_key(&name) {
         headers.insert(name, item);
         return;
@@ -337,6 +302,7 @@ fn continue_list(headers: &mut HeaderMap, name: HeaderName, item: HeaderValue) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Network;
 
     fn map(fields: &[(&str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -348,7 +314,7 @@ mod tests {
     }
 
     fn lines(headers: &HeaderMap) -> Vec<String> {
-        let hidden = [TRACEPARENT, X_REQUEST_ID];
+        let hidden = [trace_context::TRACEPARENT, X_REQUEST_ID];
         let shown = headers.iter().filter(|(name, _)| !hidden.contains(name));
         shown.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect()
     }
@@ -381,7 +347,7 @@ mod tests {
     fn prepared(version: Version, client: &str, forwarded: bool, fields: &[(&str, &str)]) -> Vec<String> {
         let mut headers = map(fields);
         let (host, request_id) = (HeaderValue::from_static("calc"), HeaderValue::from_static("id"));
-        let sender = Sender::new(client.parse().unwrap(), "http");
+        let sender = Sender::new(client.parse().unwrap(), "http", Network::LOOPBACK.to_vec().into());
         let trace = super::super::ids::Ids::new().next().1;
         let origin = Origin {
             trace,
@@ -427,23 +393,90 @@ mod tests {
     }
 
     #[test]
-    fn forwarding_fields_are_continued_for_this_machine_and_replaced_for_others() {
-        let claimed: &[(&str, &str)] = &[("x-forwarded-for", "9.9.9.9"), ("x-forwarded-proto", "https")];
+    fn forwarding_fields_are_continued_for_whom_is_trusted_and_replaced_for_others() {
+        let claimed: &[(&str, &str)] = &[
+            ("x-forwarded-for", "9.9.9.9"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-prefix", "/p"),
+            ("x-real-ip", "9.9.9.9"),
+            ("forwarded", "for=9.9.9.9"),
+            ("via", "1.1 a"),
+        ];
         let local = prepared(Version::HTTP_11, "127.0.0.1", true, claimed);
-        assert!(local.contains(&"x-forwarded-for: 9.9.9.9, 127.0.0.1".to_owned()), "{local:?}");
-        assert!(local.contains(&"x-forwarded-proto: https".to_owned()), "{local:?}");
-        let remote = prepared(Version::HTTP_11, "192.0.2.7", true, claimed);
-        assert!(remote.contains(&"x-forwarded-for: 192.0.2.7".to_owned()), "{remote:?}");
-        assert!(
-            remote.contains(&"forwarded: for=192.0.2.7;proto=http;host=\"calc\"".to_owned()),
-            "{remote:?}"
-        );
-        assert!(remote.contains(&"x-forwarded-host: calc".to_owned()), "{remote:?}");
+        let expected = [
+            "x-forwarded-for: 9.9.9.9, 127.0.0.1",
+            "x-forwarded-proto: https",
+            "x-forwarded-prefix: /p",
+            "x-real-ip: 9.9.9.9",
+            "forwarded: for=9.9.9.9, for=127.0.0.1;proto=http;host=\"calc\"",
+            "via: 1.1 a, 1.1 longshore",
+            "host: calc",
+            "x-forwarded-host: calc",
+            "x-forwarded-port: 80",
+        ];
+        assert_eq!(local, expected);
+        let remote = prepared(Version::HTTP_2, "192.0.2.7", true, claimed);
+        let expected = [
+            "via: 1.1 a, 2.0 longshore",
+            "host: calc",
+            "x-forwarded-for: 192.0.2.7",
+            "x-forwarded-proto: http",
+            "x-forwarded-host: calc",
+            "x-forwarded-port: 80",
+            "forwarded: for=192.0.2.7;proto=http;host=\"calc\"",
+        ];
+        assert_eq!(remote, expected);
         let six = prepared(Version::HTTP_11, "2001:db8::1", true, &[]);
         assert!(
             six.contains(&"forwarded: for=\"[2001:db8::1]\";proto=http;host=\"calc\"".to_owned()),
             "{six:?}"
         );
+        let switched_off = prepared(Version::HTTP_11, "192.0.2.7", false, claimed);
+        assert_eq!(switched_off.len(), claimed.len() + 1, "nothing but Host is added: {switched_off:?}");
+    }
+
+    /// What a message consists of that keeps its order: the names as they come first, and the values of each.
+    fn order(lines: &[(String, String)]) -> Vec<(String, Vec<String>)> {
+        let mut order: Vec<(String, Vec<String>)> = Vec::new();
+        for (name, value) in lines {
+            match order.iter_mut().find(|(known, _)| known == name) {
+                Some((_, values)) => values.push(value.clone()),
+                None => order.push((name.clone(), vec![value.clone()])),
+            }
+        }
+        order
+    }
+
+    #[test]
+    fn fields_and_duplicates_keep_their_order_whatever_is_removed() {
+        let ending =
+            ["connection", "te", "keep-alive", "content-length", "expect", "longshore-timeout", "x-named"];
+        for seed in 0..2_000 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut sent: Vec<(String, String)> = Vec::new();
+            for value in 0..random.usize(..40) {
+                let name = match random.usize(..3) {
+                    0 => ending[random.usize(..ending.len())].to_owned(),
+                    _ => format!("x-{}", random.u8(..12)),
+                };
+                let value =
+                    if name == "connection" { "x-named, close".to_owned() } else { value.to_string() };
+                sent.push((name, value));
+            }
+            let pairs: Vec<(&str, &str)> =
+                sent.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let mut got = prepared(Version::HTTP_11, "127.0.0.1", false, &pairs);
+            got.retain(|line| line != "host: calc");
+            let split =
+                |line: &String| line.split_once(": ").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+            let got: Vec<(String, String)> = got.iter().map(split).collect();
+            let connection = sent.iter().any(|(name, _)| name == "connection");
+            let stays = |(name, _): &&(String, String)| {
+                !ending.contains(&name.as_str()) || (name == "x-named" && !connection)
+            };
+            let kept: Vec<(String, String)> = sent.iter().filter(stays).cloned().collect();
+            assert_eq!(order(&got), order(&kept), "seed {seed}: {sent:?}");
+        }
     }
 
     #[test]

@@ -14,6 +14,8 @@
 //! | `stream` | an answer that is passed on as it comes |
 //! | `resume` | an answer that broke off, and goes on elsewhere |
 //! | `headers` | fields on their way through |
+//! | `forwarding` | where a request comes from, and whom to believe about it |
+//! | `trace_context` | the trace that it belongs to |
 //! | `ids` | names for requests |
 
 mod attempt;
@@ -21,6 +23,7 @@ mod body;
 mod class;
 mod connections;
 mod exchange;
+mod forwarding;
 mod headers;
 mod held;
 mod ids;
@@ -35,6 +38,7 @@ pub mod service;
 pub mod space;
 mod spool;
 mod stream;
+mod trace_context;
 mod watched;
 
 use std::sync::Arc;
@@ -42,7 +46,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::clock::Clock;
-use crate::config::ProxyConfig;
+use crate::config::{Network, ProxyConfig};
 use ids::Ids;
 use route::Routes;
 use watched::Timeouts;
@@ -61,6 +65,8 @@ pub struct Gateway {
 struct Settings {
     timeouts: Timeouts,
     forwarded: bool,
+    /// Whose word about a request's way is believed.
+    trusted: Arc<[Network]>,
 }
 
 impl Settings {
@@ -68,6 +74,7 @@ impl Settings {
         Self {
             timeouts: Timeouts { header: proxy.request_header_timeout, idle: proxy.idle_timeout },
             forwarded: proxy.forwarded,
+            trusted: proxy.trusted.as_slice().into(),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::Request;
+use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use pingora_core::protocols::Stream;
 use pingora_core::server::ShutdownWatch;
 
-use super::headers::Sender;
+use super::forwarding::Sender;
 use super::{Gateway, exchange};
 use crate::gateway::watched::Watched;
 
@@ -37,7 +37,6 @@ const PREFACE: [u8; 3] = *b"PRI";
 /// What a connection's requests share.
 #[derive(Clone)]
 pub struct Client {
-    address: Option<IpAddr>,
     sender: Option<Arc<Sender>>,
     activity: Arc<Activity>,
 }
@@ -55,9 +54,9 @@ pub struct Activity {
 pub struct Active(Arc<Activity>);
 
 impl Client {
-    /// Where it connects from.
-    pub const fn address(&self) -> Option<IpAddr> {
-        self.address
+    /// Who sent a request with these fields: whom trusted proxies name, else who connects.
+    pub fn address(&self, headers: &HeaderMap) -> Option<IpAddr> {
+        self.sender.as_ref().map(|sender| sender.client(headers))
     }
 
     /// What its requests' forwarding fields say of it.
@@ -82,8 +81,11 @@ impl Drop for Active {
 /// Serves a connection until it ends, or, once `shutdown` says so, until its last answer is out.
 pub async fn connection(gateway: Arc<Gateway>, mut stream: Stream, shutdown: ShutdownWatch) {
     let address = stream.get_socket_digest().and_then(|digest| Some(digest.peer_addr()?.as_inet()?.ip()));
-    let sender = address.map(|address| Arc::new(Sender::new(address, "http")));
-    let timeouts = gateway.settings.load().timeouts;
+    let (timeouts, trusted) = {
+        let settings = gateway.settings.load();
+        (settings.timeouts, settings.trusted.clone())
+    };
+    let sender = address.map(|address| Arc::new(Sender::new(address, "http", trusted)));
     let mut first = [0; PREFACE.len()];
     let peeked = tokio::select! {
         peeked = tokio::time::timeout(timeouts.idle, stream.try_peek(&mut first)) => peeked,
@@ -92,7 +94,7 @@ pub async fn connection(gateway: Arc<Gateway>, mut stream: Stream, shutdown: Shu
     if !matches!(peeked, Ok(Ok(_))) {
         return;
     }
-    let client = Client { address, sender, activity: Arc::default() };
+    let client = Client { sender, activity: Arc::default() };
     let http2 = first == PREFACE;
     let io = TokioIo::new(Watched::new(stream, client.activity.clone(), timeouts, !http2));
     let service = service_fn(move |request: Request<Incoming>| {

@@ -225,6 +225,16 @@ fn every_wrong_document_has_its_message() {
             "is the proxy's address too",
             "admin.listen",
         ),
+        (
+            &format!("proxy.trusted = \"10.0.0.0/8\"\n{service}"),
+            "must be an array of networks",
+            "found a string",
+        ),
+        (
+            &format!("proxy.trusted = [\"10.0.0.1/8\"]\n{service}"),
+            "`proxy.trusted[0]` cannot be \"10.0.0.1/8\"",
+            "write 10.0.0.0/8",
+        ),
         (&format!("admin.listen = \"0.0.0.0:1\"\n{service}"), "`admin.token_file` is required", "^"),
         (&format!("[prox]\n{service}"), "unknown key `prox`", "did you mean `proxy`?"),
         (&format!("backend.kind = \"podman\"\n{service}"), "it is one of auto, docker, process, swarm", "^"),
