@@ -1,8 +1,8 @@
 //! `replay.resume`: streams whose instance dies in their middle.
 
 use bytes::Bytes;
-use http::Request;
 use http::request::Builder;
+use http::{Request, Response};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use longshore_tests::admin::Instance;
@@ -39,6 +39,10 @@ impl Download {
         let nothing = Empty::new().map_err(|never| match never {});
         let (response, connection) = client.open(request, nothing).await.expect("an answer begins");
         assert_eq!(response.status(), 200);
+        Self::from(response, connection)
+    }
+
+    fn from(response: Response<Incoming>, connection: impl std::any::Any) -> Self {
         let name = response.headers()["longshore-instance"].to_str().expect("it is text").to_owned();
         let body = response.into_body();
         Self { instance: name, body, received: Vec::new(), _connection: Box::new(connection) }
@@ -166,27 +170,18 @@ async fn a_run_that_differs_is_cut_and_the_log_says_where(backend: Backend) {
 
 async fn a_run_with_another_head_is_cut() {
     let cluster = cluster(Backend::Process, "size = 2").await;
-    let stats =
-        async |one: &Instance| Client::new(one.address.expect("it listens")).get("/stats").await.json();
+    let stats = cluster.client().get("/stats").await.json();
+    let name = stats["instance"].as_str().expect("a name");
+    // Meant for one of the two: the other begins.
+    let fault = format!("busy; status=500; only={name}");
     let mut download = None;
-    // The fault is meant for the instance that does not begin.
-    for one in cluster.admin().has("calc", 2).await {
-        let name = stats(&one).await["instance"].as_str().expect("a name").to_owned();
-        let fault = format!("busy; status=500; only={name}");
-        let request = Request::get(EVENTS).header("fault", fault);
-        let (response, connection) = cluster
-            .client()
-            .open(request, Empty::new().map_err(|never| match never {}))
-            .await
-            .expect("an answer begins");
-        if response.status() == 200 {
-            let begun = response.headers()["longshore-instance"].to_str().expect("text").to_owned();
-            let (body, received) = (response.into_body(), Vec::new());
-            download = Some(Download { instance: begun, body, received, _connection: Box::new(connection) });
-            break;
-        }
+    while download.is_none() {
+        let nothing = Empty::new().map_err(|never| match never {});
+        let request = Request::get(EVENTS).header("fault", &fault);
+        let (response, connection) = cluster.client().open(request, nothing).await.expect("an answer begins");
+        download = (response.status() == 200).then(|| Download::from(response, connection));
     }
-    let mut download = download.expect("one of two does not meet the fault");
+    let mut download = download.expect("it has begun");
     download.until(50).await;
     cluster.kill_instance(&instance(&cluster, &download.instance).await).await;
     download.broken().await;
@@ -224,9 +219,7 @@ async fn the_request_is_kept_to_its_end_and_sent_again_while_it_still_arrives() 
     let (sender, body) = client::channel();
     let request = Request::post("/reflect");
     let (response, connection) = cluster.client().open(request, body).await.expect("an answer begins");
-    let begun = response.headers()["longshore-instance"].to_str().expect("text").to_owned();
-    let (body, received) = (response.into_body(), Vec::new());
-    let mut download = Download { instance: begun, body, received, _connection: Box::new(connection) };
+    let mut download = Download::from(response, connection);
     for (number, part) in parts.iter().enumerate() {
         sender.send(part.clone()).await.expect("it is taken");
         download.until((number + 1) * 50_000).await;

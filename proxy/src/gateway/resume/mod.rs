@@ -38,6 +38,7 @@ pub struct Resume {
     code: u16,
 }
 
+#[expect(clippy::large_enum_variant, reason = "it is the large one nearly always, and boxed as a whole")]
 enum Stage {
     /// It is passed on.
     Flowing(Record),

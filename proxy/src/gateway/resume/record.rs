@@ -135,7 +135,7 @@ impl Tail {
     }
 
     /// Takes bytes up to the next mark, and returns the rest.
-    fn to_mark<'d>(&mut self, data: &'d [u8]) -> &'d [u8] {
+    fn up_to_mark<'d>(&mut self, data: &'d [u8]) -> &'d [u8] {
         let room = self.step - self.length % self.step;
         let (now, later) = data.split_at(data.len().min(usize::try_from(room).unwrap_or(usize::MAX)));
         self.digest.update(now);
@@ -145,7 +145,7 @@ impl Tail {
 
     fn note(&mut self, mut data: &[u8]) {
         while !data.is_empty() {
-            data = self.to_mark(data);
+            data = self.up_to_mark(data);
             if self.length.is_multiple_of(self.step) {
                 self.marks.push(self.now());
             }
@@ -164,7 +164,7 @@ impl Tail {
     fn follow(&mut self, known: &Self, mut data: &[u8]) -> Result<(), (u64, u64)> {
         self.step = known.step;
         while !data.is_empty() {
-            data = self.to_mark(data);
+            data = self.up_to_mark(data);
             let last = self.length == known.length;
             if !self.length.is_multiple_of(self.step) && !last {
                 continue;
