@@ -10,13 +10,17 @@ use hyper_util::rt::TokioIo;
 use longshore_pool::{Class, Outcome, RequestId, Time};
 
 use super::Gateway;
+use super::admission::Requester;
 use super::attempt::{Answer, Attempt, Failure};
 use super::body::{RequestBody, ResponseBody};
 use super::class;
 use super::connections::Carrier;
 use super::headers::{self, Origin, Told};
 use super::ids::Trace;
+use super::keys::Key;
 use super::lease::{Entry, Lease};
+use super::pace::Pace;
+use super::paced::Paced;
 use super::resume::{Head, Question, Resume};
 use super::route;
 use super::serve::{Active, Client};
@@ -32,12 +36,12 @@ pub async fn handle(
     client: &Client,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
-    let active = client.begin();
+    let mut active = client.begin();
     let started = gateway.clock.now();
     let (request_in_pool, trace) = gateway.ids.next();
     let request_id = headers::request_id(request.headers()).unwrap_or_else(|| trace.request_id());
-    let (parts, body) = request.into_parts();
-    let answered = match begin(gateway, &parts, client) {
+    let (mut parts, body) = request.into_parts();
+    let answered = match begin(gateway, &mut parts, client, &mut active, started) {
         Ok(begun) => {
             let name = Name { request: request_in_pool, trace, id: request_id.clone() };
             let mut exchange = Exchange::new(gateway, client, begun, parts, name, started);
@@ -45,7 +49,10 @@ pub async fn handle(
             exchange.answered = true;
             answered.map_err(|problem| Refusal::from(&exchange, problem))
         }
-        Err(problem) => Err(Refusal { problem, service: None, headers: parts.headers, took: Duration::ZERO }),
+        Err(problem) => {
+            gateway.refused.count(problem.kind());
+            Err(Refusal { problem, service: None, headers: parts.headers, took: Duration::ZERO })
+        }
     };
     answered.unwrap_or_else(|refusal| refusal.response(&request_id))
 }
@@ -58,11 +65,21 @@ struct Begun {
     /// From acceptance to the last byte.
     timeout: Duration,
     class: Class,
+    pace: Option<Pace>,
 }
 
 /// Checks what can be checked before a byte of the body is read.
-fn begin(gateway: &Gateway, parts: &Parts, client: &Client) -> Result<Begun, Problem> {
+fn begin(
+    gateway: &Gateway,
+    parts: &mut Parts,
+    client: &Client,
+    active: &mut Active,
+    now: Time,
+) -> Result<Begun, Problem> {
     headers::check_framing(parts.version, &parts.method, &parts.headers)?;
+    let sender = Requester { connected: client.connected(), address: client.address(&parts.headers) };
+    let (permits, key) = gateway.admission.admit(&sender, &mut parts.headers, now)?;
+    active.hold(permits);
     let asked = headers::client_timeout(&parts.headers)?;
     let host = match parts.uri.authority() {
         Some(authority) => Some(authority.as_str()),
@@ -71,12 +88,13 @@ fn begin(gateway: &Gateway, parts: &Parts, client: &Client) -> Result<Begun, Pro
     let routes = gateway.routes.load();
     let route = routes.choose(&parts.uri, &parts.headers, host)?;
     let timeout = route.service.config.timeout;
-    let class = class::of(parts, client.address(&parts.headers), &route.service.config)?;
+    let class = class::of(parts, sender.address, key.as_deref().map(Key::name), &route.service.config)?;
     Ok(Begun {
         service: route.service.clone(),
         target: route::target(&parts.uri, route.strip),
         timeout: asked.map_or(timeout, |asked| asked.min(timeout)),
         class,
+        pace: gateway.admission.pace(&parts.headers),
     })
 }
 
@@ -94,6 +112,7 @@ struct Exchange {
     upgrade: Option<HeaderValue>,
     request: RequestId,
     class: Class,
+    pace: Option<Pace>,
     request_id: HeaderValue,
     started: Time,
     deadline: Time,
@@ -111,7 +130,7 @@ impl Exchange {
         name: Name,
         started: Time,
     ) -> Self {
-        let Begun { service, target, timeout, class } = begun;
+        let Begun { service, target, timeout, class, pace } = begun;
         let authority =
             parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
         let host = authority.or_else(|| parts.headers.get(http::header::HOST).cloned());
@@ -133,6 +152,7 @@ impl Exchange {
             upgrade,
             request: name.request,
             class,
+            pace,
             request_id: name.id,
             started,
             deadline,
@@ -175,7 +195,7 @@ impl Exchange {
     }
 
     async fn take_body(&self, body: Incoming) -> Result<RequestBody, SpoolError> {
-        RequestBody::take(body, &self.service.space, self.parts.version).await
+        RequestBody::take(Paced::new(body, self.pace), &self.service.space, self.parts.version).await
     }
 
     /// Waits for a slot, and reads the body meanwhile: so a departing client is seen.
@@ -302,7 +322,11 @@ impl Exchange {
                     Some(_) => body.relax(),
                     None => body.release(),
                 }
-                if switch { self.switch(response, open) } else { self.stream(response, open, resume, active) }
+                if switch {
+                    self.switch(response, open, active)
+                } else {
+                    self.stream(response, open, resume, active)
+                }
             }
         }
     }
@@ -345,7 +369,12 @@ impl Exchange {
     }
 
     /// Joins both connections and lets them talk; the slot is held until either side ends.
-    fn switch(&mut self, mut response: Response<Incoming>, mut open: Open) -> Response<ResponseBody> {
+    fn switch(
+        &mut self,
+        mut response: Response<Incoming>,
+        mut open: Open,
+        active: Active,
+    ) -> Response<ResponseBody> {
         let upstream = hyper::upgrade::on(&mut response);
         let downstream = self.parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
         let wanted = self.upgrade.is_some();
@@ -362,6 +391,7 @@ impl Exchange {
                 let _ = tokio::io::copy_bidirectional(&mut downstream, &mut upstream).await;
             }
             open.finish(Outcome::Answered);
+            drop(active);
         });
         response.map(|_| ResponseBody::empty())
     }
@@ -382,6 +412,10 @@ impl Exchange {
                 tracing::error!(folder = %folder.display(), error = %cause, "failed to keep a waiting body: make room there");
                 Problem::Storage("there is no room to keep the body while it waits".to_owned())
             }
+            SpoolError::Slow => Problem::RequestTimeout(
+                "the body comes too slowly: it was waited for as long as a client may take (min_rate)"
+                    .to_owned(),
+            ),
             SpoolError::Client(_) | SpoolError::Superseded => {
                 Problem::BadRequest("the body broke off or is not framed as its header says".to_owned())
             }

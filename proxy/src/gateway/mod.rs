@@ -4,11 +4,13 @@
 //! | --- | --- |
 //! | `listen` | sockets, through pingora |
 //! | `serve`, `watched` | one client connection, served by hyper |
+//! | `admission`, `clients`, `keys`, `usage` | who is let in, and how much each may take |
 //! | `exchange` | one request, from its head to its answer |
 //! | `route` | which service it is for |
 //! | `class` | whose it is, how urgent, and where it belongs |
 //! | `lease` | the service's pool, and the slot that a request holds |
 //! | `space`, `kept`, `spool`, `body` | its body, which can be sent again |
+//! | `pace`, `paced` | how slow a client may be |
 //! | `attempt`, `connections`, `relay` | sending it to an instance |
 //! | `held` | an answer that is held until it is complete |
 //! | `stream` | an answer that is passed on as it comes |
@@ -18,9 +20,11 @@
 //! | `trace_context` | the trace that it belongs to |
 //! | `ids` | names for requests |
 
+mod admission;
 mod attempt;
 mod body;
 mod class;
+mod clients;
 mod connections;
 mod exchange;
 mod forwarding;
@@ -28,8 +32,11 @@ mod headers;
 mod held;
 mod ids;
 mod kept;
+mod keys;
 pub mod lease;
 pub mod listen;
+mod pace;
+mod paced;
 mod relay;
 mod resume;
 pub mod route;
@@ -39,6 +46,7 @@ pub mod space;
 mod spool;
 mod stream;
 mod trace_context;
+mod usage;
 mod watched;
 
 use std::sync::Arc;
@@ -47,6 +55,8 @@ use arc_swap::ArcSwap;
 
 use crate::clock::Clock;
 use crate::config::{Network, ProxyConfig};
+use crate::metrics::Refused;
+use admission::Admission;
 use ids::Ids;
 use route::Routes;
 use watched::Timeouts;
@@ -55,8 +65,11 @@ use watched::Timeouts;
 pub struct Gateway {
     /// The rules in force.
     pub routes: ArcSwap<Routes>,
+    /// Who is let in.
+    pub admission: Admission,
     settings: ArcSwap<Settings>,
     clock: Clock,
+    refused: Refused,
     ids: Ids,
 }
 
@@ -81,17 +94,20 @@ impl Settings {
 
 impl Gateway {
     /// A gateway that is not listening yet.
-    pub fn new(routes: Routes, proxy: &ProxyConfig, clock: Clock) -> Arc<Self> {
+    pub fn new(routes: Routes, proxy: &ProxyConfig, clock: Clock, refused: Refused) -> Arc<Self> {
         Arc::new(Self {
             routes: ArcSwap::from_pointee(routes),
+            admission: Admission::new(proxy),
             settings: ArcSwap::from_pointee(Settings::new(proxy)),
             clock,
+            refused,
             ids: Ids::new(),
         })
     }
 
     /// Puts another `[proxy]` in force, but for its listeners.
     pub fn configure(&self, proxy: &ProxyConfig) {
+        self.admission.change(proxy);
         self.settings.store(Arc::new(Settings::new(proxy)));
     }
 }

@@ -12,10 +12,10 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use parking_lot::Mutex;
 
 use super::kept::Kept;
+use super::paced::{Paced, PacedError};
 use super::space::{Room, Space};
 
 /// Why a body could not be taken.
@@ -33,6 +33,9 @@ pub enum SpoolError {
     /// The client broke off, or framed its body wrongly.
     #[error("failed to read the body: {0}")]
     Client(Arc<hyper::Error>),
+    /// It comes more slowly than a client may be (`proxy.limits.min_rate`).
+    #[error("the body comes too slowly")]
+    Slow,
     /// A newer attempt reads the body now.
     #[error("superseded")]
     Superseded,
@@ -46,7 +49,7 @@ pub struct Spool {
 }
 
 struct State {
-    source: Incoming,
+    source: Paced,
     /// All that was read, until it is forgotten.
     kept: Kept,
     /// Bytes read from the source so far.
@@ -70,9 +73,18 @@ enum Keeping {
     No,
 }
 
+impl From<PacedError> for SpoolError {
+    fn from(error: PacedError) -> Self {
+        match error {
+            PacedError::Client(error) => Self::Client(Arc::new(error)),
+            PacedError::Slow => Self::Slow,
+        }
+    }
+}
+
 impl Spool {
     /// Begins to read `source`, which is kept in `space`.
-    pub fn new(source: Incoming, space: &Arc<Space>) -> Arc<Self> {
+    pub fn new(source: Paced, space: &Arc<Space>) -> Arc<Self> {
         let length = source.size_hint().exact();
         let state = State {
             source,
@@ -116,12 +128,16 @@ impl Spool {
 
     /// Keeps nothing more from now on: a byte of the answer has left, and no attempt will follow this one.
     pub fn release(&self) {
-        self.state.lock().keeping = Keeping::No;
+        let mut state = self.state.lock();
+        state.keeping = Keeping::No;
+        state.source.release();
     }
 
     /// An answer has begun that may have to be asked for again: from now on it is kept as long as there is room.
     pub fn relax(&self) {
-        self.state.lock().keeping.relax();
+        let mut state = self.state.lock();
+        state.keeping.relax();
+        state.source.release();
     }
 
     /// One more attempt is to follow; says whether there is all that it needs.
@@ -147,7 +163,7 @@ impl Spool {
         state: &mut State,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, SpoolError>> {
-        let taken = match ready!(Pin::new(&mut state.source).poll_frame(cx)) {
+        let taken = match ready!(state.source.poll_frame(cx)) {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => self.keep(state, data).map(Some),
                 Err(other) => {
@@ -155,7 +171,7 @@ impl Spool {
                     Ok(None)
                 }
             },
-            Some(Err(error)) => Err(SpoolError::Client(Arc::new(error))),
+            Some(Err(error)) => Err(error.into()),
             None => {
                 state.complete = true;
                 Ok(None)

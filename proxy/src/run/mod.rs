@@ -1,6 +1,7 @@
 //! Puts a cluster together, serves it until somebody says stop, and takes it apart again.
 
 mod backend;
+mod keys;
 mod record;
 
 use std::path::PathBuf;
@@ -63,6 +64,7 @@ pub enum UpError {
 /// Serves a cluster until SIGINT or SIGTERM (or `POST /shutdown`), then drains and stops what it started.
 pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     let config = options.config;
+    raise_descriptors();
     let token = token(&config)?;
     // Ports first: a mistake there should be known before a container is touched.
     let bound = Bound::bind(&config.proxy.listen)?;
@@ -74,7 +76,9 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         Some(file) => Some(record::begin(file, &cluster.services())?),
         None => None,
     };
-    let gateway = Gateway::new(Routes::new(&cluster.services()), &config.proxy, cluster.clock);
+    let routes = Routes::new(&cluster.services());
+    let gateway = Gateway::new(routes, &config.proxy, cluster.clock, cluster.metrics.refused());
+    keys::follow(&gateway);
     let listening = bound.serve(gateway);
     let (asked, mut shutdown) = mpsc::unbounded_channel();
     let admin = Arc::new(Admin {
@@ -122,6 +126,16 @@ fn token(config: &Config) -> Result<Option<String>, UpError> {
         return Err(error(std::io::Error::new(std::io::ErrorKind::InvalidData, "it is empty")));
     }
     Ok(Some(token.to_owned()))
+}
+
+/// A connection takes a descriptor, and a request at work another: as many as the system lets this process have.
+fn raise_descriptors() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 fn bind_admin(config: &Config) -> Result<tokio::net::TcpListener, UpError> {
@@ -330,7 +344,7 @@ async fn adopt(wires: &[Wires], backend: &Arc<dyn Backend>) -> Result<(), UpErro
         if let (Some(control), Some(address)) = (home(wires, &found), found.address) {
             tracing::info!(instance = %found.key, %address, "adopting a running instance");
             let Key { slot, incarnation, .. } = found.key;
-            control.adopt(InstanceId { slot, incarnation }, address);
+            control.adopt(InstanceId { slot, incarnation }, address, found.paused);
         }
     }
     let removals = stale.into_iter().map(|found| async move {

@@ -88,7 +88,7 @@ fn every_wrong_line_of_a_service_has_its_message() {
         ("size = { policy = \"schedule\", lines = { \"0 8 * * *\" = -1 } }", "must be an integer", "got -1"),
         ("size = { policy = \"schedule\" }", "the policy `schedule` needs `lines`", "^"),
         ("size = { policy = \"queue\", interval = \"1ms\" }", "`interval` must be 10ms or more", "^"),
-        ("size = { policy = \"wait\", standby = 2 }", "is not available in this version", "^"),
+        ("size = { policy = \"wait\", standby = -2 }", "size.standby` must be an integer", "got -2"),
         ("timeout = \"30\"", "`services.calc.timeout` cannot be \"30\"", "a duration is `250ms`"),
         ("timeout = 30", "must be a duration such as \"30s\"", "found an integer"),
         ("timeout = \"0s\"", "`services.calc.timeout` must be above 0", "^"),
@@ -194,6 +194,11 @@ fn every_wrong_document_has_its_message() {
             "`services.a.size` is 2, of 1 addresses",
             "^",
         ),
+        (
+            "[services.a]\naddresses = [\"1.2.3.4:5\"]\nsize = { policy = \"fixed\", standby = 1 }",
+            "there is no `standby` of them",
+            "^",
+        ),
         ("[services.a]\naddresses = [\"1.2.3.4:5\"]\nport = 2", "`port` is for what Longshore starts", "^"),
         (
             "[services.a]\naddresses = [\"1.2.3.4:5\"]\nhealth = { log = \"x\" }",
@@ -238,6 +243,35 @@ fn every_wrong_document_has_its_message() {
             "`proxy.trusted[0]` cannot be \"10.0.0.1/8\"",
             "write 10.0.0.0/8",
         ),
+        (
+            &format!("proxy.limits.header_bytes = \"1KiB\"\n{service}"),
+            "`proxy.limits.header_bytes` must be from 8KiB to 1MiB",
+            "^",
+        ),
+        (
+            &format!("proxy.limits.header_fields = 0\n{service}"),
+            "must be an integer from 10 to 10000",
+            "got 0",
+        ),
+        (&format!("proxy.limits.connections = -1\n{service}"), "an integer from 0 to 10000000", "got -1"),
+        (&format!("proxy.limits.min_rate = \"fast\"\n{service}"), "cannot be \"fast\"", "a size is `64KiB`"),
+        (&format!("proxy.limits.min_rate_grace = \"0s\"\n{service}"), "grace` must be above 0", "^"),
+        (
+            &format!("proxy.limits.client_rate = \"10\"\n{service}"),
+            "client_rate` cannot be \"10\"",
+            "`600/m`",
+        ),
+        (&format!("proxy.limits.client_rate = 10\n{service}"), "must be a string", "found an integer"),
+        (
+            &format!("proxy.limits.exempt = [\"lan\"]\n{service}"),
+            "`proxy.limits.exempt[0]` cannot be \"lan\"",
+            "a network is",
+        ),
+        (
+            &format!("proxy.limits.rate = 1\n{service}"),
+            "unknown key `rate` in [proxy.limits]",
+            "the keys here",
+        ),
         (&format!("admin.listen = \"0.0.0.0:1\"\n{service}"), "`admin.token_file` is required", "^"),
         (&format!("[prox]\n{service}"), "unknown key `prox`", "did you mean `proxy`?"),
         (&format!("backend.kind = \"podman\"\n{service}"), "it is one of auto, docker, process, swarm", "^"),
@@ -256,7 +290,6 @@ fn every_wrong_document_has_its_message() {
 fn what_this_version_cannot_do_is_refused_and_not_ignored() {
     let document = [
         ("[proxy]\ntls = { listen = [] }", "`proxy.tls`"),
-        ("[proxy]\napi_keys_file = \"k\"", "`proxy.api_keys_file`"),
         ("[backend]\nkind = \"swarm\"", "`backend.kind = \"swarm\"`"),
         ("[backend]\nhosts = []", "`backend.hosts`"),
         ("[jobs]\nstore = \"memory:\"", "`jobs.store = \"memory:\"`"),
@@ -269,7 +302,6 @@ fn what_this_version_cannot_do_is_refused_and_not_ignored() {
     let service = [
         ("models = [\"m\"]", "models`"),
         ("protocol = \"h2c\"", "protocol = \"h2c\"`"),
-        ("size = { policy = \"fixed\", size = 1, standby = 2 }", "size.standby = 2`"),
         ("health = { docker = true }", "health.docker = true`"),
         ("jobs = { mode = \"always\" }", "jobs.mode = \"always\"`"),
         ("cache = { ttl = \"5s\" }", "cache.ttl = \"5s\"`"),
