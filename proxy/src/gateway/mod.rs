@@ -15,6 +15,7 @@
 //! | `held` | an answer that is held until it is complete |
 //! | `stream` | an answer that is passed on as it comes |
 //! | `resume` | an answer that broke off, and goes on elsewhere |
+//! | `framing` | requests that two readers could take for two different things |
 //! | `headers` | fields on their way through |
 //! | `forwarding` | where a request comes from, and whom to believe about it |
 //! | `trace_context` | the trace that it belongs to |
@@ -28,6 +29,7 @@ mod clients;
 mod connections;
 mod exchange;
 mod forwarding;
+mod framing;
 mod headers;
 mod held;
 mod ids;
