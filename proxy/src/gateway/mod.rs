@@ -35,7 +35,7 @@ mod pace;
 mod paced;
 mod relay;
 pub mod route;
-mod serve;
+pub(crate) mod serve;
 pub mod service;
 pub mod space;
 mod spool;

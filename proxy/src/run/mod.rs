@@ -1,6 +1,6 @@
 //! Puts a cluster together, serves it until somebody says stop, and takes it apart again.
 
-mod backend;
+pub(crate) mod backend;
 mod keys;
 mod record;
 
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longshore_backend::{Backend, Exit, Found, Key, StartError};
+use longshore_backend::{Backend, Exit, Found, Key, Progress, StartError};
 use longshore_pool::{Action, Event, InstanceId, Pool, StateView};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -22,7 +22,7 @@ use crate::console::Console;
 use crate::control::{Control, Runner};
 use crate::gateway::Gateway;
 use crate::gateway::lease::Dispatcher;
-use crate::gateway::listen::{BindError, Bound, Listening};
+use crate::gateway::listen::{BindError, Bound};
 use crate::gateway::route::Routes;
 use crate::gateway::service::Service;
 use crate::gateway::space::BodyMemory;
@@ -70,7 +70,9 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     let bound = Bound::bind(&config.proxy.listen)?;
     let admin_listener = bind_admin(&config)?;
     let backend = backend::choose(&config, options.backend).await?;
-    prepare(&config, &*backend, options.build, &console).await?;
+    let prepared = prepare(&config, &*backend, options.build, &console).await;
+    console.finish();
+    prepared?;
     let cluster = Cluster::assemble(&config, backend.clone()).await?;
     let recording = match &options.record {
         Some(file) => Some(record::begin(file, &cluster.services())?),
@@ -100,7 +102,7 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     console.finish();
     tracing::info!("shutting down: answering what was accepted; once more to stop at once");
     tokio::select! {
-        () = cluster.drain(listening, config.proxy.drain) => {}
+        () = cluster.drain(listening.drain(), config.proxy.drain) => {}
         stopped = signal(&mut shutdown) => stopped?,
     }
     if let Some(recording) = recording {
@@ -158,21 +160,20 @@ async fn signal(asked: &mut mpsc::UnboundedReceiver<()>) -> Result<(), UpError> 
 
 /// Builds or pulls the images that are missing, several at once. One that fails is no reason not to serve the others:
 /// its service says why it cannot start.
-async fn prepare(
+pub(crate) async fn prepare(
     config: &Config,
     backend: &dyn Backend,
     build: bool,
-    console: &Console,
+    progress: &dyn Progress,
 ) -> Result<(), UpError> {
     let specs = config.services.iter().filter_map(|service| match &service.source {
         Source::Image { spec } => Some((service, spec)),
         Source::Addresses(_) => None,
     });
     let prepared = futures_util::future::join_all(
-        specs.map(|(service, spec)| async move { (service, backend.prepare(spec, build, console).await) }),
+        specs.map(|(service, spec)| async move { (service, backend.prepare(spec, build, progress).await) }),
     )
     .await;
-    console.finish();
     let failed: Vec<_> =
         prepared.iter().filter_map(|(service, result)| Some((service, result.as_ref().err()?))).collect();
     for (service, error) in &failed {
@@ -207,17 +208,17 @@ async fn announce(controls: Vec<Arc<Control>>, console: Console) {
 }
 
 /// Everything that runs while a cluster is served.
-struct Cluster {
-    clock: Clock,
+pub(crate) struct Cluster {
+    pub(crate) clock: Clock,
     backend: Arc<dyn Backend>,
-    metrics: Arc<Metrics>,
-    controls: Vec<Arc<Control>>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) controls: Vec<Arc<Control>>,
 }
 
 type Wires = (Arc<Control>, mpsc::UnboundedReceiver<Action>);
 
 impl Cluster {
-    async fn assemble(config: &Config, backend: Arc<dyn Backend>) -> Result<Self, UpError> {
+    pub(crate) async fn assemble(config: &Config, backend: Arc<dyn Backend>) -> Result<Self, UpError> {
         let clock = Clock::start();
         let metrics = Metrics::new().map_err(|error| UpError::Own(error.to_string()))?;
         let memory = BodyMemory::default();
@@ -248,23 +249,23 @@ impl Cluster {
         Ok(Self { clock, backend, metrics, controls })
     }
 
-    fn services(&self) -> Vec<Arc<Service>> {
+    pub(crate) fn services(&self) -> Vec<Arc<Service>> {
         self.controls.iter().map(|control| control.service().clone()).collect()
     }
 
     /// Refuses what is new and answers what was accepted, for at most `limit`.
-    async fn drain(&self, listening: Listening, limit: Duration) {
+    pub(crate) async fn drain(&self, closing: impl Future<Output = ()>, limit: Duration) {
         for control in &self.controls {
             control.service().dispatcher.tell(Event::Drain);
         }
-        if timeout(limit, listening.drain()).await.is_err() {
+        if timeout(limit, closing).await.is_err() {
             let open: usize = self.controls.iter().map(|control| control.service().open_requests()).sum();
             tracing::warn!(requests = open, "the drain time is over: what is still open is cut");
         }
     }
 
     /// Stops every instance that this cluster runs.
-    async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         let closed = futures_util::future::join_all(self.controls.iter().map(|control| control.close()));
         if timeout(STOP_MARGIN, closed).await.is_err() {
             tracing::warn!(
