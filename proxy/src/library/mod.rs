@@ -18,6 +18,7 @@ use crate::config::{BackendKind, Config, ServiceSize, typed_size};
 use crate::control::Control;
 use crate::gateway::Gateway;
 use crate::gateway::route::Routes;
+use crate::run::cluster as running;
 use crate::run::{self, UpError};
 
 mod client;
@@ -58,7 +59,7 @@ const LOOK: Duration = Duration::from_millis(10);
 /// A cluster that is dropped and not closed leaves its containers running, for the next one of its name to adopt. Child
 /// processes end with this process at the latest.
 pub struct Cluster {
-    running: run::Cluster,
+    running: running::Cluster,
     gateway: Arc<Gateway>,
     drain: Duration,
     shutdown: watch::Sender<bool>,
@@ -150,8 +151,7 @@ impl Cluster {
     /// # Errors
     /// [`ClusterError::CannotStart`] as soon as one cannot have them.
     pub async fn ready(&self) -> Result<(), ClusterError> {
-        for control in &self.running.controls {
-            let service = control.service();
+        for service in self.running.services() {
             loop {
                 let snapshot = service.dispatcher.snapshot();
                 if let Some(cause) = &snapshot.cannot_start {
@@ -182,10 +182,9 @@ impl Cluster {
         running.stop().await;
     }
 
-    fn control(&self, name: &str) -> Result<&Arc<Control>, ClusterError> {
-        let controls = &self.running.controls;
-        controls.iter().find(|control| &*control.service().name == name).ok_or_else(|| {
-            let names: Vec<String> = controls.iter().map(|it| it.service().name.to_string()).collect();
+    fn control(&self, name: &str) -> Result<Arc<Control>, ClusterError> {
+        self.running.control(name).ok_or_else(|| {
+            let names: Vec<String> = self.running.services().iter().map(|it| it.name.to_string()).collect();
             ClusterError::NoService { name: name.to_owned(), names: names.join(", ") }
         })
     }
@@ -218,7 +217,7 @@ impl ClusterBuilder {
         let config = self.config()?;
         let backend = run::backend::choose(&config, self.backend).await.map_err(UpError::from)?;
         run::prepare(&config, &*backend, false, &Logged).await?;
-        let running = run::Cluster::assemble(&config, backend).await?;
+        let running = running::Cluster::assemble(&config, backend).await?;
         let routes = Routes::new(&running.services());
         let gateway = Gateway::new(routes, &config.proxy, running.clock, running.metrics.refused());
         let (shutdown, _) = watch::channel(false);
