@@ -12,6 +12,8 @@
 //! | `client` | requests and answers |
 //! | `http2` | requests over HTTP/2, and gRPC calls |
 //! | `raw` | bytes on a socket, where framing matters |
+//! | `strict` | RFC 9112 to the letter |
+//! | `tap` | a server that notes every byte |
 //! | `digest` | `Content-Digest` |
 //! | `document` | the commands in a Markdown file |
 //! | `load` | requests at a rate, each answer verified |
@@ -38,6 +40,8 @@ pub mod raw;
 pub mod screen;
 pub mod server;
 mod setup;
+pub mod strict;
+pub mod tap;
 pub mod turn;
 
 pub use client::{Client, Reply};

@@ -19,8 +19,6 @@ pub(super) enum Later {
     Duration(&'static str),
     /// `true`.
     True,
-    /// Every integer but 0.
-    NonZero,
     /// These words, beside others that are there.
     Words(&'static [&'static str]),
 }
@@ -33,10 +31,7 @@ const ROWS: &[Row] = &[
     row("jobs", "store", Later::Text("file:longshore-data")),
     row("jobs", "path", Later::Text("/_jobs")),
     row("jobs", "callbacks", Later::Key),
-    row("services.*", "models", Later::Key),
-    row("services.*.size", "standby", Later::NonZero),
     row("services.*.health", "docker", Later::True),
-    row("services.*.replay", "resume", Later::True),
     row("services.*.jobs", "mode", Later::Words(&["off", "always", "poll"])),
     row("services.*.jobs", "input_ttl", Later::Duration("1h")),
     row("services.*.jobs", "result_ttl", Later::Duration("1h")),
@@ -61,6 +56,6 @@ pub(super) fn keys(section: &str) -> impl Iterator<Item = &'static str> {
 pub(super) fn words(section: &str, key: &str) -> &'static [&'static str] {
     match find(section, key).map(|row| &row.later) {
         Some(Later::Words(words)) => words,
-        Some(Later::Key | Later::Text(_) | Later::Duration(_) | Later::True | Later::NonZero) | None => &[],
+        Some(Later::Key | Later::Text(_) | Later::Duration(_) | Later::True) | None => &[],
     }
 }

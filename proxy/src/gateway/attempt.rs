@@ -4,20 +4,24 @@
 //! what was seen before it.
 
 use std::pin::Pin;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, Method, Response, StatusCode, Uri, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use longshore_pool::Outcome;
 use tokio::time::Instant;
 
-use super::body::{AttemptBody, RequestBody, ResponseBody};
+use super::body::{RequestBody, ResponseBody};
 use super::connections::Connection;
+use super::held::Holding;
 use super::lease::Lease;
+use super::plain::{Expected, Why};
+use super::space::Space;
 use super::spool::SpoolError;
-use super::wire::{Fate, SendError, Wire};
+use super::wire::{Answered, Broke, Fate, Outgoing, SendError, Wire};
 
 /// A server that closes idle connections does so after a second or more; younger ones break for other reasons.
 const STALE_IDLE: Duration = Duration::from_secs(1);
@@ -38,12 +42,16 @@ pub struct Attempt<'a> {
     pub headers: &'a HeaderMap,
     /// The body.
     pub body: &'a RequestBody,
+    /// Whether the connection is to become another protocol's.
+    pub upgrade: bool,
     /// When the request must be answered.
     pub deadline: Instant,
     /// How long an instance may be silent.
     pub first_byte_timeout: Option<Duration>,
     /// The largest answer that is held until it is complete.
     pub hold: u64,
+    /// Where it is held.
+    pub space: &'a Arc<Space>,
     /// Statuses that mean "busy".
     pub busy: &'a [u16],
 }
@@ -99,19 +107,40 @@ impl Failure {
 impl Attempt<'_> {
     /// Sends the request to the leased instance until a connection takes it, and takes the answer.
     pub async fn run(&self, lease: &Lease) -> Result<Answer, Failure> {
-        let (response, wire) = self.send(lease).await?;
+        let (answered, wire) = self.send(lease).await?;
+        let response = match answered {
+            Answered::Begun(response) => response,
+            Answered::Plain(expected) => return self.plainly(lease, expected, wire).await,
+        };
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             if self.busy.contains(&response.status().as_u16()) {
                 return Err(Failure::Busy(retry_after(response.headers())));
             }
-            if let Some(length) = self.holdable(&response) {
-                return self.hold(lease, response, wire, length).await;
+            if let Some(holding) = self.holding(&response) {
+                return self.hold(lease, response, wire, holding).await;
             }
         }
         Ok(Answer::Live(response, wire))
     }
 
-    async fn send(&self, lease: &Lease) -> Result<(Response<Incoming>, Wire), Failure> {
+    async fn plainly(&self, lease: &Lease, expected: Expected, mut wire: Wire) -> Result<Answer, Failure> {
+        let head = expected.head();
+        if self.busy.contains(&head.status().as_u16()) {
+            return Err(Failure::Busy(retry_after(head.headers())));
+        }
+        let whole = expected.is_complete();
+        let content = wire.content(expected);
+        let content = if whole {
+            content.await
+        } else {
+            tokio::time::timeout_at(self.deadline, content).await.map_err(|_| Failure::Deadline)?
+        };
+        let response = content.map_err(|broke| cut(lease, &seen_of(&broke).0))?;
+        let body = |content: Bytes| if content.is_empty() { ResponseBody::empty() } else { content.into() };
+        Ok(Answer::Held(response.map(body), Some(wire)))
+    }
+
+    async fn send(&self, lease: &Lease) -> Result<(Answered, Wire), Failure> {
         let mut fresh = false;
         loop {
             let reused = if fresh { None } else { lease.link().idle(lease.dispatched()).await };
@@ -124,7 +153,7 @@ impl Attempt<'_> {
             let sent_at = (slept || self.first_byte_timeout.is_some()).then(Instant::now);
             let answer = self.answer_in_time(&mut wire, sent_at).await?;
             let SendError { error, fate } = match answer {
-                Ok(response) => return Ok((response, wire)),
+                Ok(answered) => return Ok((answered, wire)),
                 Err(error) => error,
             };
             if let Some(error) = self.body.error() {
@@ -148,10 +177,10 @@ impl Attempt<'_> {
         &self,
         wire: &mut Wire,
         sent_at: Option<Instant>,
-    ) -> Result<Result<Response<Incoming>, SendError>, Failure> {
+    ) -> Result<Result<Answered, SendError>, Failure> {
         let silence = self.first_byte_timeout.zip(sent_at).map(|(limit, at)| (at + limit, limit));
         let until = silence.map_or(self.deadline, |(at, _)| at.min(self.deadline));
-        match tokio::time::timeout_at(until, wire.send(self.request())).await {
+        match tokio::time::timeout_at(until, wire.send(&self.outgoing())).await {
             Ok(answer) => Ok(answer),
             Err(_) => match silence {
                 Some((at, limit)) if at < self.deadline => Err(Failure::Lost {
@@ -164,17 +193,15 @@ impl Attempt<'_> {
         }
     }
 
-    fn request(&self) -> Request<AttemptBody> {
-        let mut request = Request::new(self.body.attempt());
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.target.clone();
-        *request.headers_mut() = self.headers.clone();
-        request
+    fn outgoing(&self) -> Outgoing<'_> {
+        let Self { method, target, headers, body, upgrade, hold, .. } = *self;
+        Outgoing { method, target, headers, body, upgrade, hold }
     }
 
-    /// The length of an answer that is to be held: it must be known, and hyper must see to it that it is kept.
-    fn holdable(&self, response: &Response<Incoming>) -> Option<u64> {
-        response.body().size_hint().exact().filter(|length| *length <= self.hold)
+    /// Room for an answer that is to be held: its length must be known, and hyper must see to it that it is kept.
+    fn holding(&self, response: &Response<Incoming>) -> Option<Holding> {
+        let length = response.body().size_hint().exact().filter(|length| *length <= self.hold)?;
+        Holding::begin(self.space, length)
     }
 
     async fn hold(
@@ -182,58 +209,48 @@ impl Attempt<'_> {
         lease: &Lease,
         response: Response<Incoming>,
         mut wire: Wire,
-        length: u64,
+        mut holding: Holding,
     ) -> Result<Answer, Failure> {
         let (head, mut source) = response.into_parts();
-        let mut held = Held::default();
-        if length > 0 {
-            let collected =
-                tokio::time::timeout_at(self.deadline, wire.driving(held.collect(&mut source))).await;
-            collected.map_err(|_| Failure::Deadline)?.map_err(|error| match lost(lease, &error, true) {
-                Failure::Lost { how, .. } => Failure::Lost {
-                    how: format!("in the middle of its answer: {how}"),
-                    label: "truncated",
-                    sent: true,
-                },
-                other @ (Failure::Busy(_) | Failure::Body(_) | Failure::Deadline) => other,
-            })?;
+        let mut trailers = None;
+        if !source.is_end_stream() {
+            let collected = wire.driving(collect(lease, &mut source, &mut holding));
+            let collected = tokio::time::timeout_at(self.deadline, collected).await;
+            trailers = collected.map_err(|_| Failure::Deadline)??;
         }
-        let response = Response::from_parts(head, held.into_body());
+        let body = match trailers {
+            None => ResponseBody::Held(holding.whole()),
+            Some(trailers) => ResponseBody::Trailed(holding.whole(), Some(Box::new(trailers))),
+        };
+        let response = Response::from_parts(head, body);
         Ok(Answer::Held(response, self.body.is_complete().then_some(wire)))
     }
 }
 
-/// An answer in the making.
-#[derive(Default)]
-struct Held {
-    chunks: Vec<Bytes>,
-    /// HTTP/2 has them beside a known length, too.
-    trailers: Option<HeaderMap>,
+/// Gives the fields after the body: HTTP/2 has them beside a known length, too.
+async fn collect(
+    lease: &Lease,
+    source: &mut Incoming,
+    holding: &mut Holding,
+) -> Result<Option<HeaderMap>, Failure> {
+    let mut trailers = None;
+    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut *source).poll_frame(cx)).await {
+        match frame.map_err(|error| broken_off(lease, &error))?.into_data() {
+            Ok(data) => holding.push(data).map_err(Failure::Body)?,
+            Err(other) => trailers = other.into_trailers().ok(),
+        }
+    }
+    Ok(trailers)
 }
 
-impl Held {
-    async fn collect(&mut self, source: &mut Incoming) -> Result<(), hyper::Error> {
-        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut *source).poll_frame(cx)).await {
-            match frame?.into_data() {
-                Ok(data) => {
-                    if self.chunks.is_empty() {
-                        self.chunks.reserve_exact(1);
-                    }
-                    self.chunks.push(data);
-                }
-                Err(other) => self.trailers = other.into_trailers().ok(),
-            }
-        }
-        Ok(())
-    }
+/// An answer that had begun broke off.
+pub fn broken_off(lease: &Lease, error: &hyper::Error) -> Failure {
+    cut(lease, &seen(error).0)
+}
 
-    fn into_body(self) -> ResponseBody {
-        let chunks = self.chunks.into_iter();
-        match self.trailers {
-            None => ResponseBody::Held(chunks),
-            Some(trailers) => ResponseBody::Trailed(chunks, Some(Box::new(trailers))),
-        }
-    }
+fn cut(lease: &Lease, seen: &str) -> Failure {
+    let how = format!("in the middle of its answer: {seen}");
+    Failure::Lost { how: fate(lease, how), label: "truncated", sent: true }
 }
 
 fn not_connected(lease: &Lease, error: &std::io::Error) -> Failure {
@@ -245,27 +262,50 @@ fn not_connected(lease: &Lease, error: &std::io::Error) -> Failure {
     Failure::Lost { how: fate(lease, how), label: "refused", sent: false }
 }
 
-fn lost(lease: &Lease, error: &hyper::Error, sent: bool) -> Failure {
+fn lost(lease: &Lease, broke: &Broke, sent: bool) -> Failure {
+    let (how, label) = seen_of(broke);
+    let how = if label == "malformed" { how } else { format!("{how} before an answer") };
+    Failure::Lost { how: fate(lease, how), label, sent }
+}
+
+/// What a connection's end looked like, in words and as a label.
+fn seen_of(broke: &Broke) -> (String, &'static str) {
+    match broke {
+        Broke::Hyper(error) => seen(error),
+        Broke::Plain(why) => seen_plainly(why),
+    }
+}
+
+fn seen(error: &hyper::Error) -> (String, &'static str) {
     let source = std::error::Error::source(error);
     let io = source.and_then(|source| source.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
     let stream = source.and_then(|source| source.downcast_ref::<h2::Error>());
-    let (how, label) =
-        if let Some(reason) = stream.filter(|error| error.is_reset()).and_then(h2::Error::reason) {
-            (format!("the stream was reset before an answer ({reason})"), "reset")
-        } else if error.is_parse() {
-            (format!("its answer is not HTTP: {error}"), "malformed")
-        } else if io == Some(std::io::ErrorKind::ConnectionReset) {
-            ("connection reset before an answer".to_owned(), "died")
-        } else if io == Some(std::io::ErrorKind::BrokenPipe)
-            || error.is_incomplete_message()
-            || error.is_canceled()
-            || error.is_closed()
-        {
-            ("connection closed before an answer".to_owned(), "died")
-        } else {
-            (error.to_string(), "died")
-        };
-    Failure::Lost { how: fate(lease, how), label, sent }
+    if let Some(reason) = stream.filter(|error| error.is_reset()).and_then(h2::Error::reason) {
+        (format!("stream reset ({reason})"), "reset")
+    } else if error.is_parse() {
+        (format!("its answer is not HTTP: {error}"), "malformed")
+    } else if io == Some(std::io::ErrorKind::ConnectionReset) {
+        ("connection reset".to_owned(), "died")
+    } else if io == Some(std::io::ErrorKind::BrokenPipe)
+        || error.is_incomplete_message()
+        || error.is_canceled()
+        || error.is_closed()
+    {
+        ("connection closed".to_owned(), "died")
+    } else {
+        (error.to_string(), "died")
+    }
+}
+
+fn seen_plainly(why: &Why) -> (String, &'static str) {
+    match why {
+        Why::NotHttp(what) => (format!("its answer is not HTTP: {what}"), "malformed"),
+        Why::Io(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+            ("connection reset".to_owned(), "died")
+        }
+        Why::Io(error) if error.kind() != std::io::ErrorKind::BrokenPipe => (error.to_string(), "died"),
+        Why::Io(_) | Why::Closed => ("connection closed".to_owned(), "died"),
+    }
 }
 
 /// What the backend says of the instance's end is worth more than what the connection saw of it.
@@ -273,7 +313,43 @@ fn fate(lease: &Lease, seen: String) -> String {
     lease.link().fate().map_or(seen, str::to_owned)
 }
 
+/// How long the instance asks to be left alone: in seconds, or until a date.
 fn retry_after(headers: &HeaderMap) -> Duration {
-    let seconds = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    seconds.map_or(BUSY_DEFAULT, Duration::from_secs)
+    let asked = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::trim);
+    asked.and_then(|asked| pause(asked, SystemTime::now())).unwrap_or(BUSY_DEFAULT)
+}
+
+fn pause(asked: &str, now: SystemTime) -> Option<Duration> {
+    if !asked.is_empty() && asked.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than a number has: for as long as the pool lets it.
+        return Some(Duration::from_secs(asked.parse().unwrap_or(u64::from(u32::MAX))));
+    }
+    let until = httpdate::parse_http_date(asked).ok()?;
+    // A date that has passed: at once.
+    Some(until.duration_since(now).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        for (asked, wanted) in [
+            ("0", Some(0)),
+            ("17", Some(17)),
+            ("99999999999999999999999", Some(u64::from(u32::MAX))),
+            ("Sun, 06 Nov 1994 08:49:40 GMT", Some(3)),
+            ("Sunday, 06-Nov-94 08:49:40 GMT", Some(3)),
+            ("Sun, 06 Nov 1994 08:49:00 GMT", Some(0)),
+            ("-1", None),
+            ("+1", None),
+            ("1.5", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(pause(asked, now), wanted.map(Duration::from_secs), "{asked:?}");
+        }
+    }
 }

@@ -10,12 +10,10 @@ use hyper::body::Incoming;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::body::{AttemptBody, RequestBody};
+use super::held;
 use super::http1::Http1;
 use super::multiplex::Http2;
 use super::plain::{self, Expected, Why};
-
-/// The longest answer of a plain exchange, in bytes: it is held in memory that nobody counts.
-const PLAIN: u64 = 64 * 1024;
 
 /// What carries one request.
 pub enum Wire {
@@ -183,7 +181,7 @@ impl<'a> Outgoing<'a> {
             RequestBody::Spooled(_) => return None,
         };
         let Self { method, target, headers, .. } = *self;
-        let hold = self.hold.min(PLAIN);
+        let hold = self.hold.min(held::SMALL);
         (!self.upgrade).then_some(plain::Request { method, target, headers, body, hold })
     }
 }

@@ -49,7 +49,7 @@ impl Problem {
         match self {
             Self::BadRequest(_) | Self::Invalid(_) => INVALID_ARGUMENT,
             Self::Unauthorized(_) => UNAUTHENTICATED,
-            Self::NoService(_) | Self::NotFound(_) => UNIMPLEMENTED,
+            Self::NoService(..) | Self::NotFound(_) => UNIMPLEMENTED,
             Self::BodyTooLarge(_) | Self::HeadersTooLarge(_) | Self::ClientLimit(..) | Self::Storage(_) => {
                 RESOURCE_EXHAUSTED
             }
