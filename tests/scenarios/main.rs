@@ -31,3 +31,4 @@ mod smuggling;
 mod standby;
 mod streams;
 mod terminal;
+mod upgrades;

@@ -23,6 +23,7 @@ use super::serve::{Active, Client};
 use super::service::Service;
 use super::spool::SpoolError;
 use super::stream::{Open, Streaming};
+use super::upgrade;
 use super::wire::Carrier;
 use crate::config::ReplayMethods;
 use crate::problem::{self, Problem};
@@ -264,6 +265,7 @@ impl Exchange {
             Answer::Held(mut response, wire) => {
                 *response.version_mut() = http::Version::HTTP_11;
                 headers::prepare_response(response.headers_mut(), false);
+                self.restyle(&mut response);
                 headers::tell(response.headers_mut(), &told);
                 self.service.metrics.answered(response.status().as_u16(), now.since(self.started));
                 if let Some(wire) = wire {
@@ -276,7 +278,11 @@ impl Exchange {
                 let switch = response.status() == StatusCode::SWITCHING_PROTOCOLS;
                 // The version is the hop's: hyper speaks the client's.
                 *response.version_mut() = http::Version::HTTP_11;
-                headers::prepare_response(response.headers_mut(), switch);
+                headers::prepare_response(
+                    response.headers_mut(),
+                    switch && self.parts.version != Version::HTTP_2,
+                );
+                self.restyle(&mut response);
                 headers::tell(response.headers_mut(), &told);
                 let resume = (!switch).then(|| self.resume(&response, body)).flatten();
                 let open = Open {
@@ -298,6 +304,14 @@ impl Exchange {
                     self.stream(response, open, resume, active)
                 }
             }
+        }
+    }
+
+    /// Gives the answer to an extended CONNECT the status that its client expects.
+    fn restyle<B>(&self, response: &mut Response<B>) {
+        if self.upgrade.is_some() && self.parts.version == Version::HTTP_2 {
+            let status = upgrade::to_http2(response.status(), response.headers_mut());
+            *response.status_mut() = status;
         }
     }
 

@@ -18,6 +18,7 @@
 //! | `stream` | an answer that is passed on as it comes |
 //! | `resume` | an answer that broke off, and goes on elsewhere |
 //! | `framing` | requests that two readers could take for two different things |
+//! | `upgrade` | WebSocket over HTTP/2 |
 //! | `headers` | fields on their way through |
 //! | `forwarding` | where a request comes from, and whom to believe about it |
 //! | `trace_context` | the trace that it belongs to |
@@ -56,6 +57,7 @@ pub mod space;
 mod spool;
 mod stream;
 mod trace_context;
+mod upgrade;
 mod usage;
 mod watched;
 mod wire;
@@ -65,7 +67,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::clock::Clock;
-use crate::config::{Network, ProxyConfig};
+use crate::config::{Http2, Network, ProxyConfig};
 use crate::metrics::Refused;
 use admission::Admission;
 use ids::Ids;
@@ -89,6 +91,7 @@ pub struct Gateway {
 struct Settings {
     timeouts: Timeouts,
     forwarded: bool,
+    http2: Http2,
     /// Bytes of a body in which its `model` is looked for.
     model_head: u64,
     /// Whose word about a request's way is believed.
@@ -100,6 +103,7 @@ impl Settings {
         Self {
             timeouts: Timeouts { header: proxy.request_header_timeout, idle: proxy.idle_timeout },
             forwarded: proxy.forwarded,
+            http2: proxy.http2,
             model_head: proxy.model_head,
             trusted: proxy.trusted.as_slice().into(),
         }

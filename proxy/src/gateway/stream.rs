@@ -78,9 +78,6 @@ impl Streaming {
 
     /// The next piece.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
-        if self.open.is_none() && self.resume.as_ref().is_none_or(|resume| !resume.is_asking()) {
-            return Poll::Ready(None);
-        }
         if let Poll::Ready(frame) = self.poll_answer(cx) {
             return Poll::Ready(frame);
         }

@@ -249,6 +249,7 @@ fn proxy(old: &ProxyConfig, new: &ProxyConfig) -> Vec<&'static str> {
         ("memory_per_body", old.memory_per_body != new.memory_per_body),
         ("forwarded", old.forwarded != new.forwarded),
         ("limits", old.limits != new.limits),
+        ("http2", old.http2 != new.http2),
         ("api_keys_file", old.api_keys != new.api_keys),
         ("forward_api_key", old.forward_api_key != new.forward_api_key),
         ("trusted", old.trusted != new.trusted),
