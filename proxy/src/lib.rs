@@ -8,6 +8,7 @@
 //! | [`probe`] | one look at an instance |
 //! | [`admin`] | the API for operators |
 //! | [`metrics`] | every metric |
+//! | [`telemetry`] | traces, and where they go |
 //! | [`problem`] | the one place where an error becomes a status code |
 //! | [`run`] | puts a cluster together, serves it, takes it apart |
 //! | [`cli`] | the commands |
@@ -30,3 +31,4 @@ pub mod probe;
 pub mod problem;
 pub mod run;
 pub mod sizing;
+pub mod telemetry;

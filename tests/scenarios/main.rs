@@ -30,3 +30,4 @@ mod smuggling;
 mod standby;
 mod streams;
 mod terminal;
+mod traces;

@@ -18,6 +18,7 @@
 //! | `load` | requests at a rate, each answer verified |
 //! | `server` | servers inside a test, for `addresses` |
 //! | `docker` | the Docker command line; a second engine that may be killed |
+//! | `otlp` | a collector of traces |
 //! | `process` | `/proc`, and signals |
 //! | `turn` | which tests run side by side, and for how long at the most |
 
@@ -32,6 +33,7 @@ mod engine;
 pub mod load;
 mod log;
 pub mod metrics;
+pub mod otlp;
 pub mod process;
 pub mod prometheus;
 pub mod raw;
