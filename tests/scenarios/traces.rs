@@ -186,7 +186,9 @@ async fn a_stream_is_recorded_until_its_last_byte_or_its_client_s_departure() {
     let took = Duration::from_nanos(response.ended - response.begun);
     assert!(took >= Duration::from_millis(300) && response.error.is_none(), "{response:#?}");
     let mut leaving = Raw::connect(cluster.address()).await;
-    leaving.send("GET /add/3/4 HTTP/1.1\r\nHost: calc\r\nFault: latency=30s\r\nX-Request-Id: leaves\r\n\r\n").await;
+    leaving
+        .send("GET /add/3/4 HTTP/1.1\r\nHost: calc\r\nFault: latency=30s\r\nX-Request-Id: leaves\r\n\r\n")
+        .await;
     cluster.admin().works_on("calc", 1).await;
     drop(leaving);
     let left = eventually(PATIENCE, "the departure is exported", async || {
