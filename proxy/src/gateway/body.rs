@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::Version;
 use http_body::{Body, Frame, SizeHint};
 
+use super::cache::Kept;
 use super::paced::Paced;
 use super::space::{Room, Space};
 use super::spool::{Spool, SpoolError, SpoolReader};
@@ -90,6 +91,27 @@ impl RequestBody {
             Self::Empty | Self::Whole(_) => Ok(()),
             Self::Spooled(spool) => spool.fill().await,
         }
+    }
+
+    /// How long it is, where that is known before all of it is here.
+    pub fn length(&self) -> Option<u64> {
+        match self {
+            Self::Empty => Some(0),
+            Self::Whole(chunks) => Some(chunks.list.iter().map(|chunk| chunk.len() as u64).sum()),
+            Self::Spooled(spool) => spool.length(),
+        }
+    }
+
+    /// Reads all of it, piece by piece, as an attempt would. Returns whether there is nothing behind it.
+    pub async fn read(&self, mut take: impl FnMut(&[u8])) -> Result<bool, SpoolError> {
+        let mut body = self.attempt();
+        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            match frame?.into_data() {
+                Ok(data) => take(&data),
+                Err(_) => return Ok(false),
+            }
+        }
+        Ok(true)
     }
 
     /// Whether there is none.
@@ -216,6 +238,8 @@ pub enum ResponseBody {
     Held(std::vec::IntoIter<Bytes>),
     /// As the instance sends it.
     Streaming(Box<Streaming>),
+    /// The same, and kept for others.
+    Kept(Box<Kept>),
 }
 
 impl ResponseBody {
@@ -242,13 +266,14 @@ impl Body for ResponseBody {
         match self.get_mut() {
             Self::Held(chunks) => Poll::Ready(chunks.next().map(|chunk| Ok(Frame::data(chunk)))),
             Self::Streaming(streaming) => streaming.poll_frame(cx),
+            Self::Kept(kept) => kept.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Held(chunks) => chunks.as_slice().is_empty(),
-            Self::Streaming(_) => false,
+            Self::Streaming(_) | Self::Kept(_) => false,
         }
     }
 
@@ -258,6 +283,7 @@ impl Body for ResponseBody {
                 SizeHint::with_exact(chunks.as_slice().iter().map(|chunk| chunk.len() as u64).sum())
             }
             Self::Streaming(streaming) => streaming.size_hint(),
+            Self::Kept(kept) => kept.size_hint(),
         }
     }
 }

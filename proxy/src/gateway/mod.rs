@@ -8,6 +8,7 @@
 //! | `exchange` | one request, from its head to its answer |
 //! | `route` | which service it is for |
 //! | `class` | whose it is, how urgent, and where it belongs |
+//! | `cache`, `sharing` | answers that identical requests share |
 //! | `lease` | the service's pool, and the slot that a request holds |
 //! | `space`, `spool`, `body` | its body, which can be sent again |
 //! | `pace`, `paced` | how slow a client may be |
@@ -21,6 +22,7 @@
 mod admission;
 mod attempt;
 mod body;
+mod cache;
 mod class;
 mod clients;
 mod connections;
@@ -37,6 +39,7 @@ mod relay;
 pub mod route;
 mod serve;
 pub mod service;
+mod sharing;
 pub mod space;
 mod spool;
 mod stream;

@@ -116,6 +116,11 @@ impl Spool {
         .await
     }
 
+    /// How long it is, where the client said so.
+    pub const fn length(&self) -> Option<u64> {
+        self.length
+    }
+
     /// Why the body could not be taken, if that is so.
     pub fn error(&self) -> Option<SpoolError> {
         self.state.lock().error.clone()
