@@ -28,7 +28,7 @@ async fn runs(cluster: &Cluster) -> u64 {
     let mut sum = 0;
     for instance in cluster.admin().ready("calc").await {
         let stats: Value = Client::new(instance.address.expect("it listens")).get("/stats").await.json();
-        sum += stats["answered"].as_u64().expect("a number");
+        sum += stats["served"].as_u64().expect("a number");
     }
     sum
 }

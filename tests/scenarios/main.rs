@@ -24,5 +24,6 @@ mod resize;
 mod rolling;
 mod shutdown;
 mod sizes;
+mod slow;
 mod streams;
 mod terminal;
