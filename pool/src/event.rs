@@ -64,6 +64,8 @@ pub enum Event {
         instance: InstanceId,
         /// Where it listens.
         address: SocketAddr,
+        /// Whether its processes are paused: where there is to be a standby, it is taken for part of it.
+        paused: bool,
     },
     /// The backend started the instance; it is not known to be ready yet.
     InstanceStarted {
@@ -78,6 +80,20 @@ pub enum Event {
         instance: InstanceId,
         /// What the probe saw.
         health: Health,
+    },
+    /// The backend paused the instance, or could not: then it goes on running, and is in standby all the same.
+    InstancePaused {
+        /// Its name.
+        instance: InstanceId,
+        /// Whether it is paused.
+        done: bool,
+    },
+    /// The backend let the instance go on, or could not.
+    InstanceResumed {
+        /// Its name.
+        instance: InstanceId,
+        /// Why it could not.
+        failed: Option<DeathCause>,
     },
     /// The instance runs no more, or could not be started, or was stopped as asked.
     InstanceExited {
@@ -262,6 +278,17 @@ pub enum Action {
         instance: InstanceId,
         /// Where it listens.
         address: SocketAddr,
+    },
+    /// Pause the instance, which holds no request: its processes keep their memory and get no time. Answered by
+    /// `InstancePaused`, or not at all.
+    Pause {
+        /// Its name.
+        instance: InstanceId,
+    },
+    /// Let an instance go on that was to be paused, after that call has ended. Answered by `InstanceResumed`.
+    Resume {
+        /// Its name.
+        instance: InstanceId,
     },
     /// Stop the instance and remove what is left of it. Answered by `InstanceExited`.
     Stop {

@@ -30,6 +30,7 @@ mod lives;
 mod probing;
 mod reconcile;
 mod serve;
+mod standby;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -126,9 +127,13 @@ impl Pool {
             }
             Event::RequestCancelled { request } => self.request_cancelled(request),
             Event::RequestFinished { request, outcome } => self.request_finished(request, outcome, now),
-            Event::InstanceFound { instance, address } => self.instance_found(instance, address, now),
+            Event::InstanceFound { instance, address, paused } => {
+                self.instance_found(instance, address, paused, now);
+            }
             Event::InstanceStarted { instance, address } => self.instance_started(instance, address, now),
             Event::InstanceProbed { instance, health } => self.instance_probed(instance, health, now),
+            Event::InstancePaused { instance, done } => self.instance_paused(instance, done, now),
+            Event::InstanceResumed { instance, failed } => self.instance_resumed(instance, failed, now),
             Event::InstanceExited { instance, cause } => self.instance_exited(instance, cause, now),
             Event::SizeSet { size } => self.set_size(size, now),
             Event::InstanceReplace { instance } => self.replace(instance, now),

@@ -22,6 +22,8 @@ use crate::gateway::service::Service;
 use crate::metrics::ServiceMetrics;
 use crate::{probe, problem};
 
+mod standby;
+
 /// Pause between two tries to stop an instance while the engine does not answer.
 const STOP_RETRY: Duration = Duration::from_secs(1);
 
@@ -78,8 +80,8 @@ pub struct Control {
 struct Life {
     /// When its start was asked for, until it is ready.
     starting: Option<Time>,
-    /// Resolves when the backend's start call has returned.
-    started: Option<oneshot::Receiver<()>>,
+    /// Resolves when the last call to the backend about it (start, pause, resume) has returned: one after the other.
+    under_way: Option<oneshot::Receiver<()>>,
     /// Whether a line of its log has matched.
     log_matched: bool,
     /// Whether it is being stopped, so that its end is no death.
@@ -139,10 +141,10 @@ impl Control {
     }
 
     /// An instance that an earlier process has left running.
-    pub fn adopt(self: &Arc<Self>, instance: InstanceId, address: SocketAddr) {
+    pub fn adopt(self: &Arc<Self>, instance: InstanceId, address: SocketAddr, paused: bool) {
         self.remember(instance);
         self.watch_log(instance);
-        self.dispatcher.tell(Event::InstanceFound { instance, address });
+        self.dispatcher.tell(Event::InstanceFound { instance, address, paused });
     }
 
     /// From now on no instance is started, and one that ends is one that was stopped: the process is ending. Returns
@@ -183,6 +185,8 @@ impl Control {
         match action {
             Action::Start { instance } => self.start(instance),
             Action::Probe { instance, address } => self.probe(instance, address),
+            Action::Pause { instance } => self.pause(instance),
+            Action::Resume { instance } => self.resume(instance),
             Action::Stop { instance, grace } => self.stop(instance, grace),
             Action::Dispatch { .. } | Action::Reject { .. } | Action::Revoke { .. } => {
                 unreachable!("the dispatcher handles what concerns requests")
@@ -195,8 +199,8 @@ impl Control {
         self.instances.lock().insert(instance, life);
     }
 
-    fn life(&self, started: Option<oneshot::Receiver<()>>) -> Life {
-        Life { starting: Some(self.clock.now()), started, log_matched: false, stopping: false }
+    fn life(&self, under_way: Option<oneshot::Receiver<()>>) -> Life {
+        Life { starting: Some(self.clock.now()), under_way, log_matched: false, stopping: false }
     }
 
     fn start(self: &Arc<Self>, instance: InstanceId) {
@@ -299,15 +303,15 @@ impl Control {
 
     fn stop(self: &Arc<Self>, instance: InstanceId, grace: Duration) {
         self.report_sentence(instance);
-        let started = self.instances.lock().get_mut(&instance).and_then(|life| {
+        let under_way = self.instances.lock().get_mut(&instance).and_then(|life| {
             life.stopping = true;
-            life.started.take()
+            life.under_way.take()
         });
         let control = self.clone();
         self.tasks.spawn(async move {
-            if let Some(started) = started {
+            if let Some(under_way) = under_way {
                 // What is still being created can only be removed after it is there.
-                let _ = started.await;
+                let _ = under_way.await;
             }
             if let Some((backend, key)) = control.managed(instance) {
                 tracing::debug!(instance = %key, "stopping instance");

@@ -25,5 +25,7 @@ mod rolling;
 mod shutdown;
 mod sizes;
 mod slow;
+mod smuggling;
+mod standby;
 mod streams;
 mod terminal;

@@ -186,7 +186,19 @@ impl Model {
                     self.instances.insert(*instance, Instance::default());
                 }
             }
-            Event::InstanceStarted { .. } | Event::InstanceReplace { .. } | Event::Restart => {}
+            Event::InstanceStarted { .. }
+            | Event::InstancePaused { .. }
+            | Event::InstanceReplace { .. }
+            | Event::Restart => {}
+            Event::InstanceResumed { instance, failed } => {
+                let state = self.views.get(instance).map(|view| view.state);
+                if failed.is_none()
+                    && state == Some(StateView::Resuming)
+                    && let Some(known) = self.instances.get_mut(instance)
+                {
+                    known.standing.ready(self.config.slow_start, self.now);
+                }
+            }
             Event::InstanceProbed { instance, health } => self.probed(*instance, *health),
             Event::InstanceExited { instance, .. } => self.exiting = Some(*instance),
             Event::SizeSet { size } => {
@@ -293,6 +305,13 @@ impl Model {
         let serves = match view.state {
             StateView::Starting => false,
             StateView::Ready | StateView::Suspect | StateView::Draining => true,
+            StateView::Standby | StateView::Resuming => {
+                // It began before the pause, and says nothing.
+                if let Some(instance) = self.instances.get_mut(&id) {
+                    instance.probe = None;
+                }
+                return;
+            }
             StateView::Stopping | StateView::BackingOff | StateView::Exited => return,
         };
         let Some(instance) = self.instances.get_mut(&id) else { return };
@@ -300,7 +319,7 @@ impl Model {
         instance.frozen = if serves && health == Health::Frozen { instance.frozen + 1 } else { 0 };
         match health {
             Health::Ready => {
-                if !instance.ready {
+                if !instance.ready && !serves {
                     instance.standing.ready(self.config.slow_start, self.now);
                 }
                 instance.ready = true;
@@ -346,6 +365,12 @@ impl Model {
                 }
                 // A server that is not ours to start begins anew under its old name.
                 StateView::Starting if instance.ready => *instance = Instance::default(),
+                // What was held against it before its pause is forgotten.
+                StateView::Standby | StateView::Resuming => {
+                    instance.drained_by = None;
+                    (instance.failed_probes, instance.frozen, instance.losses) = (0, 0, 0);
+                    instance.paused_until = Time::ZERO;
+                }
                 StateView::Starting
                 | StateView::Ready
                 | StateView::Suspect

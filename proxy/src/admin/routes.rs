@@ -248,6 +248,7 @@ fn size_view(control: &Control, snapshot: &Snapshot) -> SizeView {
         wanted: snapshot.wanted,
         ready: count(StateView::Ready),
         starting: count(StateView::Starting),
+        standby: count(StateView::Standby),
         min: snapshot.bounds.0,
         max: snapshot.bounds.1,
         policy: control.service().sizing.present().form(),

@@ -99,6 +99,7 @@ fn load(decision: &Decision) -> LoadView {
         in_flight: load.in_flight,
         ready: load.ready,
         starting: load.starting,
+        standby: load.standby,
         size: load.size,
         arrival_rate: load.arrival_rate,
         service_time: load.service_time,

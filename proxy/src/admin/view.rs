@@ -52,6 +52,9 @@ pub struct SizeView {
     pub ready: u32,
     /// How many are being started.
     pub starting: u32,
+    /// How many are in standby: paused, to be resumed when more are wanted.
+    #[serde(default)]
+    pub standby: u32,
     /// Fewest that may be asked for.
     pub min: u32,
     /// Most that may be asked for.
@@ -82,7 +85,7 @@ pub struct QueueView {
 pub struct InstanceView {
     /// `SERVICE-SLOT-INCARNATION`, as in the `Longshore-Instance` header.
     pub id: String,
-    /// `starting`, `ready`, `suspect`, `draining`, `stopping`, `backing-off` or `exited`.
+    /// `starting`, `ready`, `suspect`, `draining`, `standby`, `resuming`, `stopping`, `backing-off` or `exited`.
     pub state: String,
     /// Where it listens.
     pub address: Option<SocketAddr>,
@@ -169,6 +172,9 @@ pub struct LoadView {
     pub ready: u32,
     /// Instances being started.
     pub starting: u32,
+    /// Instances in standby.
+    #[serde(default)]
+    pub standby: u32,
     /// The size before.
     pub size: u32,
     /// Requests arriving a second.

@@ -19,8 +19,6 @@ pub(super) enum Later {
     Duration(&'static str),
     /// `true`.
     True,
-    /// Every integer but 0.
-    NonZero,
     /// These words, beside others that are there.
     Words(&'static [&'static str]),
 }
@@ -35,7 +33,6 @@ const ROWS: &[Row] = &[
     row("jobs", "callbacks", Later::Key),
     row("services.*", "models", Later::Key),
     row("services.*", "protocol", Later::Words(&["h2c"])),
-    row("services.*.size", "standby", Later::NonZero),
     row("services.*.health", "docker", Later::True),
     row("services.*.replay", "resume", Later::True),
     row("services.*.jobs", "mode", Later::Words(&["off", "always", "poll"])),
@@ -61,6 +58,6 @@ pub(super) fn keys(section: &str) -> impl Iterator<Item = &'static str> {
 pub(super) fn words(section: &str, key: &str) -> &'static [&'static str] {
     match find(section, key).map(|row| &row.later) {
         Some(Later::Words(words)) => words,
-        Some(Later::Key | Later::Text(_) | Later::Duration(_) | Later::True | Later::NonZero) | None => &[],
+        Some(Later::Key | Later::Text(_) | Later::Duration(_) | Later::True) | None => &[],
     }
 }

@@ -267,7 +267,6 @@ impl<'a> Value<'a> {
             Later::Text(default) => self.any_string("a string").map(|text| text == *default),
             Later::Duration(default) => self.duration().map(|is| Ok(is) == values::duration(default)),
             Later::True => self.boolean().map(|is| !is),
-            Later::NonZero => self.integer(0..=i64::MAX).map(|is| is == 0),
         };
         if default == Some(false) {
             let value = self.reader.text.get(self.span.clone()).unwrap_or_default();

@@ -15,6 +15,7 @@ use super::attempt::{Answer, Attempt, Failure};
 use super::body::{RequestBody, ResponseBody};
 use super::class;
 use super::connections::Carrier;
+use super::framing;
 use super::headers::{self, Origin, Told};
 use super::ids::Trace;
 use super::keys::Key;
@@ -78,7 +79,7 @@ fn begin(
     active: &mut Active,
     now: Time,
 ) -> Result<Begun, Problem> {
-    headers::check_framing(parts.version, &parts.method, &parts.headers)?;
+    framing::check(parts)?;
     let sender = Requester { connected: client.connected(), address: client.address(&parts.headers) };
     let (permits, key) = gateway.admission.admit(&sender, &mut parts.headers, now)?;
     active.hold(permits);
@@ -135,7 +136,10 @@ impl Exchange {
         let Begun { service, target, timeout, class, pace } = begun;
         let authority =
             parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-        let host = authority.or_else(|| parts.headers.get(http::header::HOST).cloned());
+        // HTTP/1.0 and HTTP/2 do without a Host, an instance's HTTP/1.1 does not: the service's name is one.
+        let host = authority
+            .or_else(|| parts.headers.get(http::header::HOST).cloned())
+            .or_else(|| HeaderValue::from_str(&service.name).ok());
         let origin = Origin {
             sender: client.sender(),
             scheme: "http",

@@ -118,6 +118,8 @@ impl Dispatcher {
             | Event::InstanceFound { .. }
             | Event::InstanceStarted { .. }
             | Event::InstanceProbed { .. }
+            | Event::InstancePaused { .. }
+            | Event::InstanceResumed { .. }
             | Event::SizeSet { .. }
             | Event::InstanceReplace { .. }
             | Event::Restart
@@ -279,7 +281,11 @@ impl Dispatcher {
                         link.close();
                     }
                 }
-                Action::Start { .. } | Action::Probe { .. } | Action::Stop { .. } => {
+                Action::Start { .. }
+                | Action::Probe { .. }
+                | Action::Pause { .. }
+                | Action::Resume { .. }
+                | Action::Stop { .. } => {
                     // The control loop outlives every request; without it the process is ending.
                     let _ = self.actions.send(action);
                 }

@@ -14,6 +14,7 @@
 //! | `pace`, `paced` | how slow a client may be |
 //! | `attempt`, `connections`, `relay` | sending it to an instance |
 //! | `stream` | an answer that is passed on as it comes |
+//! | `framing` | requests that two readers could take for two different things |
 //! | `headers` | fields on their way through |
 //! | `forwarding` | where a request comes from, and whom to believe about it |
 //! | `trace_context` | the trace that it belongs to |
@@ -28,6 +29,7 @@ mod clients;
 mod connections;
 mod exchange;
 mod forwarding;
+mod framing;
 mod headers;
 mod ids;
 mod keys;

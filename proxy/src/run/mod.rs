@@ -344,7 +344,7 @@ async fn adopt(wires: &[Wires], backend: &Arc<dyn Backend>) -> Result<(), UpErro
         if let (Some(control), Some(address)) = (home(wires, &found), found.address) {
             tracing::info!(instance = %found.key, %address, "adopting a running instance");
             let Key { slot, incarnation, .. } = found.key;
-            control.adopt(InstanceId { slot, incarnation }, address);
+            control.adopt(InstanceId { slot, incarnation }, address, found.paused);
         }
     }
     let removals = stale.into_iter().map(|found| async move {

@@ -85,7 +85,7 @@ fn every_wrong_line_of_a_service_has_its_message() {
         ("size = { policy = \"schedule\", lines = { \"0 8 * * *\" = -1 } }", "must be an integer", "got -1"),
         ("size = { policy = \"schedule\" }", "the policy `schedule` needs `lines`", "^"),
         ("size = { policy = \"queue\", interval = \"1ms\" }", "`interval` must be 10ms or more", "^"),
-        ("size = { policy = \"wait\", standby = 2 }", "is not available in this version", "^"),
+        ("size = { policy = \"wait\", standby = -2 }", "size.standby` must be an integer", "got -2"),
         ("timeout = \"30\"", "`services.calc.timeout` cannot be \"30\"", "a duration is `250ms`"),
         ("timeout = 30", "must be a duration such as \"30s\"", "found an integer"),
         ("timeout = \"0s\"", "`services.calc.timeout` must be above 0", "^"),
@@ -194,6 +194,11 @@ fn every_wrong_document_has_its_message() {
             "`services.a.size` is 2, of 1 addresses",
             "^",
         ),
+        (
+            "[services.a]\naddresses = [\"1.2.3.4:5\"]\nsize = { policy = \"fixed\", standby = 1 }",
+            "there is no `standby` of them",
+            "^",
+        ),
         ("[services.a]\naddresses = [\"1.2.3.4:5\"]\nport = 2", "`port` is for what Longshore starts", "^"),
         (
             "[services.a]\naddresses = [\"1.2.3.4:5\"]\nhealth = { log = \"x\" }",
@@ -297,7 +302,6 @@ fn what_this_version_cannot_do_is_refused_and_not_ignored() {
     let service = [
         ("models = [\"m\"]", "models`"),
         ("protocol = \"h2c\"", "protocol = \"h2c\"`"),
-        ("size = { policy = \"fixed\", size = 1, standby = 2 }", "size.standby = 2`"),
         ("health = { docker = true }", "health.docker = true`"),
         ("replay = { resume = true }", "replay.resume = true`"),
         ("jobs = { mode = \"always\" }", "jobs.mode = \"always\"`"),
