@@ -11,8 +11,8 @@ use tokio::process::Command;
 /// Connections of the slow ones.
 const SLOW: &str = "250";
 
-/// How long each attack lasts.
-const SECONDS: &str = "12";
+/// How long each attack lasts at the most.
+const SECONDS: &str = "30";
 
 /// Longest time that anybody else waits: a few times what a slow client may hold a slot for.
 const WAIT: Duration = Duration::from_secs(8);
@@ -31,15 +31,11 @@ const MODES: &[Mode] = &[
     Mode { name: "small bodies that do not end", options: "-B -i 1 -x 8 -s 8192", path: "/" },
     // Larger than what is read before a request takes a slot.
     Mode { name: "large bodies that do not end", options: "-B -i 1 -x 8 -s 1000000", path: "/" },
-    Mode {
-        name: "answers that are held and not read",
-        options: "-X -n 1 -z 16 -w 64 -y 256",
-        path: "/bytes/500000",
-    },
+    // Larger than what the system keeps for a socket: smaller ones are out of the proxy at once.
     Mode {
         name: "answers that stream and are not read",
         options: "-X -n 1 -z 16 -w 64 -y 256",
-        path: "/bytes/5000000",
+        path: "/bytes/9000000",
     },
 ];
 
@@ -53,30 +49,17 @@ async fn cluster() -> Cluster {
         .await
 }
 
-/// Runs it; the end of what it says.
-async fn attack(cluster: &Cluster, mode: &Mode) -> String {
+/// Runs it, until all its connections are cut or it gives up; what it says at its end, and how long it took.
+async fn attack(cluster: &Cluster, mode: &Mode) -> (String, Duration) {
     let url = format!("http://{}{}", cluster.address(), mode.path);
     let mut command = Command::new("slowhttptest");
     command
         .args(mode.options.split(' '))
         .args(["-c", SLOW, "-r", SLOW, "-l", SECONDS, "-p", "3", "-u", &url]);
-    command
-        .env("TERM", "dumb")
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true);
+    command.env("TERM", "dumb").stdin(Stdio::null()).kill_on_drop(true);
+    let begun = Instant::now();
     let done = command.output().await.expect("slowhttptest is installed, as ./test does");
-    let said = String::from_utf8_lossy(&done.stdout).into_owned();
-    said[said.rfind("slow HTTP test status").unwrap_or(0)..].to_owned()
-}
-
-/// The number behind a word.
-fn number(said: &str, word: &str) -> u64 {
-    let (_, rest) = said.split_once(word).unwrap_or_else(|| panic!("no {word}: {said}"));
-    let digits: String =
-        rest.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
-    digits.parse().unwrap_or_else(|_| panic!("no number behind {word}: {said}"))
+    (String::from_utf8_lossy(&done.stdout).into_owned(), begun.elapsed())
 }
 
 /// Asks again and again, each time on a new connection, until `over`; how often, and the longest wait.
@@ -100,15 +83,18 @@ async fn slow_clients_are_cut_off_and_others_are_answered_meanwhile() {
         let cluster = cluster().await;
         let over = tokio::sync::Notify::new();
         let attacked = async {
-            let said = attack(&cluster, mode).await;
+            let ended = attack(&cluster, mode).await;
             over.notify_one();
-            said
+            ended
         };
-        let (said, (count, longest)) = tokio::join!(attacked, others(&cluster, &over));
-        eprintln!("{}: {count} others were answered, after {longest:?} at the most", mode.name);
-        assert!(count > 10 && longest < WAIT, "{}: {count} others, {longest:?}", mode.name);
-        let (connected, closed) = (number(&said, "connected:"), number(&said, "closed:"));
-        assert!(closed > 100 && connected < closed, "{}: they are not cut off: {said}", mode.name);
+        let ((said, took), (count, longest)) = tokio::join!(attacked, others(&cluster, &over));
+        eprintln!(
+            "{}: all are cut off after {took:.1?}; {count} others were answered meanwhile, after {longest:.1?} at the most",
+            mode.name
+        );
+        assert!(said.contains("No open connections left"), "{}: they are not cut off: {said}", mode.name);
+        assert!(took > Duration::from_secs(1), "{}: that was no attack: {said}", mode.name);
+        assert!(count > 5 && longest < WAIT, "{}: {count} others, {longest:?}", mode.name);
         eventually(PATIENCE, "nothing is left of it", async || {
             let service = cluster.admin().service("calc").await;
             (service["queue"]["depth"] == 0 && service["in_flight"] == 0).then_some(())

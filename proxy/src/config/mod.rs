@@ -15,7 +15,8 @@
 //! | `network` | networks of addresses |
 //! | `values` | durations, byte sizes, addresses, names, `${VAR}` |
 //! | `unavailable` | the one table of keys and words that later versions know |
-//! | `diagnostics` | mistakes, shown with file, line and caret |
+//! | `diagnostics`, `places` | mistakes, shown with file, line and caret; or told by line and pointer |
+//! | `shown` | the settings of a service, as they are in force |
 //!
 //! Talks to nothing but the file system, and that only in [`Config::load`].
 
@@ -25,11 +26,13 @@ mod document;
 pub mod keys;
 mod limits;
 mod network;
+mod places;
 mod reader;
 mod service;
 mod service_parts;
 mod service_queue;
 mod service_table;
+mod shown;
 mod single;
 mod size;
 mod unavailable;
@@ -48,6 +51,7 @@ use keys::ApiKeys;
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use limits::{Limits, Rate};
 pub use network::Network;
+pub use places::Place;
 pub use service::{
     Balance, Cache, Check, Health, Pattern, Queue, Replay, ReplayMethods, RequestKey, Restart, Service,
     Source, default_spec,

@@ -34,7 +34,6 @@ const ROWS: &[Row] = &[
     row("services.*", "models", Later::Key),
     row("services.*", "protocol", Later::Words(&["h2c"])),
     row("services.*.health", "docker", Later::True),
-    row("services.*.replay", "resume", Later::True),
     row("services.*.jobs", "mode", Later::Words(&["off", "always", "poll"])),
     row("services.*.jobs", "input_ttl", Later::Duration("1h")),
     row("services.*.jobs", "result_ttl", Later::Duration("1h")),

@@ -69,6 +69,9 @@ fn every_wrong_line_of_a_service_has_its_message() {
         ("size = 2.5", "must be an integer", "found a float"),
         ("size = { policy = \"fixed\", min = 3, max = 2 }", "`max` is 2 and below `min`, which is 3", "^"),
         ("size = { size = 9, max = 2 }", "`size` is 9 and not within `min` and `max`", "^"),
+        ("replay = { resume = true, methods = \"none\" }", "`resume` sends a request again", "forbids that"),
+        ("replay = { resume = 1 }", "`services.calc.replay.resume` must be", "found an integer"),
+        ("replay = { resume_keep = \"big\" }", "`services.calc.replay.resume_keep`", "big"),
         ("size = { polcy = \"fixed\" }", "unknown key `polcy`", "did you mean `policy`?"),
         (
             "size = \"if queu > 7 { 2 } else { 1 }\"",
@@ -303,7 +306,6 @@ fn what_this_version_cannot_do_is_refused_and_not_ignored() {
         ("models = [\"m\"]", "models`"),
         ("protocol = \"h2c\"", "protocol = \"h2c\"`"),
         ("health = { docker = true }", "health.docker = true`"),
-        ("replay = { resume = true }", "replay.resume = true`"),
         ("jobs = { mode = \"always\" }", "jobs.mode = \"always\"`"),
     ];
     for (lines, what) in service {

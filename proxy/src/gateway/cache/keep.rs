@@ -17,6 +17,7 @@ use super::told::{self, Allowed, Not};
 use super::{Cache, End, Run};
 use crate::clock::Clock;
 use crate::gateway::body::ResponseBody;
+use crate::gateway::held::HeldBody;
 use crate::gateway::stream::StreamError;
 use crate::problem::Problem;
 
@@ -107,9 +108,9 @@ impl Keeping {
         let body =
             Vec::with_capacity(length.and_then(|length| usize::try_from(length).ok()).unwrap_or_default());
         let mut copy = Copy { keeping: self, head: kept, allowed, body, length, clock };
-        if let ResponseBody::Held(chunks) = &inner {
+        if let ResponseBody::Held(HeldBody::Memory { pieces, .. }) = &inner {
             // All of it is here.
-            chunks.as_slice().iter().for_each(|chunk| copy.body.extend_from_slice(chunk));
+            pieces.as_slice().iter().for_each(|chunk| copy.body.extend_from_slice(chunk));
             copy.complete();
             return Response::from_parts(head, inner);
         }
