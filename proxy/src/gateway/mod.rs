@@ -5,8 +5,9 @@
 //! | `listen` | sockets, through pingora |
 //! | `serve`, `watched` | one client connection, served by hyper |
 //! | `admission`, `clients`, `keys`, `usage` | who is let in, and how much each may take |
+//! | `arrival` | what is decided of a request before it has a place in a queue |
 //! | `exchange` | one request, from its head to its answer |
-//! | `route` | which service it is for |
+//! | `route`, `models`, `model_name`, `by_model` | which service it is for |
 //! | `class` | whose it is, how urgent, and where it belongs |
 //! | `cache`, `sharing` | answers that identical requests share |
 //! | `lease` | the service's pool, and the slot that a request holds |
@@ -23,8 +24,10 @@
 //! | `ids` | names for requests |
 
 mod admission;
+mod arrival;
 mod attempt;
 mod body;
+mod by_model;
 mod cache;
 mod class;
 mod clients;
@@ -39,6 +42,8 @@ mod kept;
 mod keys;
 pub mod lease;
 pub mod listen;
+mod model_name;
+mod models;
 mod pace;
 mod paced;
 mod relay;
@@ -83,6 +88,8 @@ pub struct Gateway {
 struct Settings {
     timeouts: Timeouts,
     forwarded: bool,
+    /// Bytes of a body in which its `model` is looked for.
+    model_head: u64,
     /// Whose word about a request's way is believed.
     trusted: Arc<[Network]>,
 }
@@ -92,6 +99,7 @@ impl Settings {
         Self {
             timeouts: Timeouts { header: proxy.request_header_timeout, idle: proxy.idle_timeout },
             forwarded: proxy.forwarded,
+            model_head: proxy.model_head,
             trusted: proxy.trusted.as_slice().into(),
         }
     }

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use http::Response;
-use hyper::body::Incoming;
 
+use super::arrival;
 use super::body::{RequestBody, ResponseBody};
 use super::cache::{self, Asked, Cache, End, Found, Id, Keeping, Known, Run, Stored, Terms, Way};
 use super::exchange::Exchange;
@@ -19,11 +19,10 @@ impl Exchange {
     pub(super) async fn share(
         &mut self,
         cache: &Arc<Cache>,
-        body: Incoming,
         active: Active,
     ) -> Result<Response<ResponseBody>, Problem> {
         let asked = Asked::of(&self.parts.method, &self.parts.headers);
-        let mut body = self.take(body).await?;
+        let mut body = self.take().await?;
         let Asked::Shared(terms) = asked else { return self.pass_by(cache, asked, body, active).await };
         let Some(id) = self.id(cache, &body).await? else {
             return self.pass_by(cache, Asked::Past, body, active).await;
@@ -73,7 +72,7 @@ impl Exchange {
             Ok(Ok(true)) => Ok(Some(known.id())),
             Ok(Ok(false)) => Ok(None),
             Ok(Err(error)) => Err(self.body_problem(&error)),
-            Err(_) => Err(Problem::RequestTimeout("the body did not arrive within the timeout".to_owned())),
+            Err(_) => Err(arrival::late_body()),
         }
     }
 

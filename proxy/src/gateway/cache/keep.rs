@@ -76,7 +76,7 @@ impl Keeping {
             | Problem::ShuttingDown(_) => End::Failed(problem.clone()),
             Problem::BadRequest(_)
             | Problem::Unauthorized(_)
-            | Problem::NoService(_)
+            | Problem::NoService(..)
             | Problem::NotFound(_)
             | Problem::Invalid(_)
             | Problem::BodyTooLarge(_)
