@@ -49,7 +49,7 @@ mod paced;
 mod relay;
 mod resume;
 pub mod route;
-mod serve;
+pub(crate) mod serve;
 pub mod service;
 mod sharing;
 pub mod space;
