@@ -199,6 +199,14 @@ impl Spans {
         }
     }
 
+    /// The answer is one that was there already. Where it was not, its spans have gone on with it.
+    pub fn shared(&mut self, status: u16) {
+        if let Some(recording) = &mut self.0 {
+            recording.status(status);
+            self.end(None);
+        }
+    }
+
     /// Longshore itself answers, with a problem.
     pub fn refused(&mut self, problem: &Problem) {
         if let Some(recording) = &mut self.0 {
