@@ -113,6 +113,11 @@ impl Pool {
         self.next_incarnation = self.next_incarnation.max(last.saturating_add(1));
     }
 
+    /// The last incarnation that was given, here or before.
+    pub const fn last_incarnation(&self) -> u32 {
+        self.next_incarnation.saturating_sub(1)
+    }
+
     /// Takes in what happened. Events about a request or an instance that is not known (late, doubled, out of order)
     /// change nothing.
     pub fn handle_event(&mut self, event: Event, now: Time) {

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -62,10 +62,15 @@ impl Runner {
     }
 }
 
+/// The control loops of all services, in the order of the file; another list when services come or go.
+pub type Controls = Arc<ArcSwap<Vec<Arc<Control>>>>;
+
 /// One service's control loop.
 pub struct Control {
     /// Its present generation.
     service: ArcSwap<Service>,
+    /// Those before it, which requests may still go by.
+    earlier: Mutex<Vec<Weak<Service>>>,
     runner: ArcSwap<Runner>,
     dispatcher: Arc<Dispatcher>,
     metrics: Arc<ServiceMetrics>,
@@ -97,6 +102,7 @@ impl Control {
             metrics: service.metrics.clone(),
             clock: service.clock,
             service: ArcSwap::new(service),
+            earlier: Mutex::default(),
             instances: Mutex::default(),
             tasks: TaskTracker::new(),
             starts: TaskTracker::new(),
@@ -108,6 +114,38 @@ impl Control {
         self.service.load_full()
     }
 
+    /// The next generation of the service, of which its pool need not know.
+    pub fn renew(&self, service: Arc<Service>) -> Arc<Service> {
+        let before = self.service.swap(service);
+        let mut earlier = self.earlier.lock();
+        earlier.retain(|one| one.strong_count() > 0);
+        earlier.push(Arc::downgrade(&before));
+        before
+    }
+
+    /// Whether a request goes by any generation of the service: it may be in the pool, or on its way there.
+    pub fn is_in_use(&self) -> bool {
+        let present = self.service();
+        // This one's, and the control loop's own.
+        let used = Arc::strong_count(&present) > 2;
+        used || self.earlier.lock().iter().any(|one| one.strong_count() > 0) || present.open_requests() > 0
+    }
+
+    /// Who starts and stops its instances, if anybody.
+    pub fn backend(&self) -> Option<Arc<dyn Backend>> {
+        self.runner.load().backend().cloned()
+    }
+
+    /// Whether nothing is started any more.
+    pub fn is_closed(&self) -> bool {
+        self.starts.is_closed()
+    }
+
+    /// All instances that are known, as their backend names them.
+    pub fn keys(&self) -> Vec<Key> {
+        self.instances.lock().keys().map(|instance| self.key(*instance)).collect()
+    }
+
     /// What runs its instances, and the name there of one of them.
     pub fn managed(&self, instance: InstanceId) -> Option<(Arc<dyn Backend>, Key)> {
         Some((self.runner.load().backend()?.clone(), self.key(instance)))
@@ -115,7 +153,7 @@ impl Control {
 
     /// The next generation of the service; instances that run are replaced one by one if they are to `roll`.
     pub fn configure(self: &Arc<Self>, service: Arc<Service>, runner: Runner, roll: bool) {
-        let before = self.service.swap(service.clone());
+        let before = self.renew(service.clone());
         let moved = self.runner.load().moved(&runner);
         self.runner.store(Arc::new(runner));
         self.check_logs_anew(&before.config, &service.config);

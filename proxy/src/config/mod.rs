@@ -15,7 +15,8 @@
 //! | `network` | networks of addresses |
 //! | `values` | durations, byte sizes, addresses, names, `${VAR}` |
 //! | `unavailable` | the one table of keys and words that later versions know |
-//! | `diagnostics` | mistakes, shown with file, line and caret |
+//! | `diagnostics`, `places` | mistakes, shown with file, line and caret; or told by line and pointer |
+//! | `shown` | the settings of a service, as they are in force |
 //!
 //! Talks to nothing but the file system, and that only in [`Config::load`].
 
@@ -25,11 +26,13 @@ mod document;
 pub mod keys;
 mod limits;
 mod network;
+mod places;
 mod reader;
 mod service;
 mod service_parts;
 mod service_queue;
 mod service_table;
+mod shown;
 mod single;
 mod size;
 mod unavailable;
@@ -48,6 +51,7 @@ use keys::ApiKeys;
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use limits::{Limits, Rate};
 pub use network::Network;
+pub use places::Place;
 pub use service::{
     Balance, Check, Health, Pattern, Queue, Replay, ReplayMethods, RequestKey, Restart, Service, Source,
     default_spec,
@@ -85,6 +89,8 @@ pub struct ProxyConfig {
     pub max_body: u64,
     /// Bytes of a body that are kept in memory; what is beyond goes to a temporary file.
     pub memory_per_body: u64,
+    /// Bytes of a body in which its `model` is looked for.
+    pub model_head: u64,
     /// Whether `X-Forwarded-*`, `Forwarded` and `Via` are added.
     pub forwarded: bool,
     /// What clients may take.
@@ -106,6 +112,7 @@ impl Default for ProxyConfig {
             drain: Duration::from_secs(30),
             max_body: 1 << 30,
             memory_per_body: 256 << 10,
+            model_head: 16 << 20,
             forwarded: true,
             limits: Limits::default(),
             api_keys: None,

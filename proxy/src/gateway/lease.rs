@@ -98,6 +98,11 @@ impl Dispatcher {
         self.inner.lock().pool.skip_incarnations(last);
     }
 
+    /// The last incarnation that was used, here or before.
+    pub fn last_incarnation(&self) -> u32 {
+        self.inner.lock().pool.last_incarnation()
+    }
+
     /// Something happened that no request waits for.
     pub fn tell(&self, event: Event) {
         self.tell_at(event, self.clock.now());
