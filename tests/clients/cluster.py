@@ -32,6 +32,8 @@ env = {{ CRASH_AFTER = "40" }}
 health.path = "/healthz"
 default = true
 size = 3
+restart.backoff = {{ initial = "100ms", max = "200ms" }}
+replay.resume = true
 
 # What is upgraded is bound to its instance: this one does not crash by itself.
 [services.socket]
@@ -40,6 +42,7 @@ command = ["{python}", "{here}/servers/model.py"]
 health.path = "/healthz"
 paths = ["/ws"]
 size = 2
+restart.backoff = {{ initial = "100ms", max = "200ms" }}
 
 [services.calc]
 image = "longshore/model-server"
@@ -76,7 +79,12 @@ class Cluster:
         until(lambda: all(self.is_settled(service) for service in self.ask("/services")["services"]), 60)
 
     def said(self, pattern: str) -> str:
-        return until(lambda: (found := re.search(pattern, self.log.read_text())) and found[1], 30)
+        def look():
+            text = self.log.read_text()
+            assert self.process.poll() is None, f"longshore up ended at once:\n{text}"
+            return (found := re.search(pattern, text)) and found[1]
+
+        return until(look, 30)
 
     @staticmethod
     def is_settled(service: dict) -> bool:
@@ -128,9 +136,9 @@ class Calm:
 
 
 class Faults:
-    """Kills what works, again and again, until requests were replayed often enough."""
+    """Kills what works, again and again, until requests were replayed."""
 
-    REPLAYS = 3
+    REPLAYS = 1
 
     def __init__(self, cluster: Cluster, service: str) -> None:
         self.cluster, self.service = cluster, service

@@ -2,6 +2,7 @@
 
 mod admin;
 mod adoption;
+mod answers;
 mod causes;
 mod clients;
 mod commands;
