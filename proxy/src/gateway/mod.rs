@@ -47,7 +47,7 @@ mod paced;
 mod relay;
 mod resume;
 pub mod route;
-mod serve;
+pub(crate) mod serve;
 pub mod service;
 pub mod space;
 mod spool;
