@@ -11,6 +11,7 @@ mod engine;
 mod faults;
 mod first;
 mod forwarding;
+mod frames;
 mod framing;
 mod hangs;
 mod keys;
