@@ -3,6 +3,7 @@
 mod admin;
 mod adoption;
 mod answers;
+mod cache;
 mod causes;
 mod clients;
 mod commands;
@@ -28,6 +29,7 @@ mod rolling;
 mod routing;
 mod shutdown;
 mod sizes;
+mod slow;
 mod smuggling;
 mod standby;
 mod streams;
