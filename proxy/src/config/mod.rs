@@ -49,14 +49,15 @@ use std::time::Duration;
 
 use keys::ApiKeys;
 
+pub use crate::telemetry::Telemetry;
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use http2::Http2;
 pub use limits::{Limits, Rate};
 pub use network::Network;
 pub use places::Place;
 pub use service::{
-    Balance, Check, Health, Pattern, Protocol, Queue, Replay, ReplayMethods, RequestKey, Restart, Service,
-    Source, default_spec,
+    Balance, Cache, Check, Health, Pattern, Protocol, Queue, Replay, ReplayMethods, RequestKey, Restart,
+    Service, Source, default_spec,
 };
 pub use size::{MAX_SIZE, ServiceSize, SizeError, parse_size, typed_size};
 pub use values::{bytes as parse_bytes, duration as parse_duration};
@@ -72,6 +73,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// What runs instances.
     pub backend: BackendConfig,
+    /// Who gets traces.
+    pub telemetry: Telemetry,
     /// In the order of the file; at least one.
     pub services: Vec<Service>,
 }

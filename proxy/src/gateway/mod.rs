@@ -10,6 +10,7 @@
 //! | `route`, `models`, `model_name`, `by_model` | which service it is for |
 //! | `class` | whose it is, how urgent, and where it belongs |
 //! | `deadline` | how long its client waits |
+//! | `cache`, `sharing` | answers that identical requests share |
 //! | `lease` | the service's pool, and the slot that a request holds |
 //! | `space`, `kept`, `spool`, `body` | its body, which can be sent again |
 //! | `pace`, `paced` | how slow a client may be |
@@ -21,7 +22,7 @@
 //! | `upgrade` | WebSocket over HTTP/2 |
 //! | `headers` | fields on their way through |
 //! | `forwarding` | where a request comes from, and whom to believe about it |
-//! | `trace_context` | the trace that it belongs to |
+//! | `trace_context`, `spans` | the trace that it belongs to, and what is recorded of it |
 //! | `ids` | names for requests |
 
 mod admission;
@@ -29,6 +30,7 @@ mod arrival;
 mod attempt;
 mod body;
 mod by_model;
+mod cache;
 mod class;
 mod clients;
 mod connections;
@@ -53,7 +55,9 @@ mod resume;
 pub mod route;
 pub(crate) mod serve;
 pub mod service;
+mod sharing;
 pub mod space;
+mod spans;
 mod spool;
 mod stream;
 mod trace_context;
@@ -69,9 +73,11 @@ use arc_swap::ArcSwap;
 use crate::clock::Clock;
 use crate::config::{Http2, Network, ProxyConfig};
 use crate::metrics::Refused;
+use crate::telemetry::{Sampler, Tracer};
 use admission::Admission;
 use ids::Ids;
 use route::Routes;
+use spans::Tracing;
 use watched::Timeouts;
 
 /// What every connection shares.
@@ -84,6 +90,7 @@ pub struct Gateway {
     clock: Clock,
     refused: Refused,
     ids: Ids,
+    tracing: Tracing,
 }
 
 /// What `[proxy]` says of connections and requests: put in force as a whole. A connection keeps the times that it
@@ -112,7 +119,14 @@ impl Settings {
 
 impl Gateway {
     /// A gateway that is not listening yet.
-    pub fn new(routes: Routes, proxy: &ProxyConfig, clock: Clock, refused: Refused) -> Arc<Self> {
+    pub fn new(
+        routes: Routes,
+        proxy: &ProxyConfig,
+        clock: Clock,
+        refused: Refused,
+        tracer: Option<Arc<Tracer>>,
+        sampler: Sampler,
+    ) -> Arc<Self> {
         Arc::new(Self {
             routes: ArcSwap::from_pointee(routes),
             admission: Admission::new(proxy),
@@ -120,6 +134,7 @@ impl Gateway {
             clock,
             refused,
             ids: Ids::new(),
+            tracing: Tracing::new(tracer, sampler, clock),
         })
     }
 
