@@ -27,4 +27,5 @@ mod sizes;
 mod smuggling;
 mod standby;
 mod streams;
+mod takeover;
 mod terminal;
