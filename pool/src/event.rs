@@ -168,6 +168,14 @@ pub enum Outcome {
         /// Whether the instance may have seen any of the request.
         sent: bool,
     },
+    /// The answer broke off after bytes of it had left, and can go on with an instance that gives the same again: back to
+    /// the head, as after a loss.
+    Interrupted {
+        /// What happened, in words.
+        how: Arc<str>,
+        /// The request's deadline from now on: the old one was for the first byte, and may have passed.
+        deadline: Time,
+    },
     /// The instance answered that it is busy; it gets no new request for so long.
     Busy {
         /// The instance's own `Retry-After`, or the gateway's default.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use longshore_pool::{
-    Action, DeathCause, Event, Health, InstanceId, Outcome, RejectReason, RequestId, Retry, StateView,
+    Action, DeathCause, Event, Health, InstanceId, Outcome, RejectReason, RequestId, Retry, StateView, Time,
 };
 
 use crate::model::Broken;
@@ -43,12 +43,23 @@ impl World {
     }
 
     fn bad_outcome(&mut self) -> Outcome {
-        match self.rng.u32(0..4) {
+        match self.rng.u32(0..5) {
+            4 => self.interrupted(),
             0 => Outcome::Busy { retry_after: Duration::from_millis(self.rng.u64(0..3_000)) },
             1 => Outcome::Busy { retry_after: Duration::from_secs(self.rng.u64(0..100)) },
             2 => Outcome::Abandoned { broken: self.rng.bool() },
             _ => Outcome::Lost { how: "reset".into(), sent: self.rng.bool() },
         }
+    }
+
+    /// A stream broke off that can go on elsewhere: its old deadline may well have passed.
+    fn interrupted(&mut self) -> Outcome {
+        let deadline = match self.rng.u32(0..8) {
+            0 => self.now(),
+            1 | 2 => self.now() + self.ms(2_000),
+            _ => Time::MAX,
+        };
+        Outcome::Interrupted { how: "broken off".into(), deadline }
     }
 
     /// The gateway ends the attempt, now or late, and knows best how it ended.
@@ -60,6 +71,7 @@ impl World {
         let outcome = match self.rng.u32(0..8) {
             0 => Outcome::Answered,
             1 => Outcome::Abandoned { broken: true },
+            2 => self.interrupted(),
             _ => Outcome::Lost { how: "revoked".into(), sent: self.rng.u32(0..3) > 0 },
         };
         let after = self.ms(most);

@@ -253,6 +253,9 @@ impl Model {
         let Some(request) = self.requests.get_mut(&id.0) else { return };
         let Place::Flying { instance: on, revoked } = request.place else { return };
         let serving = !revoked;
+        if let Outcome::Interrupted { deadline, .. } = outcome {
+            request.deadline = *deadline;
+        }
         let until = request.deadline.min(self.now + self.config.queue_timeout);
         let again =
             if request.deadline <= self.now { Place::Doomed } else { Place::Waiting { replay: true, until } };
@@ -276,15 +279,16 @@ impl Model {
                 }
                 self.requests.remove(&id.0);
             }
-            Outcome::Lost { sent, .. } => {
-                if *sent {
+            Outcome::Lost { .. } | Outcome::Interrupted { .. } => {
+                let sent = !matches!(outcome, Outcome::Lost { sent: false, .. });
+                if sent {
                     let pause = [0, 250, 500, 1_000, 2_000, 4_000][request.sent_losses.min(5) as usize];
                     request.trust_from = self.now + Duration::from_millis(pause);
                     request.sent_losses += 1;
                 }
                 request.lost_on.push(on);
                 request.place = again;
-                if *sent && (!request.replayable || request.sent_losses >= self.config.replay_attempts) {
+                if sent && (!request.replayable || request.sent_losses >= self.config.replay_attempts) {
                     request.place = Place::Doomed;
                 }
                 if serving {
@@ -387,12 +391,9 @@ impl Model {
                     (instance.failed_probes, instance.frozen, instance.losses) = (0, 0, 0);
                     instance.paused_until = Time::ZERO;
                 }
-                StateView::Starting
-                | StateView::Ready
-                | StateView::Suspect
-                | StateView::Stopping
-                | StateView::BackingOff
-                | StateView::Exited => {}
+                // Taken back on its way into standby.
+                StateView::Ready | StateView::Suspect => instance.drained_by = None,
+                StateView::Starting | StateView::Stopping | StateView::BackingOff | StateView::Exited => {}
             }
         }
         let (views, requests) = (&self.views, &self.requests);

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::Version;
 use http_body::{Body, Frame, SizeHint};
 
+use super::held::HeldBody;
 use super::paced::Paced;
 use super::space::{Room, Space};
 use super::spool::{Spool, SpoolError, SpoolReader};
@@ -29,7 +30,7 @@ pub struct Chunks {
     /// Where the pieces of a larger body are joined.
     joined: Vec<u8>,
     /// Held as long as the pieces are.
-    _room: Room,
+    room: Room,
 }
 
 /// A body up to this is kept in the buffers that it was read into, which saves copying it; those of a larger one would
@@ -92,6 +93,41 @@ impl RequestBody {
         }
     }
 
+    /// Shows the body from its start, as far as it comes, until `look` has seen enough. Before any attempt.
+    pub async fn peek(&self, mut look: impl FnMut(&[u8]) -> bool) -> Result<(), SpoolError> {
+        match self {
+            Self::Empty => Ok(()),
+            Self::Whole(chunks) => {
+                let _ = chunks.list.iter().any(|part| look(part));
+                Ok(())
+            }
+            Self::Spooled(spool) => spool.peek(look).await,
+        }
+    }
+
+    /// It belongs to another space from now on. Before any attempt.
+    pub fn rehome(&mut self, space: &Arc<Space>) -> Result<(), SpoolError> {
+        match self {
+            Self::Empty => Ok(()),
+            Self::Whole(chunks) => match Arc::get_mut(chunks) {
+                Some(chunks) => chunks.room.move_to(space),
+                None => Ok(()),
+            },
+            Self::Spooled(spool) => match Arc::get_mut(spool) {
+                Some(spool) => spool.rehome(space),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// Reads on until the body fails; never ends otherwise.
+    pub async fn failure(&self) -> SpoolError {
+        match self.fill().await {
+            Ok(()) => std::future::pending().await,
+            Err(error) => error,
+        }
+    }
+
     /// Whether there is none.
     pub const fn is_empty(&self) -> bool {
         matches!(self, Self::Empty)
@@ -113,6 +149,31 @@ impl RequestBody {
         }
     }
 
+    /// Another handle on the same body.
+    pub fn share(&self) -> Self {
+        match self {
+            Self::Empty => Self::Empty,
+            Self::Whole(chunks) => Self::Whole(chunks.clone()),
+            Self::Spooled(spool) => Self::Spooled(spool.clone()),
+        }
+    }
+
+    /// An answer has begun that may have to be asked for again: the body is kept as long as there is room.
+    pub fn relax(&self) {
+        match self {
+            Self::Empty | Self::Whole(_) => {}
+            Self::Spooled(spool) => spool.relax(),
+        }
+    }
+
+    /// One more attempt is to follow; says whether there is all that it needs.
+    pub fn demand(&self) -> bool {
+        match self {
+            Self::Empty | Self::Whole(_) => true,
+            Self::Spooled(spool) => spool.demand(),
+        }
+    }
+
     /// No attempt will follow: what was kept may go.
     pub fn release(&self) {
         match self {
@@ -126,7 +187,7 @@ impl Chunks {
     fn new(length: u64, room: Room) -> Self {
         let joined = if length > AS_READ { usize::try_from(length).unwrap_or_default() } else { 0 };
         let list = if joined > 0 { Vec::new() } else { Vec::with_capacity(4) };
-        Self { list, joined: Vec::with_capacity(joined), _room: room }
+        Self { list, joined: Vec::with_capacity(joined), room }
     }
 
     /// Pieces as they came from the socket; tiny ones are joined, so that a dribbling client costs no memory each.
@@ -212,8 +273,8 @@ impl Body for AttemptBody {
 
 /// What a client gets.
 pub enum ResponseBody {
-    /// Complete, in pieces as they came.
-    Held(std::vec::IntoIter<Bytes>),
+    /// Complete.
+    Held(HeldBody),
     /// As the instance sends it.
     Streaming(Box<Streaming>),
 }
@@ -221,13 +282,13 @@ pub enum ResponseBody {
 impl ResponseBody {
     /// Nothing.
     pub fn empty() -> Self {
-        Self::Held(Vec::new().into_iter())
+        Self::Held(Vec::new().into())
     }
 }
 
 impl From<Bytes> for ResponseBody {
     fn from(bytes: Bytes) -> Self {
-        Self::Held(vec![bytes].into_iter())
+        Self::Held(vec![bytes].into())
     }
 }
 
@@ -240,23 +301,24 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         match self.get_mut() {
-            Self::Held(chunks) => Poll::Ready(chunks.next().map(|chunk| Ok(Frame::data(chunk)))),
+            Self::Held(held) => {
+                let next = held.next().map(|piece| piece.map(Frame::data).map_err(StreamError::Storage));
+                Poll::Ready(next)
+            }
             Self::Streaming(streaming) => streaming.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Held(chunks) => chunks.as_slice().is_empty(),
+            Self::Held(held) => held.left() == 0,
             Self::Streaming(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Held(chunks) => {
-                SizeHint::with_exact(chunks.as_slice().iter().map(|chunk| chunk.len() as u64).sum())
-            }
+            Self::Held(held) => SizeHint::with_exact(held.left()),
             Self::Streaming(streaming) => streaming.size_hint(),
         }
     }
