@@ -11,6 +11,7 @@
 //! | `screen` | a terminal, and what a person sees on it |
 //! | `client` | requests and answers |
 //! | `raw` | bytes on a socket, where framing matters |
+//! | `frames` | HTTP/2, frame by frame |
 //! | `strict` | RFC 9112 to the letter |
 //! | `tap` | a server that notes every byte |
 //! | `digest` | `Content-Digest` |
@@ -29,6 +30,7 @@ pub mod digest;
 pub mod docker;
 pub mod document;
 mod engine;
+pub mod frames;
 pub mod load;
 mod log;
 pub mod metrics;

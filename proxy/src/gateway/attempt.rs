@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::body::{AttemptBody, RequestBody, ResponseBody};
 use super::connections::{Connection, Wire};
+use super::framing;
 use super::held::Holding;
 use super::lease::Lease;
 use super::space::Space;
@@ -103,6 +104,11 @@ impl Attempt<'_> {
     /// Sends the request to the leased instance until a connection takes it, and takes the answer.
     pub async fn run(&self, lease: &Lease) -> Result<Answer, Failure> {
         let (response, wire) = self.send(lease).await?;
+        framing::check_answer(&response, self.headers).map_err(|why| Failure::Lost {
+            how: format!("its answer is not HTTP: {why}"),
+            label: "malformed",
+            sent: true,
+        })?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             if self.busy.contains(&response.status().as_u16()) {
                 return Err(Failure::Busy(retry_after(response.headers())));
