@@ -35,3 +35,4 @@ mod standby;
 mod streams;
 mod takeover;
 mod terminal;
+mod traces;

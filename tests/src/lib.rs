@@ -19,6 +19,7 @@
 //! | `load` | requests at a rate, each answer verified |
 //! | `server` | servers inside a test, for `addresses` |
 //! | `docker` | the Docker command line; a second engine that may be killed |
+//! | `otlp` | a collector of traces |
 //! | `process` | `/proc`, and signals |
 //! | `turn` | which tests run side by side, and for how long at the most |
 
@@ -34,6 +35,7 @@ pub mod frames;
 pub mod load;
 mod log;
 pub mod metrics;
+pub mod otlp;
 pub mod process;
 pub mod prometheus;
 pub mod raw;

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use longshore_pool::Outcome;
@@ -20,6 +20,7 @@ use super::held::Holding;
 use super::lease::Lease;
 use super::space::Space;
 use super::spool::SpoolError;
+use super::trace_context::TRACEPARENT;
 
 /// A server that closes idle connections does so after a second or more; younger ones break for other reasons.
 const STALE_IDLE: Duration = Duration::from_secs(1);
@@ -38,6 +39,8 @@ pub struct Attempt<'a> {
     pub target: &'a Uri,
     /// Header fields, fit for an instance.
     pub headers: &'a HeaderMap,
+    /// Where the attempt is recorded: its place in the trace.
+    pub traceparent: Option<HeaderValue>,
     /// The body.
     pub body: &'a RequestBody,
     /// When the request must be answered.
@@ -86,6 +89,14 @@ impl Failure {
             Self::Lost { how, sent, .. } => Outcome::Lost { how: how.as_str().into(), sent: *sent },
             Self::Busy(retry_after) => Outcome::Busy { retry_after: *retry_after },
             Self::Body(_) | Self::Deadline => Outcome::Abandoned { broken: false },
+        }
+    }
+
+    /// What happened, for people, where it is more than the label says.
+    pub fn how(&self) -> Option<&str> {
+        match self {
+            Self::Lost { how, .. } => Some(how),
+            Self::Busy(_) | Self::Body(_) | Self::Deadline => None,
         }
     }
 
@@ -175,6 +186,9 @@ impl Attempt<'_> {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.target.clone();
         *request.headers_mut() = self.headers.clone();
+        if let Some(traceparent) = &self.traceparent {
+            request.headers_mut().insert(TRACEPARENT, traceparent.clone());
+        }
         request
     }
 

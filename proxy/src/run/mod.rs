@@ -28,6 +28,7 @@ use crate::control::Control;
 use crate::gateway::Gateway;
 use crate::gateway::listen::{BindError, Bound, Socket};
 use crate::gateway::route::Routes;
+use crate::telemetry::{Exporter, Sampler, Tracer};
 use cluster::Cluster;
 use doors::AdminDoor;
 use handover::new::Predecessor;
@@ -94,7 +95,12 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         None => None,
     };
     let routes = Routes::new(&cluster.services());
-    let gateway = Gateway::new(routes, &config.proxy, cluster.clock, cluster.metrics.refused());
+    let telemetry = config.telemetry.clone().within(&|name| std::env::var(name).ok());
+    let (tracer, exporting) = Tracer::new(&telemetry, cluster.metrics.spans()).unzip();
+    let exporting = exporting.map(Exporter::start);
+    let sampler = Sampler::new(telemetry.sample);
+    let gateway =
+        Gateway::new(routes, &config.proxy, cluster.clock, cluster.metrics.refused(), tracer, sampler);
     keys::follow(&gateway);
     if let Some(predecessor) = &mut predecessor {
         take_over(&mut cluster, predecessor, &mut ends).await?;
@@ -149,6 +155,9 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     }
     if let Some(recording) = recording {
         recording.end().await;
+    }
+    if let Some(exporting) = exporting {
+        exporting.end().await;
     }
     if leaves_instances {
         tracing::info!("leaving the instances running, for another `longshore up` to adopt");
