@@ -14,6 +14,7 @@ mod framing;
 mod hangs;
 mod keys;
 mod limits;
+mod load;
 mod mistakes;
 mod policies;
 mod queue;
