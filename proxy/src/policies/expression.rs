@@ -135,11 +135,8 @@ fn explained(error: &str) -> String {
         let names = "queue, oldest_wait, in_flight, ready, starting, size, arrival_rate, service_time, hour, minute, weekday";
         return format!("{error}; there are {names}");
     }
-    if error.starts_with("Script terminated") {
-        return format!(
-            "it takes too long: more than {} ms; is there a loop without end? ({error})",
-            TIME.as_millis()
-        );
+    if error.starts_with("Script terminated") || error.starts_with("Too many operations") {
+        return format!("it works for too long: is there a loop without end? ({error})");
     }
     error.to_owned()
 }
@@ -174,7 +171,7 @@ impl Sandbox {
     fn run(&self, ast: &AST, scope: &mut Scope<'_>) -> Result<Dynamic, String> {
         let deadline = nanos(self.born) + u64::try_from(TIME.as_nanos()).unwrap_or(u64::MAX);
         self.deadline_nanos.store(deadline, Ordering::Relaxed);
-        self.engine.eval_ast_with_scope::<Dynamic>(scope, ast).map_err(|error| error.to_string())
+        self.engine.eval_ast_with_scope::<Dynamic>(scope, ast).map_err(|error| explained(&error.to_string()))
     }
 }
 
