@@ -17,6 +17,7 @@ mod framing;
 mod hangs;
 mod keys;
 mod limits;
+mod load;
 mod mistakes;
 mod policies;
 mod queue;
