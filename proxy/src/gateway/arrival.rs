@@ -22,7 +22,7 @@ use super::route::{self, Choice, Routes};
 use super::serve::{Active, Client};
 use super::service::Service;
 use super::spool::SpoolError;
-use super::{class, deadline, framing};
+use super::{class, deadline, framing, upgrade};
 use crate::problem::Problem;
 
 /// A request that has a service.
@@ -72,6 +72,7 @@ pub async fn begin(
     body: Incoming,
     now: Time,
 ) -> Result<Begun, Early> {
+    upgrade::from_http2(parts);
     framing::check(parts)?;
     let sender = Requester { connected: client.connected(), address: client.address(&parts.headers) };
     let (permits, key) = gateway.admission.admit(&sender, &mut parts.headers, now)?;

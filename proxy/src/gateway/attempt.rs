@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use longshore_pool::Outcome;
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::body::{RequestBody, ResponseBody};
 use super::connections::Connection;
+use super::framing;
 use super::held::Holding;
 use super::lease::Lease;
 use super::plain::{Expected, Why};
@@ -40,6 +41,8 @@ pub struct Attempt<'a> {
     pub target: &'a Uri,
     /// Header fields, fit for an instance.
     pub headers: &'a HeaderMap,
+    /// Where the attempt is recorded: its place in the trace.
+    pub traceparent: Option<HeaderValue>,
     /// The body.
     pub body: &'a RequestBody,
     /// Whether the connection is to become another protocol's.
@@ -93,6 +96,14 @@ impl Failure {
         }
     }
 
+    /// What happened, for people, where it is more than the label says.
+    pub fn how(&self) -> Option<&str> {
+        match self {
+            Self::Lost { how, .. } => Some(how),
+            Self::Busy(_) | Self::Body(_) | Self::Deadline => None,
+        }
+    }
+
     /// The label in `longshore_replays_total`.
     pub const fn label(&self) -> &'static str {
         match self {
@@ -112,6 +123,11 @@ impl Attempt<'_> {
             Answered::Begun(response) => response,
             Answered::Plain(expected) => return self.plainly(lease, expected, wire).await,
         };
+        framing::check_answer(&response, self.headers).map_err(|why| Failure::Lost {
+            how: format!("its answer is not HTTP: {why}"),
+            label: "malformed",
+            sent: true,
+        })?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             if self.busy.contains(&response.status().as_u16()) {
                 return Err(Failure::Busy(retry_after(response.headers())));
@@ -195,7 +211,7 @@ impl Attempt<'_> {
 
     fn outgoing(&self) -> Outgoing<'_> {
         let Self { method, target, headers, body, upgrade, hold, .. } = *self;
-        Outgoing { method, target, headers, body, upgrade, hold }
+        Outgoing { method, target, headers, traceparent: self.traceparent.as_ref(), body, upgrade, hold }
     }
 
     /// Room for an answer that is to be held: its length must be known, and hyper must see to it that it is kept.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Version};
 use http_body::{Body, Frame, SizeHint};
 
+use super::cache::Kept;
 use super::held::HeldBody;
 use super::paced::Paced;
 use super::space::{Room, Space};
@@ -91,6 +92,27 @@ impl RequestBody {
             Self::Empty | Self::Whole(_) => Ok(()),
             Self::Spooled(spool) => spool.fill().await,
         }
+    }
+
+    /// How long it is, where that is known before all of it is here.
+    pub fn length(&self) -> Option<u64> {
+        match self {
+            Self::Empty => Some(0),
+            Self::Whole(chunks) => Some(chunks.list.iter().map(|chunk| chunk.len() as u64).sum()),
+            Self::Spooled(spool) => spool.length(),
+        }
+    }
+
+    /// Reads all of it, piece by piece, as an attempt would. Returns whether there is nothing behind it.
+    pub async fn read(&self, mut take: impl FnMut(&[u8])) -> Result<bool, SpoolError> {
+        let mut body = self.attempt();
+        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            match frame?.into_data() {
+                Ok(data) => take(&data),
+                Err(_) => return Ok(false),
+            }
+        }
+        Ok(true)
     }
 
     /// Shows the body from its start, as far as it comes, until `look` has seen enough. Before any attempt.
@@ -304,6 +326,8 @@ pub enum ResponseBody {
     Trailed(HeldBody, Option<Box<HeaderMap>>),
     /// As the instance sends it.
     Streaming(Box<Streaming>),
+    /// The same, and kept for others.
+    Kept(Box<Kept>),
 }
 
 impl ResponseBody {
@@ -337,6 +361,7 @@ impl Body for ResponseBody {
                 Poll::Ready(next.or_else(|| trailers.take().map(|trailers| Ok(Frame::trailers(*trailers)))))
             }
             Self::Streaming(streaming) => streaming.poll_frame(cx),
+            Self::Kept(kept) => kept.poll_frame(cx),
         }
     }
 
@@ -344,7 +369,7 @@ impl Body for ResponseBody {
         match self {
             Self::Held(held) => held.left() == 0,
             Self::Trailed(_, trailers) => trailers.is_none(),
-            Self::Streaming(_) => false,
+            Self::Streaming(_) | Self::Kept(_) => false,
         }
     }
 
@@ -352,6 +377,7 @@ impl Body for ResponseBody {
         match self {
             Self::Held(held) | Self::Trailed(held, _) => SizeHint::with_exact(held.left()),
             Self::Streaming(streaming) => streaming.size_hint(),
+            Self::Kept(kept) => kept.size_hint(),
         }
     }
 }

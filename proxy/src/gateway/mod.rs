@@ -10,6 +10,7 @@
 //! | `route`, `models`, `model_name`, `by_model` | which service it is for |
 //! | `class` | whose it is, how urgent, and where it belongs |
 //! | `deadline` | how long its client waits |
+//! | `cache`, `sharing` | answers that identical requests share |
 //! | `lease` | the service's pool, and the slot that a request holds |
 //! | `space`, `kept`, `spool`, `body` | its body, which can be sent again |
 //! | `pace`, `paced` | how slow a client may be |
@@ -19,9 +20,10 @@
 //! | `stream` | an answer that is passed on as it comes |
 //! | `resume` | an answer that broke off, and goes on elsewhere |
 //! | `framing` | requests that two readers could take for two different things |
+//! | `upgrade` | WebSocket over HTTP/2 |
 //! | `headers` | fields on their way through |
 //! | `forwarding` | where a request comes from, and whom to believe about it |
-//! | `trace_context` | the trace that it belongs to |
+//! | `trace_context`, `spans` | the trace that it belongs to, and what is recorded of it |
 //! | `ids` | names for requests |
 
 mod admission;
@@ -29,6 +31,7 @@ mod arrival;
 mod attempt;
 mod body;
 mod by_model;
+mod cache;
 mod class;
 mod clients;
 mod connections;
@@ -55,10 +58,13 @@ mod resume;
 pub mod route;
 pub(crate) mod serve;
 pub mod service;
+mod sharing;
 pub mod space;
+mod spans;
 mod spool;
 mod stream;
 mod trace_context;
+mod upgrade;
 mod usage;
 mod watched;
 mod wire;
@@ -68,11 +74,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::clock::Clock;
-use crate::config::{Network, ProxyConfig};
+use crate::config::{Http2, Network, ProxyConfig};
 use crate::metrics::Refused;
+use crate::telemetry::{Sampler, Tracer};
 use admission::Admission;
 use ids::Ids;
 use route::Routes;
+use spans::Tracing;
 use watched::Timeouts;
 
 /// What every connection shares.
@@ -85,6 +93,7 @@ pub struct Gateway {
     clock: Clock,
     refused: Refused,
     ids: Ids,
+    tracing: Tracing,
 }
 
 /// What `[proxy]` says of connections and requests: put in force as a whole. A connection keeps the times that it
@@ -92,6 +101,7 @@ pub struct Gateway {
 struct Settings {
     timeouts: Timeouts,
     forwarded: bool,
+    http2: Http2,
     /// Bytes of a body in which its `model` is looked for.
     model_head: u64,
     /// Whose word about a request's way is believed.
@@ -103,6 +113,7 @@ impl Settings {
         Self {
             timeouts: Timeouts { header: proxy.request_header_timeout, idle: proxy.idle_timeout },
             forwarded: proxy.forwarded,
+            http2: proxy.http2,
             model_head: proxy.model_head,
             trusted: proxy.trusted.as_slice().into(),
         }
@@ -111,7 +122,14 @@ impl Settings {
 
 impl Gateway {
     /// A gateway that is not listening yet.
-    pub fn new(routes: Routes, proxy: &ProxyConfig, clock: Clock, refused: Refused) -> Arc<Self> {
+    pub fn new(
+        routes: Routes,
+        proxy: &ProxyConfig,
+        clock: Clock,
+        refused: Refused,
+        tracer: Option<Arc<Tracer>>,
+        sampler: Sampler,
+    ) -> Arc<Self> {
         Arc::new(Self {
             routes: ArcSwap::from_pointee(routes),
             admission: Admission::new(proxy),
@@ -119,6 +137,7 @@ impl Gateway {
             clock,
             refused,
             ids: Ids::new(),
+            tracing: Tracing::new(tracer, sampler, clock),
         })
     }
 

@@ -14,6 +14,7 @@ use super::lease::Lease;
 use super::resume::{Cut, Resume};
 use super::serve::Active;
 use super::service::Service;
+use super::spans::Spans;
 use super::spool::SpoolError;
 use super::wire::Carrier;
 use crate::problem::Problem;
@@ -61,6 +62,8 @@ pub struct Open {
     pub request_id: http::HeaderValue,
     /// Whether its client is to be told of its end as gRPC has it.
     pub grpc: bool,
+    /// What is recorded of the request.
+    pub spans: Spans,
 }
 
 impl Streaming {
@@ -78,9 +81,6 @@ impl Streaming {
 
     /// The next piece.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
-        if self.open.is_none() && self.resume.as_ref().is_none_or(|resume| !resume.is_asking()) {
-            return Poll::Ready(None);
-        }
         if let Poll::Ready(frame) = self.poll_answer(cx) {
             return Poll::Ready(frame);
         }
@@ -197,8 +197,14 @@ impl Open {
     }
 
     /// The answer is over: it is counted, the slot is given back, and a connection that is still good is kept.
-    pub fn finish(self, outcome: Outcome) {
+    pub fn finish(mut self, outcome: Outcome) {
         let now = self.service.clock.now();
+        self.spans.end(match &outcome {
+            Outcome::Answered => None,
+            Outcome::Abandoned { broken: true } => Some("the instance broke off its answer"),
+            Outcome::Abandoned { broken: false } => Some("cut: its client left, or its deadline passed"),
+            Outcome::Lost { .. } | Outcome::Busy { .. } | Outcome::Interrupted { .. } => Some("lost"),
+        });
         self.service.metrics.answered(self.code, now.since(self.started));
         if let (Outcome::Answered, Carrier::Wire(wire)) = (&outcome, self.carrier) {
             self.lease.link().keep(wire, now);

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -14,6 +14,7 @@ use super::held;
 use super::http1::Http1;
 use super::multiplex::Http2;
 use super::plain::{self, Expected, Why};
+use super::trace_context::TRACEPARENT;
 
 /// What carries one request.
 pub enum Wire {
@@ -31,6 +32,8 @@ pub struct Outgoing<'a> {
     pub target: &'a Uri,
     /// Header fields, fit for an instance.
     pub headers: &'a HeaderMap,
+    /// In place of the one among them, where the attempt is recorded.
+    pub traceparent: Option<&'a HeaderValue>,
     /// The body.
     pub body: &'a RequestBody,
     /// Whether the connection is to become another protocol's.
@@ -170,6 +173,9 @@ impl<'a> Outgoing<'a> {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.target.clone();
         *request.headers_mut() = self.headers.clone();
+        if let Some(traceparent) = self.traceparent {
+            request.headers_mut().insert(TRACEPARENT, traceparent.clone());
+        }
         request
     }
 
@@ -180,8 +186,8 @@ impl<'a> Outgoing<'a> {
             RequestBody::Whole(chunks) => Some(chunks),
             RequestBody::Spooled(_) => return None,
         };
-        let Self { method, target, headers, .. } = *self;
+        let Self { method, target, headers, traceparent, .. } = *self;
         let hold = self.hold.min(held::SMALL);
-        (!self.upgrade).then_some(plain::Request { method, target, headers, body, hold })
+        (!self.upgrade).then_some(plain::Request { method, target, headers, traceparent, body, hold })
     }
 }

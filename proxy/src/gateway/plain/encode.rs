@@ -1,14 +1,20 @@
 //! The head of a request, as bytes (RFC 9112, sections 3 and 5).
 
-use http::{HeaderMap, Method, Uri};
+use http::Method;
 
-/// Writes the head of a request whose body is `length` bytes long. `headers` have no framing fields of their own.
-pub fn head(out: &mut Vec<u8>, method: &Method, target: &Uri, headers: &HeaderMap, length: u64) {
+use super::Request;
+use crate::gateway::trace_context::TRACEPARENT;
+
+/// Writes the head of a request whose body is `length` bytes long. Its fields have none of
+/// framing among them.
+pub(super) fn head(out: &mut Vec<u8>, request: &Request<'_>, length: u64) {
+    let Request { method, target, headers, .. } = *request;
     out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(target.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     for (name, value) in headers {
+        let value = request.traceparent.filter(|_| *name == TRACEPARENT).unwrap_or(value);
         out.extend_from_slice(name.as_str().as_bytes());
         out.extend_from_slice(b": ");
         out.extend_from_slice(value.as_bytes());
@@ -33,7 +39,8 @@ mod tests {
 
     #[test]
     fn a_head_is_what_the_standard_says() {
-        let mut headers = HeaderMap::new();
+        let mut headers = http::HeaderMap::new();
+        headers.append(TRACEPARENT, "theirs".parse().unwrap());
         headers.append("host", "calc".parse().unwrap());
         headers.append("x-twice", "1".parse().unwrap());
         headers.append("x-twice", "2".parse().unwrap());
@@ -46,8 +53,10 @@ mod tests {
             (Method::PUT, "/a", 70_000, "PUT /a HTTP/1.1\r\n{}content-length: 70000\r\n\r\n"),
         ] {
             let mut out = Vec::new();
-            head(&mut out, &method, &target.parse().unwrap(), &headers, length);
-            let fields = "host: calc\r\nx-twice: 1\r\nx-twice: 2\r\n";
+            let (ours, target) = (http::HeaderValue::from_static("ours"), target.parse().unwrap());
+            let (method, target, headers, traceparent) = (&method, &target, &headers, Some(&ours));
+            head(&mut out, &Request { method, target, headers, traceparent, body: None, hold: 0 }, length);
+            let fields = "traceparent: ours\r\nhost: calc\r\nx-twice: 1\r\nx-twice: 2\r\n";
             assert_eq!(String::from_utf8(out).unwrap(), expected.replace("{}", fields));
         }
     }

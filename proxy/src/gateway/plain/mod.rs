@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, Method, Response, Uri};
+use http::{HeaderMap, HeaderValue, Method, Response, Uri};
 use tokio::net::TcpStream;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
@@ -53,6 +53,8 @@ pub struct Request<'a> {
     pub target: &'a Uri,
     /// Fields, without those of framing.
     pub headers: &'a HeaderMap,
+    /// In place of the one among them.
+    pub traceparent: Option<&'a HeaderValue>,
     /// The body, if there is one.
     pub body: Option<&'a Arc<Chunks>>,
     /// The longest answer that is plain, in bytes: it is held in memory that nobody counts.
@@ -126,7 +128,7 @@ impl Plain {
     pub async fn ask(mut self, request: &Request<'_>) -> Result<Begun, Broken> {
         self.head.clear();
         let length = request.body.map_or(0, |body| body.len());
-        encode::head(&mut self.head, request.method, request.target, request.headers, length);
+        encode::head(&mut self.head, request, length);
         let mut unsent = Unsent::new(std::mem::take(&mut self.head), request.body.cloned());
         loop {
             let parsed = parse::parse(&mut self.received, request);

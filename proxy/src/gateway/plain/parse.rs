@@ -183,7 +183,10 @@ mod tests {
 
     fn look(method: &Method, buffer: &mut BytesMut) -> Result<Parsed, String> {
         let (target, headers) = (http::Uri::from_static("/"), HeaderMap::new());
-        parse(buffer, &Request { method, target: &target, headers: &headers, body: None, hold: 4 })
+        parse(
+            buffer,
+            &Request { method, target: &target, headers: &headers, traceparent: None, body: None, hold: 4 },
+        )
     }
 
     fn parsed(method: Method, text: &str) -> Result<Parsed, String> {

@@ -23,7 +23,16 @@ async fn pair() -> (Plain, TcpStream) {
 
 async fn ask(plain: Plain, method: Method, body: Option<&Arc<Chunks>>) -> Result<Begun, Broken> {
     let (target, headers) = (Uri::from_static("/"), HeaderMap::new());
-    plain.ask(&Request { method: &method, target: &target, headers: &headers, body, hold: HOLD }).await
+    plain
+        .ask(&Request {
+            method: &method,
+            target: &target,
+            headers: &headers,
+            traceparent: None,
+            body,
+            hold: HOLD,
+        })
+        .await
 }
 
 /// What is answered to a GET by a server that reads it and writes this, piece by piece, and then closes or not.
