@@ -24,6 +24,7 @@ pub mod console;
 pub mod control;
 pub mod gateway;
 pub mod http_client;
+pub mod jobs;
 pub mod metrics;
 pub mod policies;
 pub mod probe;

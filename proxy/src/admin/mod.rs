@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::control::Control;
+use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 
 /// What the API can reach.
@@ -23,6 +24,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// Demanded of every request, if there is one.
     pub token: Option<String>,
+    /// The cluster's jobs.
+    pub jobs: Arc<Jobs>,
     /// Told when somebody asks for the end.
     pub shutdown: tokio::sync::mpsc::UnboundedSender<()>,
 }

@@ -7,6 +7,7 @@
 //! | `size` | the forms of `size`, in the file and over the API |
 //! | `document` | reads the sections outside `[services]` |
 //! | `service_table`, `service_parts`, `service_queue` | read `[services.NAME]` and the tables below it |
+//! | `jobs` | `[jobs]` and `[services.NAME.jobs]` |
 //! | `across` | what must hold between services: hosts, paths, the default |
 //! | `reader` | tables; collects mistakes instead of stopping at the first |
 //! | `value` | one value, read as what it should be |
@@ -20,6 +21,7 @@
 mod across;
 mod diagnostics;
 mod document;
+mod jobs;
 mod network;
 mod reader;
 mod service;
@@ -40,6 +42,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use diagnostics::{Diagnostic, Diagnostics};
+pub use jobs::{JobStore, JobsConfig, JobsMode, ServiceJobs};
 pub use network::Network;
 pub use service::{
     Balance, Check, Health, Pattern, Queue, Replay, ReplayMethods, RequestKey, Restart, Service, Source,
@@ -59,6 +62,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// What runs instances.
     pub backend: BackendConfig,
+    /// Asynchronous jobs.
+    pub jobs: JobsConfig,
     /// In the order of the file; at least one.
     pub services: Vec<Service>,
 }

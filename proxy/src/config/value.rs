@@ -264,7 +264,6 @@ impl<'a> Value<'a> {
         let default = match later {
             Later::Key => return self.not_available(&self.key, &self.path),
             Later::Words(_) => return,
-            Later::Text(default) => self.any_string("a string").map(|text| text == *default),
             Later::Duration(default) => self.duration().map(|is| Ok(is) == values::duration(default)),
             Later::True => self.boolean().map(|is| !is),
             Later::NonZero => self.integer(0..=i64::MAX).map(|is| is == 0),

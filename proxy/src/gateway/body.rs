@@ -21,7 +21,20 @@ pub enum RequestBody {
     Whole(Arc<Chunks>),
     /// It comes as it comes.
     Spooled(Arc<Spool>),
+    /// It is kept elsewhere.
+    Kept(Arc<dyn Kept>),
 }
+
+/// A body that is kept elsewhere and can be read as often as need be.
+pub trait Kept: Send + Sync {
+    /// From its start.
+    fn open(&self) -> KeptBody;
+    /// Why it could not be read, if that is so.
+    fn error(&self) -> Option<SpoolError>;
+}
+
+/// A body being read from where it is kept.
+pub type KeptBody = Pin<Box<dyn Body<Data = Bytes, Error = SpoolError> + Send>>;
 
 /// A complete body in memory, counted among what the service keeps.
 pub struct Chunks {
@@ -86,13 +99,14 @@ impl RequestBody {
             Self::Empty => AttemptBody::Empty,
             Self::Whole(chunks) => AttemptBody::Whole { chunks: chunks.clone(), next: 0 },
             Self::Spooled(spool) => AttemptBody::Spooled(spool.reader()),
+            Self::Kept(kept) => AttemptBody::Kept(kept.open()),
         }
     }
 
     /// Reads on from the client, until everything is here. Cancel-safe.
     pub async fn fill(&self) -> Result<(), SpoolError> {
         match self {
-            Self::Empty | Self::Whole(_) => Ok(()),
+            Self::Empty | Self::Whole(_) | Self::Kept(_) => Ok(()),
             Self::Spooled(spool) => spool.fill().await,
         }
     }
@@ -105,7 +119,7 @@ impl RequestBody {
     /// Whether every byte has come from the client.
     pub fn is_complete(&self) -> bool {
         match self {
-            Self::Empty | Self::Whole(_) => true,
+            Self::Empty | Self::Whole(_) | Self::Kept(_) => true,
             Self::Spooled(spool) => spool.is_complete(),
         }
     }
@@ -115,13 +129,14 @@ impl RequestBody {
         match self {
             Self::Empty | Self::Whole(_) => None,
             Self::Spooled(spool) => spool.error(),
+            Self::Kept(kept) => kept.error(),
         }
     }
 
     /// No attempt will follow: what was kept may go.
     pub fn release(&self) {
         match self {
-            Self::Empty | Self::Whole(_) => {}
+            Self::Empty | Self::Whole(_) | Self::Kept(_) => {}
             Self::Spooled(spool) => spool.release(),
         }
     }
@@ -174,6 +189,8 @@ pub enum AttemptBody {
     },
     /// From the spool.
     Spooled(SpoolReader),
+    /// From where it is kept.
+    Kept(KeptBody),
 }
 
 impl Body for AttemptBody {
@@ -192,6 +209,7 @@ impl Body for AttemptBody {
                 Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))))
             }
             Self::Spooled(reader) => Pin::new(reader).poll_frame(cx),
+            Self::Kept(body) => body.as_mut().poll_frame(cx),
         }
     }
 
@@ -200,6 +218,7 @@ impl Body for AttemptBody {
             Self::Empty => true,
             Self::Whole { chunks, next } => *next >= chunks.list.len(),
             Self::Spooled(_) => false,
+            Self::Kept(body) => body.is_end_stream(),
         }
     }
 
@@ -211,6 +230,7 @@ impl Body for AttemptBody {
                 SizeHint::with_exact(left as u64)
             }
             Self::Spooled(reader) => reader.size_hint(),
+            Self::Kept(body) => body.size_hint(),
         }
     }
 }
@@ -221,7 +241,12 @@ pub enum ResponseBody {
     Held(std::vec::IntoIter<Bytes>),
     /// As the instance sends it.
     Streaming(Box<Streaming>),
+    /// Longshore's own, as it is made.
+    Own(OwnBody),
 }
+
+/// An answer of Longshore's own, as it is made.
+pub type OwnBody = Pin<Box<dyn Body<Data = Bytes, Error = StreamError> + Send>>;
 
 impl ResponseBody {
     /// Nothing.
@@ -247,6 +272,7 @@ impl Body for ResponseBody {
         match self.get_mut() {
             Self::Held(chunks) => Poll::Ready(chunks.next().map(|chunk| Ok(Frame::data(chunk)))),
             Self::Streaming(streaming) => streaming.poll_frame(cx),
+            Self::Own(body) => body.as_mut().poll_frame(cx),
         }
     }
 
@@ -254,6 +280,7 @@ impl Body for ResponseBody {
         match self {
             Self::Held(chunks) => chunks.as_slice().is_empty(),
             Self::Streaming(_) => false,
+            Self::Own(body) => body.is_end_stream(),
         }
     }
 
@@ -263,6 +290,7 @@ impl Body for ResponseBody {
                 SizeHint::with_exact(chunks.as_slice().iter().map(|chunk| chunk.len() as u64).sum())
             }
             Self::Streaming(streaming) => streaming.size_hint(),
+            Self::Own(body) => body.size_hint(),
         }
     }
 }

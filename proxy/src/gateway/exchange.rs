@@ -8,6 +8,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use longshore_pool::{Class, Outcome, RequestId, Time};
+use tokio::sync::oneshot;
 
 use super::Gateway;
 use super::attempt::{Answer, Attempt, Failure};
@@ -23,6 +24,7 @@ use super::service::Service;
 use super::spool::SpoolError;
 use super::stream::{Open, Streaming};
 use crate::config::ReplayMethods;
+use crate::jobs::{self, Jobs, Submission, Wish};
 use crate::problem::Problem;
 
 /// Answers one request. Dropping the future (the client has left) gives back whatever it holds.
@@ -36,7 +38,17 @@ pub async fn handle(
     let (request_in_pool, trace) = gateway.ids.next();
     let request_id = headers::request_id(request.headers()).unwrap_or_else(|| trace.request_id());
     let (parts, body) = request.into_parts();
+    if let Some(jobs) = gateway.jobs.as_ref().filter(|jobs| jobs.serves(parts.uri.path())) {
+        return jobs.api(parts, body).await;
+    }
     let answered = match begin(gateway, &parts, client) {
+        Ok(begun) if let Some((jobs, wish)) = job(gateway, &begun, &parts) => {
+            let headers = parts.headers.clone();
+            let request = Submission { service: &begun.service, client, parts, body, id: request_id.clone() };
+            let submitted = jobs.submit(request, wish).await;
+            let took = gateway.clock.now().since(started);
+            submitted.map_err(|problem| Refusal { problem, service: Some(begun.service), headers, took })
+        }
         Ok(begun) => {
             let name = Name { request: request_in_pool, trace, id: request_id.clone() };
             let mut exchange = Exchange::new(gateway, client, begun, parts, name, started);
@@ -47,6 +59,40 @@ pub async fn handle(
         Err(problem) => Err(Refusal { problem, service: None, headers: parts.headers, took: Duration::ZERO }),
     };
     answered.unwrap_or_else(|refusal| refusal.response(&request_id))
+}
+
+/// What the client of a request wants of its job, if it is to be one.
+fn job<'g>(gateway: &'g Gateway, begun: &Begun, parts: &Parts) -> Option<(&'g Arc<Jobs>, Wish)> {
+    let jobs = gateway.jobs.as_ref()?;
+    Some((jobs, jobs::wish(begun.service.config.jobs.mode, parts)?))
+}
+
+/// A request whose client does not wait on a connection.
+pub struct Absent {
+    /// The request.
+    pub parts: Parts,
+    /// Its body.
+    pub body: RequestBody,
+    /// Whom it came from.
+    pub peer: Option<std::net::IpAddr>,
+    /// Told when it has an instance for the first time.
+    pub started: oneshot::Sender<()>,
+}
+
+/// Carries a request for somebody who is not connected. An answer that breaks off is to be asked for again.
+pub async fn absent(gateway: &Gateway, request: Absent) -> Result<Response<ResponseBody>, Problem> {
+    let Absent { parts, body, peer, started: told } = request;
+    let client = Client::absent(gateway, peer);
+    let (active, started) = (client.begin(), gateway.clock.now());
+    let (request, trace) = gateway.ids.next();
+    let id = headers::request_id(&parts.headers).unwrap_or_else(|| trace.request_id());
+    let begun = begin(gateway, &parts, &client)?;
+    let mut exchange = Exchange::new(gateway, &client, begun, parts, Name { request, trace, id }, started);
+    exchange.told = Some(told);
+    exchange.inside = true;
+    let answered = exchange.carry(body, active).await;
+    exchange.answered = true;
+    answered
 }
 
 /// What a request's head says.
@@ -99,6 +145,10 @@ struct Exchange {
     /// Time spent in the queue so far, all waits together.
     waited: Duration,
     answered: bool,
+    /// Told when the request first has an instance.
+    told: Option<oneshot::Sender<()>>,
+    /// Whether it is asked for again when its answer breaks off.
+    inside: bool,
 }
 
 impl Exchange {
@@ -137,17 +187,27 @@ impl Exchange {
             deadline,
             waited,
             answered: false,
+            told: None,
+            inside: false,
         }
     }
 
     async fn run(&mut self, body: Incoming, active: Active) -> Result<Response<ResponseBody>, Problem> {
         let until = self.service.clock.instant(self.deadline);
-        let mut body = match tokio::time::timeout_at(until, self.take_body(body)).await {
+        let body = match tokio::time::timeout_at(until, self.take_body(body)).await {
             Ok(body) => body.map_err(|error| self.body_problem(&error))?,
             Err(_) => {
                 return Err(Problem::RequestTimeout("the body did not arrive within the timeout".to_owned()));
             }
         };
+        self.carry(body, active).await
+    }
+
+    async fn carry(
+        &mut self,
+        mut body: RequestBody,
+        active: Active,
+    ) -> Result<Response<ResponseBody>, Problem> {
         let mut since = if body.is_empty() { self.started } else { self.service.clock.now() };
         let mut entry = self.arrive(since);
         loop {
@@ -155,6 +215,10 @@ impl Exchange {
                 body.compact();
             }
             let lease = self.granted(entry, &body).await?;
+            if let Some(told) = self.told.take() {
+                // Who wanted to know may have gone.
+                let _ = told.send(());
+            }
             let wait = lease.dispatched().since(since);
             self.waited += wait;
             self.service.metrics.waited(wait);
@@ -294,6 +358,7 @@ impl Exchange {
                     started: self.started,
                     code: response.status().as_u16(),
                     request_id: self.request_id.clone(),
+                    inside: self.inside,
                 };
                 body.release();
                 if switch { self.switch(response, open) } else { self.stream(response, open, active) }
@@ -346,6 +411,10 @@ impl Exchange {
             SpoolError::Storage(folder, cause) => {
                 tracing::error!(folder = %folder.display(), error = %cause, "failed to keep a waiting body: make room there");
                 Problem::Storage("there is no room to keep the body while it waits".to_owned())
+            }
+            SpoolError::Kept(cause) => {
+                tracing::error!(cause, "failed to read the body of a job");
+                Problem::Storage("the body of the job cannot be read".to_owned())
             }
             SpoolError::Client(_) | SpoolError::Superseded => {
                 Problem::BadRequest("the body broke off or is not framed as its header says".to_owned())

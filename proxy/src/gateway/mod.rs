@@ -17,10 +17,10 @@
 //! | `ids` | names for requests |
 
 mod attempt;
-mod body;
+pub mod body;
 mod class;
 mod connections;
-mod exchange;
+pub mod exchange;
 mod forwarding;
 mod headers;
 mod ids;
@@ -28,11 +28,11 @@ pub mod lease;
 pub mod listen;
 mod relay;
 pub mod route;
-mod serve;
+pub mod serve;
 pub mod service;
 pub mod space;
-mod spool;
-mod stream;
+pub mod spool;
+pub mod stream;
 mod trace_context;
 mod watched;
 
@@ -42,6 +42,7 @@ use arc_swap::ArcSwap;
 
 use crate::clock::Clock;
 use crate::config::{Network, ProxyConfig};
+use crate::jobs::Jobs;
 use ids::Ids;
 use route::Routes;
 use watched::Timeouts;
@@ -53,6 +54,7 @@ pub struct Gateway {
     settings: ArcSwap<Settings>,
     clock: Clock,
     ids: Ids,
+    jobs: Option<Arc<Jobs>>,
 }
 
 /// What `[proxy]` says of connections and requests: put in force as a whole. A connection keeps the times that it
@@ -76,12 +78,13 @@ impl Settings {
 
 impl Gateway {
     /// A gateway that is not listening yet.
-    pub fn new(routes: Routes, proxy: &ProxyConfig, clock: Clock) -> Arc<Self> {
+    pub fn new(routes: Routes, proxy: &ProxyConfig, clock: Clock, jobs: Option<Arc<Jobs>>) -> Arc<Self> {
         Arc::new(Self {
             routes: ArcSwap::from_pointee(routes),
             settings: ArcSwap::from_pointee(Settings::new(proxy)),
             clock,
             ids: Ids::new(),
+            jobs,
         })
     }
 

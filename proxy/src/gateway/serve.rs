@@ -59,6 +59,13 @@ impl Client {
         self.sender.as_ref().map(|sender| sender.client(headers))
     }
 
+    /// Somebody who is not connected, or not any more: `peer` is whom the requests once came from.
+    pub fn absent(gateway: &Gateway, peer: Option<IpAddr>) -> Self {
+        let trusted = || gateway.settings.load().trusted.clone();
+        let sender = peer.map(|peer| Arc::new(Sender::new(peer, "http", trusted())));
+        Self { sender, activity: Arc::default() }
+    }
+
     /// What its requests' forwarding fields say of it.
     pub fn sender(&self) -> Option<&Sender> {
         self.sender.as_deref()

@@ -37,6 +37,9 @@ pub enum SpoolError {
     /// The client broke off, or framed its body wrongly.
     #[error("failed to read the body: {0}")]
     Client(Arc<hyper::Error>),
+    /// Where it is kept, it cannot be read.
+    #[error("failed to read the body: {0}")]
+    Kept(String),
     /// A newer attempt reads the body now.
     #[error("superseded")]
     Superseded,

@@ -21,6 +21,9 @@ pub enum StreamError {
     /// The instance broke off.
     #[error("the instance broke off its answer: {0}")]
     Instance(#[from] hyper::Error),
+    /// An answer of Longshore's own could not be finished.
+    #[error("{0}")]
+    Own(String),
     /// The request's deadline passed.
     #[error("the request's deadline passed in the middle of its answer")]
     Deadline,
@@ -48,6 +51,8 @@ pub struct Open {
     pub code: u16,
     /// The request's id, for the log.
     pub request_id: http::HeaderValue,
+    /// Whoever reads it asks again when it breaks off: nothing is lost.
+    pub inside: bool,
 }
 
 impl Streaming {
@@ -100,7 +105,9 @@ impl Streaming {
     }
 
     fn broke(&mut self, error: hyper::Error) -> StreamError {
-        if let Some(open) = self.open.take() {
+        if let Some(open) = self.open.take_if(|open| open.inside) {
+            open.finish(Outcome::Abandoned { broken: true });
+        } else if let Some(open) = self.open.take() {
             open.service.metrics.lost();
             tracing::warn!(
                 service = %open.service.name,

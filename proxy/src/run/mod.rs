@@ -25,6 +25,7 @@ use crate::gateway::listen::{BindError, Bound, Listening};
 use crate::gateway::route::Routes;
 use crate::gateway::service::Service;
 use crate::gateway::space::BodyMemory;
+use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 
 /// How long after its own grace the removal of an instance may take before the process ends without it.
@@ -55,6 +56,9 @@ pub enum UpError {
         /// Why.
         error: std::io::Error,
     },
+    /// The job store cannot be opened.
+    #[error("cannot open the job store: {0}")]
+    Jobs(#[from] longshore_jobs::StoreError),
     /// Something of the process's own.
     #[error("{0}")]
     Own(String),
@@ -74,7 +78,10 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         Some(file) => Some(record::begin(file, &cluster.services())?),
         None => None,
     };
-    let gateway = Gateway::new(Routes::new(&cluster.services()), &config.proxy, cluster.clock);
+    let jobs = Jobs::new(config.jobs.clone(), &config.name);
+    let routes = Routes::new(&cluster.services());
+    let gateway = Gateway::new(routes, &config.proxy, cluster.clock, Some(jobs.clone()));
+    jobs.start(&gateway).await?;
     let listening = bound.serve(gateway);
     let (asked, mut shutdown) = mpsc::unbounded_channel();
     let admin = Arc::new(Admin {
@@ -83,6 +90,7 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         services: cluster.controls.clone(),
         metrics: cluster.metrics.clone(),
         token,
+        jobs: jobs.clone(),
         shutdown: asked,
     });
     let admin_address = admin_listener.local_addr().map_err(|error| UpError::Own(error.to_string()))?;
@@ -96,7 +104,7 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     console.finish();
     tracing::info!("shutting down: answering what was accepted; once more to stop at once");
     tokio::select! {
-        () = cluster.drain(listening, config.proxy.drain) => {}
+        () = cluster.drain(listening, &jobs, config.proxy.drain) => {}
         stopped = signal(&mut shutdown) => stopped?,
     }
     if let Some(recording) = recording {
@@ -239,11 +247,11 @@ impl Cluster {
     }
 
     /// Refuses what is new and answers what was accepted, for at most `limit`.
-    async fn drain(&self, listening: Listening, limit: Duration) {
+    async fn drain(&self, listening: Listening, jobs: &Jobs, limit: Duration) {
         for control in &self.controls {
             control.service().dispatcher.tell(Event::Drain);
         }
-        if timeout(limit, listening.drain()).await.is_err() {
+        if timeout(limit, async { tokio::join!(listening.drain(), jobs.drain()) }).await.is_err() {
             let open: usize = self.controls.iter().map(|control| control.service().open_requests()).sum();
             tracing::warn!(requests = open, "the drain time is over: what is still open is cut");
         }

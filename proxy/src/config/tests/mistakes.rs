@@ -256,7 +256,6 @@ fn what_this_version_cannot_do_is_refused_and_not_ignored() {
         ("[proxy]\napi_keys_file = \"k\"", "`proxy.api_keys_file`"),
         ("[backend]\nkind = \"swarm\"", "`backend.kind = \"swarm\"`"),
         ("[backend]\nhosts = []", "`backend.hosts`"),
-        ("[jobs]\nstore = \"memory:\"", "`jobs.store = \"memory:\"`"),
     ];
     for (lines, what) in document {
         let shown = shown(&format!("{lines}\n[services.calc]\nimage = \"x\"\n"));
@@ -269,7 +268,6 @@ fn what_this_version_cannot_do_is_refused_and_not_ignored() {
         ("size = { policy = \"fixed\", size = 1, standby = 2 }", "size.standby = 2`"),
         ("health = { docker = true }", "health.docker = true`"),
         ("replay = { resume = true }", "replay.resume = true`"),
-        ("jobs = { mode = \"always\" }", "jobs.mode = \"always\"`"),
         ("cache = { ttl = \"5s\" }", "cache.ttl = \"5s\"`"),
     ];
     for (lines, what) in service {
