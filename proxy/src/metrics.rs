@@ -30,6 +30,7 @@ pub struct Metrics {
     in_flight: IntGaugeVec,
     replays: IntCounterVec,
     lost: IntCounterVec,
+    refused: IntCounterVec,
     rejected: IntCounterVec,
     client_gone: IntCounterVec,
     instances: IntGaugeVec,
@@ -95,6 +96,11 @@ impl Metrics {
                 "Accepted requests that got no complete answer because instances died.",
                 &["service"],
             )?,
+            refused: counter(
+                "longshore_refused_total",
+                "Requests and connections refused before a service was chosen, by kind of problem.",
+                &["kind"],
+            )?,
             rejected: counter(
                 "longshore_rejected_total",
                 "Requests refused by Longshore itself, by kind of problem.",
@@ -141,6 +147,11 @@ impl Metrics {
         };
         metrics.register_build_info()?;
         Ok(Arc::new(metrics))
+    }
+
+    /// What counts refusals that belong to no service.
+    pub fn refused(&self) -> Refused {
+        Refused(self.refused.clone())
     }
 
     /// The metrics of one service, each at zero.
@@ -212,6 +223,16 @@ impl Metrics {
         self.registry.register(Box::new(info))?;
         let process = prometheus::process_collector::ProcessCollector::for_self();
         self.registry.register(Box::new(process))
+    }
+}
+
+/// Counts what is refused before a service is chosen.
+pub struct Refused(IntCounterVec);
+
+impl Refused {
+    /// A request or a connection was refused, with this kind of problem.
+    pub fn count(&self, kind: &str) {
+        self.0.with_label_values(&[kind]).inc();
     }
 }
 

@@ -27,6 +27,10 @@ pub enum Problem {
     RequestTimeout(String),
     /// The request was lost on too many instances.
     AttemptsExhausted(String),
+    /// A client asks too much at once, or too often.
+    ClientLimit(String, Duration),
+    /// As many connections are open as there may be.
+    Overloaded(String, Duration),
     /// Too much waits already.
     QueueFull(String, Duration),
     /// No instance can be started.
@@ -114,6 +118,8 @@ impl Problem {
             | Self::HeadersTooLarge(detail)
             | Self::RequestTimeout(detail)
             | Self::AttemptsExhausted(detail)
+            | Self::ClientLimit(detail, _)
+            | Self::Overloaded(detail, _)
             | Self::QueueFull(detail, _)
             | Self::CannotStart(detail, _)
             | Self::Stopped(detail)
@@ -142,6 +148,8 @@ impl Problem {
             }
             Self::RequestTimeout(_) => ("request-timeout", StatusCode::REQUEST_TIMEOUT, "Request timed out"),
             Self::AttemptsExhausted(_) => ("attempts-exhausted", StatusCode::BAD_GATEWAY, "Instances died"),
+            Self::ClientLimit(..) => ("client-limit", StatusCode::TOO_MANY_REQUESTS, "Too many requests"),
+            Self::Overloaded(..) => ("overloaded", StatusCode::SERVICE_UNAVAILABLE, "Too many connections"),
             Self::QueueFull(..) => ("queue-full", StatusCode::SERVICE_UNAVAILABLE, "Queue full"),
             Self::CannotStart(..) => {
                 ("cannot-start", StatusCode::SERVICE_UNAVAILABLE, "Service cannot start")
@@ -167,7 +175,10 @@ impl Problem {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::QueueFull(_, after) | Self::CannotStart(_, after) => Some(*after),
+            Self::ClientLimit(_, after)
+            | Self::Overloaded(_, after)
+            | Self::QueueFull(_, after)
+            | Self::CannotStart(_, after) => Some(*after),
             Self::ShuttingDown(_) | Self::JobsUnavailable(_) => Some(Duration::from_secs(5)),
             Self::BadRequest(_)
             | Self::Unauthorized(_)
@@ -207,7 +218,7 @@ impl Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(after) = self.retry_after() {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
         }
         if let Some(id) = request_id.and_then(|id| HeaderValue::from_str(id).ok()) {
             headers.insert("x-request-id", id);
@@ -215,7 +226,10 @@ impl Problem {
         if matches!(self, Self::Unauthorized(_)) {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if matches!(self, Self::BadRequest(_) | Self::HeadersTooLarge(_) | Self::BodyTooLarge(_)) {
+        if matches!(
+            self,
+            Self::BadRequest(_) | Self::HeadersTooLarge(_) | Self::BodyTooLarge(_) | Self::RequestTimeout(_)
+        ) {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -295,6 +309,11 @@ fn with_log(what: String, log: &str) -> String {
     if log.is_empty() { what } else { format!("{what}; its last log lines:\n{log}") }
 }
 
+/// Rounded up: whoever comes back after so long has waited long enough.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_millis().div_ceil(1_000).max(1).try_into().unwrap_or(u64::MAX)
+}
+
 fn seconds(duration: Duration) -> String {
     count(usize::try_from(duration.as_secs().max(1)).unwrap_or(usize::MAX), "second")
 }
@@ -333,6 +352,8 @@ mod tests {
             (Problem::BodyTooLarge(text()), "body-too-large", 413),
             (Problem::HeadersTooLarge(text()), "headers-too-large", 431),
             (Problem::AttemptsExhausted(text()), "attempts-exhausted", 502),
+            (Problem::ClientLimit(text(), Duration::ZERO), "client-limit", 429),
+            (Problem::Overloaded(text(), Duration::ZERO), "overloaded", 503),
             (Problem::QueueFull(text(), Duration::ZERO), "queue-full", 503),
             (Problem::CannotStart(text(), Duration::ZERO), "cannot-start", 503),
             (Problem::Stopped(text()), "stopped", 503),

@@ -12,6 +12,8 @@ mod first;
 mod forwarding;
 mod framing;
 mod hangs;
+mod keys;
+mod limits;
 mod mistakes;
 mod policies;
 mod queue;

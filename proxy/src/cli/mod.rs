@@ -14,6 +14,7 @@ mod check;
 mod client;
 mod completions;
 mod explain;
+mod key;
 mod logging;
 mod logs;
 mod output;
@@ -85,6 +86,8 @@ enum Command {
     Simulate(Box<simulate::SimulateArgs>),
     /// Sends load to a service while killing its instances, and counts what is lost.
     Verify(verify::VerifyArgs),
+    /// Makes an api key: prints it, and the line by which it is known.
+    Key(key::KeyArgs),
     /// Prints the completions of a shell.
     Completions(completions::CompletionsArgs),
 }
@@ -197,6 +200,7 @@ async fn perform(cli: Cli, console: Console) -> Result<(), CliError> {
         Command::Logs(args) => logs::logs(args, client()?).await,
         Command::Simulate(args) => simulate::simulate(&args),
         Command::Verify(args) => verify::verify(args, client()?).await,
+        Command::Key(args) => key::key(&args),
         Command::Completions(args) => completions::completions::<Cli>(&args),
     }
 }
@@ -232,6 +236,8 @@ mod tests {
             "longshore simulate -c c.toml --service calc --trace t.csv --tune --objective 2s",
             "longshore logs calc -f --tail 10",
             "longshore verify calc --duration 30s --kill-every 3s --clients 16 --body 256KiB --path /x",
+            "longshore key ann",
+            "longshore key ann --rate 10/s --concurrent 4 --file keys.txt",
             "longshore completions bash",
         ] {
             if let Err(error) = parse(line) {
@@ -257,6 +263,10 @@ mod tests {
             "longshore verify calc --clients 0",
             "longshore verify calc --body lots",
             "longshore ps --log-format xml",
+            "longshore key",
+            "longshore key a:b",
+            "longshore key ann --rate fast",
+            "longshore key ann --concurrent 0",
         ] {
             let error = parse(line).map(|cli| format!("{cli:?}")).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -6,10 +6,11 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::diagnostics::{Diagnostic, Diagnostics};
+use super::keys::ApiKeys;
 use super::reader::{Reader, Table};
 use super::service_table::{self, Placed};
 use super::value::Value;
-use super::{AdminConfig, BackendConfig, BackendKind, Config, Network, ProxyConfig, across, values};
+use super::{AdminConfig, BackendConfig, BackendKind, Config, Network, ProxyConfig, across, limits, values};
 
 pub(super) fn parse(
     text: &str,
@@ -68,6 +69,12 @@ fn read_proxy(table: &mut Table<'_>, out: &mut ProxyConfig) {
     table.set("trusted", &mut out.trusted, |value| {
         value.list("an array of networks such as [\"10.0.0.0/8\"]", |one| one.parsed(Network::parse))
     });
+    table.below("limits", |table| limits::read(table, &mut out.limits));
+    let reader = table.reader;
+    let keys =
+        |value: &Value<'_>| value.string().map(|path| ApiKeys { file: reader.path(&path), list: Vec::new() });
+    table.set_some("api_keys_file", &mut out.api_keys, keys);
+    table.set("forward_api_key", &mut out.forward_api_key, Value::boolean);
 }
 
 /// Addresses to listen on: at least one, none twice unless its port is picked.

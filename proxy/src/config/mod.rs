@@ -8,6 +8,8 @@
 //! | `document` | reads the sections outside `[services]` |
 //! | `service_table`, `service_parts`, `service_queue` | read `[services.NAME]` and the tables below it |
 //! | `jobs` | `[jobs]` and `[services.NAME.jobs]` |
+//! | `limits` | `[proxy.limits]` |
+//! | `keys` | the file of api keys |
 //! | `across` | what must hold between services: hosts, paths, the default |
 //! | `reader` | tables; collects mistakes instead of stopping at the first |
 //! | `value` | one value, read as what it should be |
@@ -22,6 +24,8 @@ mod across;
 mod diagnostics;
 mod document;
 mod jobs;
+pub mod keys;
+mod limits;
 mod network;
 mod reader;
 mod service;
@@ -41,8 +45,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use keys::ApiKeys;
+
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use jobs::{JobStore, JobsConfig, JobsMode, ServiceJobs};
+pub use limits::{Limits, Rate};
 pub use network::Network;
 pub use service::{
     Balance, Check, Health, Pattern, Queue, Replay, ReplayMethods, RequestKey, Restart, Service, Source,
@@ -85,6 +92,12 @@ pub struct ProxyConfig {
     pub memory_per_body: u64,
     /// Whether `X-Forwarded-*`, `Forwarded` and `Via` are added.
     pub forwarded: bool,
+    /// What clients may take.
+    pub limits: Limits,
+    /// The keys of which a client must have one, if it must.
+    pub api_keys: Option<ApiKeys>,
+    /// Whether an instance gets to see the client's key.
+    pub forward_api_key: bool,
     /// Peers that are believed about where a request comes from.
     pub trusted: Vec<Network>,
 }
@@ -99,6 +112,9 @@ impl Default for ProxyConfig {
             max_body: 1 << 30,
             memory_per_body: 256 << 10,
             forwarded: true,
+            limits: Limits::default(),
+            api_keys: None,
+            forward_api_key: false,
             trusted: Network::LOOPBACK.to_vec(),
         }
     }
@@ -139,15 +155,19 @@ pub enum BackendKind {
 }
 
 impl Config {
-    /// Reads and checks a file, with `${VAR}` taken from the environment.
+    /// Reads and checks a file, with `${VAR}` taken from the environment, and the file of api keys if it names one.
     pub fn load(path: &Path) -> Result<Self, Diagnostics> {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path)
             .map_err(|error| diagnostics::cannot_read(&name, &error.to_string()))?;
-        Self::parse(&text, &name, &|variable| std::env::var(variable).ok())
+        let mut config = Self::parse(&text, &name, &|variable| std::env::var(variable).ok())?;
+        if let Some(keys) = &mut config.proxy.api_keys {
+            keys.list = keys::load(&keys.file)?;
+        }
+        Ok(config)
     }
 
-    /// Checks a text. `name` is the file's path as messages show it; relative paths in the text resolve against its
+    /// Checks a text; api keys are not in it. `name` is the file's path as messages show it; relative paths in the text resolve against its
     /// folder. `env` tells what a `${VAR}` stands for.
     pub fn parse(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Diagnostics> {
         document::parse(text, name, env)

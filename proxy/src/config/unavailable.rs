@@ -25,7 +25,6 @@ pub(super) enum Later {
 
 const ROWS: &[Row] = &[
     row("proxy", "tls", Later::Key),
-    row("proxy", "api_keys_file", Later::Key),
     row("backend", "kind", Later::Words(&["swarm"])),
     row("backend", "hosts", Later::Key),
     row("backend", "tls", Later::Key),

@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::Version;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
+use super::paced::Paced;
 use super::space::{Room, Space};
 use super::spool::{Spool, SpoolError, SpoolReader};
 use super::stream::{StreamError, Streaming};
@@ -52,11 +52,7 @@ const AS_READ: u64 = 64 * 1024;
 impl RequestBody {
     /// Takes the body from the client. One that says it is small is read whole first: it usually lies in the socket
     /// already, and a slow sender holds no slot meanwhile. Others are read while the request waits.
-    pub async fn take(
-        mut source: Incoming,
-        space: &Arc<Space>,
-        version: Version,
-    ) -> Result<Self, SpoolError> {
+    pub async fn take(mut source: Paced, space: &Arc<Space>, version: Version) -> Result<Self, SpoolError> {
         if source.is_end_stream() {
             return Ok(Self::Empty);
         }
@@ -73,9 +69,8 @@ impl RequestBody {
         }
         room.grow(length)?;
         let mut chunks = Chunks::new(length, room);
-        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut source).poll_frame(cx)).await {
-            let frame = frame.map_err(|error| SpoolError::Client(Arc::new(error)))?;
-            if let Ok(data) = frame.into_data() {
+        while let Some(frame) = std::future::poll_fn(|cx| source.poll_frame(cx)).await {
+            if let Ok(data) = frame?.into_data() {
                 chunks.push(data);
             }
         }

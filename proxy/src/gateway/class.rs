@@ -9,19 +9,24 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use longshore_pool::{Class, QueueOrder};
 
+use super::keys::X_API_KEY;
 use crate::config::{RequestKey, Service};
 use crate::problem::Problem;
 
 const LONGSHORE_PRIORITY: HeaderName = HeaderName::from_static("longshore-priority");
-const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Seeded anew in each process, so that no client can choose a key that collides with another one's.
 static FLOWS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
-/// The class of a request to this service from a client at this address.
-pub fn of(parts: &Parts, client: Option<IpAddr>, service: &Service) -> Result<Class, Problem> {
+/// The class of a request to this service from a client at this address, whose api key has this name.
+pub fn of(
+    parts: &Parts,
+    client: Option<IpAddr>,
+    key: Option<&str>,
+    service: &Service,
+) -> Result<Class, Problem> {
     let flow = match service.queue.order {
-        QueueOrder::Fair => flow(parts, client, &service.queue.fair_key),
+        QueueOrder::Fair => flow(parts, client, key, &service.queue.fair_key),
         QueueOrder::Fifo | QueueOrder::Random | QueueOrder::Priority { .. } => 0,
     };
     let affinity = service.balance.hash_key.as_ref().and_then(|key| affinity(parts, client, key));
@@ -67,9 +72,11 @@ fn priority(headers: &HeaderMap) -> Result<u8, Problem> {
 }
 
 /// Whose request it is. One that does not have the key counts as its address's.
-fn flow(parts: &Parts, client: Option<IpAddr>, key: &RequestKey) -> u64 {
+fn flow(parts: &Parts, client: Option<IpAddr>, name: Option<&str>, key: &RequestKey) -> u64 {
     let mut hasher = FLOWS.build_hasher();
-    if !feed(&mut hasher, parts, client, key) {
+    if let (RequestKey::ApiKey, Some(name)) = (key, name) {
+        feed_value(&mut hasher, Some(name.as_bytes()));
+    } else if !feed(&mut hasher, parts, client, key) {
         feed(&mut hasher, parts, client, &RequestKey::Ip);
     }
     hasher.finish()
@@ -138,8 +145,8 @@ mod tests {
     #[test]
     fn a_priority_is_one_digit_and_five_when_nobody_says() {
         let service = service("queue = { order = \"priority\" }");
-        let priority = |value: &str| of(&parts("/", &[("longshore-priority", value)]), None, &service);
-        assert_eq!(of(&parts("/", &[]), None, &service).unwrap().priority, 5);
+        let priority = |value: &str| of(&parts("/", &[("longshore-priority", value)]), None, None, &service);
+        assert_eq!(of(&parts("/", &[]), None, None, &service).unwrap().priority, 5);
         assert_eq!(priority("0").unwrap().priority, 0);
         assert_eq!(priority("9").unwrap().priority, 9);
         for wrong in ["", "10", "-1", "high", " 5"] {
@@ -150,7 +157,7 @@ mod tests {
     #[test]
     fn flows_are_told_apart_by_address_where_nothing_else_does() {
         let service = service("queue = { order = \"fair\" }");
-        let flow = |address| of(&parts("/", &[]), from(address), &service).unwrap().flow;
+        let flow = |address| of(&parts("/", &[]), from(address), None, &service).unwrap().flow;
         assert_eq!(flow("10.0.0.1"), flow("10.0.0.1"));
         assert_ne!(flow("10.0.0.1"), flow("10.0.0.2"));
         assert_eq!(flow("10.0.0.1"), flow("::ffff:10.0.0.1"), "one client over either protocol");
@@ -163,7 +170,7 @@ mod tests {
         let by_header = service("queue = { order = \"fair\", fair_key = \"header:X-User\" }");
         let by_key = service("queue = { order = \"fair\", fair_key = \"api-key\" }");
         let flow = |service: &Service, fields: &[(&str, &str)], address| {
-            of(&parts("/", fields), from(address), service).unwrap().flow
+            of(&parts("/", fields), from(address), None, service).unwrap().flow
         };
         let user = |user, address| flow(&by_header, &[("x-user", user)], address);
         assert_eq!(user("ann", "10.0.0.1"), user("ann", "10.0.0.2"));
@@ -172,13 +179,16 @@ mod tests {
         let bearer = |key| flow(&by_key, &[("authorization", key)], "10.0.0.1");
         assert_ne!(bearer("Bearer a"), bearer("Bearer b"));
         assert_ne!(flow(&by_key, &[("x-api-key", "a")], "10.0.0.1"), bearer("Bearer b"));
+        let named = |name, address| of(&parts("/", &[]), from(address), Some(name), &by_key).unwrap().flow;
+        assert_eq!(named("ann", "10.0.0.1"), named("ann", "10.0.0.2"), "a key that was checked has a name");
+        assert_ne!(named("ann", "10.0.0.1"), named("bob", "10.0.0.1"));
     }
 
     #[test]
     fn a_request_belongs_where_its_key_says_and_nowhere_without_one() {
         let of_key = |key: &str| service(&format!("balance = {{ policy = \"hash\", hash_key = {key:?} }}"));
         let place = |key: &str, target: &str, fields: &[(&str, &str)], address: &str| {
-            of(&parts(target, fields), from(address), &of_key(key)).unwrap().affinity
+            of(&parts(target, fields), from(address), None, &of_key(key)).unwrap().affinity
         };
         let session = |value| place("header:X-Session", "/", &[("x-session", value)], "10.0.0.1");
         assert_eq!(session("a"), session("a"));
@@ -200,7 +210,7 @@ mod tests {
     #[test]
     fn a_queue_that_asks_for_no_flow_has_one() {
         let service = service("");
-        let class = of(&parts("/", &[]), from("10.0.0.1"), &service).unwrap();
+        let class = of(&parts("/", &[]), from("10.0.0.1"), None, &service).unwrap();
         assert_eq!(class, Class::default());
     }
 }

@@ -1,5 +1,6 @@
 //! The life of one request, from its head to its answer: route, keep its body, wait, attempt, attempt again.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +12,17 @@ use longshore_pool::{Class, Outcome, RequestId, Time};
 use tokio::sync::oneshot;
 
 use super::Gateway;
+use super::admission::Requester;
 use super::attempt::{Answer, Attempt, Failure};
 use super::body::{RequestBody, ResponseBody};
 use super::class;
 use super::connections::Carrier;
 use super::headers::{self, Origin, Told};
 use super::ids::Trace;
+use super::keys::Key;
 use super::lease::{Entry, Lease};
+use super::pace::Pace;
+use super::paced::Paced;
 use super::route;
 use super::serve::{Active, Client};
 use super::service::Service;
@@ -33,38 +38,40 @@ pub async fn handle(
     client: &Client,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
-    let active = client.begin();
+    let mut active = client.begin();
     let started = gateway.clock.now();
     let (request_in_pool, trace) = gateway.ids.next();
     let request_id = headers::request_id(request.headers()).unwrap_or_else(|| trace.request_id());
-    let (parts, body) = request.into_parts();
-    if let Some(jobs) = gateway.jobs.as_ref().filter(|jobs| jobs.serves(parts.uri.path())) {
-        return jobs.api(parts, body).await;
-    }
-    let answered = match begin(gateway, &parts, client) {
-        Ok(begun) if let Some((jobs, wish)) = job(gateway, &begun, &parts) => {
-            let headers = parts.headers.clone();
-            let request = Submission { service: &begun.service, client, parts, body, id: request_id.clone() };
+    let (mut parts, body) = request.into_parts();
+    let answered = match begin(gateway, &mut parts, client, &mut active, started) {
+        Ok(Begun::Own(jobs)) => return jobs.api(parts, body).await,
+        Ok(Begun::Job(jobs, begun, wish)) => {
+            let (headers, service) = (parts.headers.clone(), begun.service.clone());
+            let request = Submission {
+                service: &service,
+                client,
+                key: begun.key.as_deref().map(Key::name),
+                parts,
+                body: Paced::new(body, begun.pace),
+                id: request_id.clone(),
+            };
             let submitted = jobs.submit(request, wish).await;
             let took = gateway.clock.now().since(started);
-            submitted.map_err(|problem| Refusal { problem, service: Some(begun.service), headers, took })
+            submitted.map_err(|problem| Refusal { problem, service: Some(service), headers, took })
         }
-        Ok(begun) => {
+        Ok(Begun::Exchange(begun)) => {
             let name = Name { request: request_in_pool, trace, id: request_id.clone() };
             let mut exchange = Exchange::new(gateway, client, begun, parts, name, started);
             let answered = exchange.run(body, active).await;
             exchange.answered = true;
             answered.map_err(|problem| Refusal::from(&exchange, problem))
         }
-        Err(problem) => Err(Refusal { problem, service: None, headers: parts.headers, took: Duration::ZERO }),
+        Err(problem) => {
+            gateway.refused.count(problem.kind());
+            Err(Refusal { problem, service: None, headers: parts.headers, took: Duration::ZERO })
+        }
     };
     answered.unwrap_or_else(|refusal| refusal.response(&request_id))
-}
-
-/// What the client of a request wants of its job, if it is to be one.
-fn job<'g>(gateway: &'g Gateway, begun: &Begun, parts: &Parts) -> Option<(&'g Arc<Jobs>, Wish)> {
-    let jobs = gateway.jobs.as_ref()?;
-    Some((jobs, jobs::wish(begun.service.config.jobs.mode, parts)?))
 }
 
 /// A request whose client does not wait on a connection.
@@ -74,19 +81,21 @@ pub struct Absent {
     /// Its body.
     pub body: RequestBody,
     /// Whom it came from.
-    pub peer: Option<std::net::IpAddr>,
+    pub peer: Option<IpAddr>,
+    /// The name of the key that it came with.
+    pub key: Option<String>,
     /// Told when it has an instance for the first time.
     pub started: oneshot::Sender<()>,
 }
 
 /// Carries a request for somebody who is not connected. An answer that breaks off is to be asked for again.
 pub async fn absent(gateway: &Gateway, request: Absent) -> Result<Response<ResponseBody>, Problem> {
-    let Absent { parts, body, peer, started: told } = request;
+    let Absent { parts, body, peer, key, started: told } = request;
     let client = Client::absent(gateway, peer);
     let (active, started) = (client.begin(), gateway.clock.now());
     let (request, trace) = gateway.ids.next();
     let id = headers::request_id(&parts.headers).unwrap_or_else(|| trace.request_id());
-    let begun = begin(gateway, &parts, &client)?;
+    let begun = choose(gateway, &parts, client.address(&parts.headers), key.as_deref())?;
     let mut exchange = Exchange::new(gateway, &client, begun, parts, Name { request, trace, id }, started);
     exchange.told = Some(told);
     exchange.inside = true;
@@ -95,19 +104,61 @@ pub async fn absent(gateway: &Gateway, request: Absent) -> Result<Response<Respo
     answered
 }
 
+/// What becomes of a request.
+enum Begun<'g> {
+    /// It is sent to an instance.
+    Exchange(Chosen),
+    /// It becomes a job.
+    Job(&'g Arc<Jobs>, Chosen, Wish),
+    /// It asks for jobs.
+    Own(&'g Arc<Jobs>),
+}
+
 /// What a request's head says.
-struct Begun {
+struct Chosen {
     service: Arc<Service>,
     /// What an instance is asked for.
     target: http::Uri,
     /// From acceptance to the last byte.
     timeout: Duration,
     class: Class,
+    pace: Option<Pace>,
+    /// The key that it came with.
+    key: Option<Arc<Key>>,
 }
 
 /// Checks what can be checked before a byte of the body is read.
-fn begin(gateway: &Gateway, parts: &Parts, client: &Client) -> Result<Begun, Problem> {
+fn begin<'g>(
+    gateway: &'g Gateway,
+    parts: &mut Parts,
+    client: &Client,
+    active: &mut Active,
+    now: Time,
+) -> Result<Begun<'g>, Problem> {
     headers::check_framing(parts.version, &parts.method, &parts.headers)?;
+    let sender = Requester { connected: client.connected(), address: client.address(&parts.headers) };
+    let (permits, key) = gateway.admission.admit(&sender, &mut parts.headers, now)?;
+    active.hold(permits);
+    let jobs = gateway.jobs.as_ref();
+    if let Some(jobs) = jobs.filter(|jobs| jobs.serves(parts.uri.path())) {
+        return Ok(Begun::Own(jobs));
+    }
+    let mut chosen = choose(gateway, parts, sender.address, key.as_deref().map(Key::name))?;
+    chosen.key = key;
+    let mode = chosen.service.config.jobs.mode;
+    Ok(match jobs.and_then(|jobs| Some((jobs, jobs::wish(mode, parts)?))) {
+        Some((jobs, wish)) => Begun::Job(jobs, chosen, wish),
+        None => Begun::Exchange(chosen),
+    })
+}
+
+/// Whose request it is, and under which conditions.
+fn choose(
+    gateway: &Gateway,
+    parts: &Parts,
+    client: Option<IpAddr>,
+    key: Option<&str>,
+) -> Result<Chosen, Problem> {
     let asked = headers::client_timeout(&parts.headers)?;
     let host = match parts.uri.authority() {
         Some(authority) => Some(authority.as_str()),
@@ -116,12 +167,14 @@ fn begin(gateway: &Gateway, parts: &Parts, client: &Client) -> Result<Begun, Pro
     let routes = gateway.routes.load();
     let route = routes.choose(&parts.uri, &parts.headers, host)?;
     let timeout = route.service.config.timeout;
-    let class = class::of(parts, client.address(&parts.headers), &route.service.config)?;
-    Ok(Begun {
+    let class = class::of(parts, client, key, &route.service.config)?;
+    Ok(Chosen {
         service: route.service.clone(),
         target: route::target(&parts.uri, route.strip),
         timeout: asked.map_or(timeout, |asked| asked.min(timeout)),
         class,
+        pace: gateway.admission.pace(&parts.headers),
+        key: None,
     })
 }
 
@@ -139,6 +192,7 @@ struct Exchange {
     upgrade: Option<HeaderValue>,
     request: RequestId,
     class: Class,
+    pace: Option<Pace>,
     request_id: HeaderValue,
     started: Time,
     deadline: Time,
@@ -155,12 +209,12 @@ impl Exchange {
     fn new(
         gateway: &Gateway,
         client: &Client,
-        begun: Begun,
+        begun: Chosen,
         mut parts: Parts,
         name: Name,
         started: Time,
     ) -> Self {
-        let Begun { service, target, timeout, class } = begun;
+        let Chosen { service, target, timeout, class, pace, key: _ } = begun;
         let authority =
             parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
         let host = authority.or_else(|| parts.headers.get(http::header::HOST).cloned());
@@ -182,6 +236,7 @@ impl Exchange {
             upgrade,
             request: name.request,
             class,
+            pace,
             request_id: name.id,
             started,
             deadline,
@@ -238,7 +293,7 @@ impl Exchange {
     }
 
     async fn take_body(&self, body: Incoming) -> Result<RequestBody, SpoolError> {
-        RequestBody::take(body, &self.service.space, self.parts.version).await
+        RequestBody::take(Paced::new(body, self.pace), &self.service.space, self.parts.version).await
     }
 
     /// Waits for a slot, and reads the body meanwhile: so a departing client is seen.
@@ -361,7 +416,7 @@ impl Exchange {
                     inside: self.inside,
                 };
                 body.release();
-                if switch { self.switch(response, open) } else { self.stream(response, open, active) }
+                if switch { self.switch(response, open, active) } else { self.stream(response, open, active) }
             }
         }
     }
@@ -375,7 +430,12 @@ impl Exchange {
     }
 
     /// Joins both connections and lets them talk; the slot is held until either side ends.
-    fn switch(&mut self, mut response: Response<Incoming>, mut open: Open) -> Response<ResponseBody> {
+    fn switch(
+        &mut self,
+        mut response: Response<Incoming>,
+        mut open: Open,
+        active: Active,
+    ) -> Response<ResponseBody> {
         let upstream = hyper::upgrade::on(&mut response);
         let downstream = self.parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
         let wanted = self.upgrade.is_some();
@@ -392,6 +452,7 @@ impl Exchange {
                 let _ = tokio::io::copy_bidirectional(&mut downstream, &mut upstream).await;
             }
             open.finish(Outcome::Answered);
+            drop(active);
         });
         response.map(|_| ResponseBody::empty())
     }
@@ -416,6 +477,10 @@ impl Exchange {
                 tracing::error!(cause, "failed to read the body of a job");
                 Problem::Storage("the body of the job cannot be read".to_owned())
             }
+            SpoolError::Slow => Problem::RequestTimeout(
+                "the body comes too slowly: it was waited for as long as a client may take (min_rate)"
+                    .to_owned(),
+            ),
             SpoolError::Client(_) | SpoolError::Superseded => {
                 Problem::BadRequest("the body broke off or is not framed as its header says".to_owned())
             }

@@ -4,11 +4,13 @@
 //! | --- | --- |
 //! | `listen` | sockets, through pingora |
 //! | `serve`, `watched` | one client connection, served by hyper |
+//! | `admission`, `clients`, `keys`, `usage` | who is let in, and how much each may take |
 //! | `exchange` | one request, from its head to its answer |
 //! | `route` | which service it is for |
 //! | `class` | whose it is, how urgent, and where it belongs |
 //! | `lease` | the service's pool, and the slot that a request holds |
 //! | `space`, `spool`, `body` | its body, which can be sent again |
+//! | `pace`, `paced` | how slow a client may be |
 //! | `attempt`, `connections`, `relay` | sending it to an instance |
 //! | `stream` | an answer that is passed on as it comes |
 //! | `headers` | fields on their way through |
@@ -16,16 +18,21 @@
 //! | `trace_context` | the trace that it belongs to |
 //! | `ids` | names for requests |
 
+mod admission;
 mod attempt;
 pub mod body;
 mod class;
+mod clients;
 mod connections;
 pub mod exchange;
 mod forwarding;
 mod headers;
 mod ids;
+mod keys;
 pub mod lease;
 pub mod listen;
+mod pace;
+pub mod paced;
 mod relay;
 pub mod route;
 pub mod serve;
@@ -34,6 +41,7 @@ pub mod space;
 pub mod spool;
 pub mod stream;
 mod trace_context;
+mod usage;
 mod watched;
 
 use std::sync::Arc;
@@ -43,6 +51,8 @@ use arc_swap::ArcSwap;
 use crate::clock::Clock;
 use crate::config::{Network, ProxyConfig};
 use crate::jobs::Jobs;
+use crate::metrics::Refused;
+use admission::Admission;
 use ids::Ids;
 use route::Routes;
 use watched::Timeouts;
@@ -51,8 +61,11 @@ use watched::Timeouts;
 pub struct Gateway {
     /// The rules in force.
     pub routes: ArcSwap<Routes>,
+    /// Who is let in.
+    pub admission: Admission,
     settings: ArcSwap<Settings>,
     clock: Clock,
+    refused: Refused,
     ids: Ids,
     jobs: Option<Arc<Jobs>>,
 }
@@ -78,11 +91,19 @@ impl Settings {
 
 impl Gateway {
     /// A gateway that is not listening yet.
-    pub fn new(routes: Routes, proxy: &ProxyConfig, clock: Clock, jobs: Option<Arc<Jobs>>) -> Arc<Self> {
+    pub fn new(
+        routes: Routes,
+        proxy: &ProxyConfig,
+        clock: Clock,
+        refused: Refused,
+        jobs: Option<Arc<Jobs>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             routes: ArcSwap::from_pointee(routes),
+            admission: Admission::new(proxy),
             settings: ArcSwap::from_pointee(Settings::new(proxy)),
             clock,
+            refused,
             ids: Ids::new(),
             jobs,
         })
@@ -90,6 +111,7 @@ impl Gateway {
 
     /// Puts another `[proxy]` in force, but for its listeners.
     pub fn configure(&self, proxy: &ProxyConfig) {
+        self.admission.change(proxy);
         self.settings.store(Arc::new(Settings::new(proxy)));
     }
 }

@@ -7,26 +7,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::{HeaderMap, Request};
+use http::{HeaderMap, HeaderValue, Request, header};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use pingora_core::protocols::Stream;
 use pingora_core::server::ShutdownWatch;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::admission::Permits;
+use super::clients::Connected;
 use super::forwarding::Sender;
+use super::watched::{self, Watched};
 use super::{Gateway, exchange};
-use crate::gateway::watched::Watched;
+use crate::problem::Problem;
 
-/// A header section larger than this is refused with 431.
-pub const MAX_HEADER_BYTES: usize = 64 * 1024;
+/// hyper's buffers, each way, beside the header section: small enough for ten thousand connections.
+const MORE_BUFFER_BYTES: usize = 16 * 1024;
 
-/// hyper's buffers, each way: large enough for the header section, small enough for ten thousand connections.
-const MAX_BUFFER_BYTES: usize = 80 * 1024;
-
-/// Header fields of one request at the most.
-const MAX_HEADERS: usize = 200;
+/// How long a connection that is refused has to take the refusal.
+const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Streams that one HTTP/2 connection may have open.
 const MAX_STREAMS: u32 = 256;
@@ -42,16 +43,20 @@ pub struct Client {
 }
 
 /// The requests of a connection, counted.
-#[derive(Default)]
 pub struct Activity {
     /// Those under way.
     pub active: AtomicUsize,
     /// Those that ever began.
     pub begun: AtomicUsize,
+    /// Whose connection it is, and that it counts.
+    connected: Connected,
 }
 
 /// A request under way on a connection: while there is one, the connection is not idle.
-pub struct Active(Arc<Activity>);
+pub struct Active {
+    activity: Arc<Activity>,
+    _permits: Permits,
+}
 
 impl Client {
     /// Who sent a request with these fields: whom trusted proxies name, else who connects.
@@ -63,7 +68,9 @@ impl Client {
     pub fn absent(gateway: &Gateway, peer: Option<IpAddr>) -> Self {
         let trusted = || gateway.settings.load().trusted.clone();
         let sender = peer.map(|peer| Arc::new(Sender::new(peer, "http", trusted())));
-        Self { sender, activity: Arc::default() }
+        let connected = Connected::nobody();
+        let activity = Activity { active: AtomicUsize::new(0), begun: AtomicUsize::new(0), connected };
+        Self { sender, activity: Arc::new(activity) }
     }
 
     /// What its requests' forwarding fields say of it.
@@ -71,17 +78,29 @@ impl Client {
         self.sender.as_deref()
     }
 
+    /// Whose connection it is.
+    pub fn connected(&self) -> &Connected {
+        &self.activity.connected
+    }
+
     /// A request begins; it is under way until the result is dropped.
     pub fn begin(&self) -> Active {
         self.activity.active.fetch_add(1, Ordering::Relaxed);
         self.activity.begun.fetch_add(1, Ordering::Relaxed);
-        Active(self.activity.clone())
+        Active { activity: self.activity.clone(), _permits: Permits::default() }
+    }
+}
+
+impl Active {
+    /// It counts for these until it is dropped.
+    pub fn hold(&mut self, permits: Permits) {
+        self._permits = permits;
     }
 }
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
+        self.activity.active.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -93,6 +112,12 @@ pub async fn connection(gateway: Arc<Gateway>, mut stream: Stream, shutdown: Shu
         (settings.timeouts, settings.trusted.clone())
     };
     let sender = address.map(|address| Arc::new(Sender::new(address, "http", trusted)));
+    let is_proxy = sender.as_ref().is_some_and(|sender| sender.is_trusted());
+    let rules = gateway.admission.rules();
+    let connected = match gateway.admission.connect(address, is_proxy, gateway.clock.now()) {
+        Ok(connected) => connected,
+        Err(problem) => return turn_away(&gateway, stream, &problem).await,
+    };
     let mut first = [0; PREFACE.len()];
     let peeked = tokio::select! {
         peeked = tokio::time::timeout(timeouts.idle, stream.try_peek(&mut first)) => peeked,
@@ -101,9 +126,11 @@ pub async fn connection(gateway: Arc<Gateway>, mut stream: Stream, shutdown: Shu
     if !matches!(peeked, Ok(Ok(_))) {
         return;
     }
-    let client = Client { sender, activity: Arc::default() };
+    let activity = Activity { active: AtomicUsize::new(0), begun: AtomicUsize::new(0), connected };
+    let client = Client { sender, activity: Arc::new(activity) };
+    let limits = &rules.limits;
     let http2 = first == PREFACE;
-    let io = TokioIo::new(Watched::new(stream, client.activity.clone(), timeouts, !http2));
+    let io = TokioIo::new(Watched::new(stream, client.activity.clone(), timeouts, limits, !http2));
     let service = service_fn(move |request: Request<Incoming>| {
         let (gateway, client) = (gateway.clone(), client.clone());
         async move { Ok::<_, Infallible>(exchange::handle(&gateway, &client, request).await) }
@@ -115,7 +142,7 @@ pub async fn connection(gateway: Arc<Gateway>, mut stream: Stream, shutdown: Shu
             .timer(TokioTimer::new())
             .auto_date_header(false)
             .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(MAX_HEADER_BYTES as u32)
+            .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
             .keep_alive_interval(Duration::from_secs(30));
         let serving = pin!(builder.serve_connection(io, service));
         gracefully(serving, shutdown, |serving| serving.graceful_shutdown()).await
@@ -124,12 +151,29 @@ pub async fn connection(gateway: Arc<Gateway>, mut stream: Stream, shutdown: Shu
         builder
             .auto_date_header(false)
             .header_read_timeout(None)
-            .max_header_size(MAX_HEADER_BYTES)
-            .max_headers(MAX_HEADERS)
-            .max_buf_size(MAX_BUFFER_BYTES);
+            .max_header_size(limits.header_bytes)
+            .max_headers(limits.header_fields)
+            .max_buf_size(limits.header_bytes + MORE_BUFFER_BYTES);
         let serving = pin!(builder.serve_connection(io, service).with_upgrades());
         gracefully(serving, shutdown, |serving| serving.graceful_shutdown()).await
     };
+}
+
+/// Refuses a connection: it is told why, if it listens. What it has sent is read, since closing a socket with bytes in it
+/// would take the answer back.
+async fn turn_away(gateway: &Gateway, mut stream: Stream, problem: &Problem) {
+    gateway.refused.count(problem.kind());
+    let Some(_turn) = gateway.admission.turn_away() else { return };
+    let mut response = problem.response(None, None, &HeaderMap::new());
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    let told = async {
+        stream.write_all(&watched::render(&response)).await?;
+        stream.flush().await?;
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(64 * 1024), &mut tokio::io::sink()).await
+    };
+    // One that does not take it, or has left, is closed all the same.
+    let _ = tokio::time::timeout(REFUSAL_TIMEOUT, told).await;
 }
 
 /// Drives a connection to its end; once `shutdown` says so, to the end of its present requests.

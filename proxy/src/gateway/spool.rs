@@ -14,9 +14,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use parking_lot::Mutex;
 
+use super::paced::{Paced, PacedError};
 use super::space::{Room, Space};
 
 /// What is read from the temporary file at once.
@@ -40,6 +40,9 @@ pub enum SpoolError {
     /// Where it is kept, it cannot be read.
     #[error("failed to read the body: {0}")]
     Kept(String),
+    /// It comes more slowly than a client may be (`proxy.limits.min_rate`).
+    #[error("the body comes too slowly")]
+    Slow,
     /// A newer attempt reads the body now.
     #[error("superseded")]
     Superseded,
@@ -53,7 +56,7 @@ pub struct Spool {
 }
 
 struct State {
-    source: Incoming,
+    source: Paced,
     kept: Kept,
     room: Room,
     /// Bytes read from the source so far.
@@ -72,9 +75,18 @@ enum Kept {
     File(File),
 }
 
+impl From<PacedError> for SpoolError {
+    fn from(error: PacedError) -> Self {
+        match error {
+            PacedError::Client(error) => Self::Client(Arc::new(error)),
+            PacedError::Slow => Self::Slow,
+        }
+    }
+}
+
 impl Spool {
     /// Begins to read `source`, which is kept in `space`.
-    pub fn new(source: Incoming, space: &Arc<Space>) -> Arc<Self> {
+    pub fn new(source: Paced, space: &Arc<Space>) -> Arc<Self> {
         let length = source.size_hint().exact();
         let state = State {
             source,
@@ -119,7 +131,9 @@ impl Spool {
 
     /// Keeps nothing more from now on: a byte of the answer has left, and no attempt will follow this one.
     pub fn release(&self) {
-        self.state.lock().released = true;
+        let mut state = self.state.lock();
+        state.released = true;
+        state.source.release();
     }
 
     /// The body from its start, for one more attempt. Earlier readers end with an error.
@@ -135,7 +149,7 @@ impl Spool {
         state: &mut State,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, SpoolError>> {
-        let taken = match ready!(Pin::new(&mut state.source).poll_frame(cx)) {
+        let taken = match ready!(state.source.poll_frame(cx)) {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => self.keep(state, data).map(Some),
                 Err(other) => {
@@ -143,7 +157,7 @@ impl Spool {
                     Ok(None)
                 }
             },
-            Some(Err(error)) => Err(SpoolError::Client(Arc::new(error))),
+            Some(Err(error)) => Err(error.into()),
             None => {
                 state.complete = true;
                 Ok(None)

@@ -14,11 +14,13 @@ use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::serve::{Activity, MAX_HEADER_BYTES};
+use super::pace::{Pace, Patience};
+use super::serve::Activity;
 use crate::clock::Clock;
+use crate::config::Limits;
 use crate::problem::Problem;
 
-/// How patient a listener is.
+/// How patient a connection is.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
     /// For a whole header section.
@@ -43,11 +45,21 @@ pub struct Watched {
     /// How many requests had begun at the last look: when one more has, the header before it is complete.
     begun: usize,
     refusal: Option<Bytes>,
+    /// Bytes of a header at the most, for the words of a refusal.
+    header_bytes: usize,
+    /// How long the client is waited for to take its answer, if that is limited.
+    patience: Option<(Pace, Patience)>,
 }
 
 impl Watched {
     /// Watches a socket that has just sent its first bytes.
-    pub fn new(stream: Stream, activity: Arc<Activity>, timeouts: Timeouts, http1: bool) -> Self {
+    pub fn new(
+        stream: Stream,
+        activity: Arc<Activity>,
+        timeouts: Timeouts,
+        limits: &Limits,
+        http1: bool,
+    ) -> Self {
         let now = Clock::coarse();
         let alarm = Box::pin(tokio::time::sleep(timeouts.header));
         Self {
@@ -61,6 +73,8 @@ impl Watched {
             alarm,
             was_active: false,
             refusal: None,
+            header_bytes: limits.header_bytes,
+            patience: Pace::of(limits).map(|pace| (pace, pace.patience())),
         }
     }
 
@@ -95,6 +109,10 @@ impl Watched {
             if over {
                 return Poll::Ready(());
             }
+            let until = match &mut self.patience {
+                Some((pace, patience)) if patience.is_worn(*pace) => until.min(now + patience.wait(now)),
+                Some(_) | None => until,
+            };
             // A little more, since the coarse time lags behind.
             let rest = until.saturating_sub(now) + Duration::from_millis(5);
             self.alarm.as_mut().reset(Instant::now() + rest);
@@ -109,7 +127,8 @@ impl Watched {
         }
         let problem = match written.get(..12)? {
             b"HTTP/1.1 431" => Problem::HeadersTooLarge(format!(
-                "the header section is larger than {MAX_HEADER_BYTES} bytes or has too many fields"
+                "the header section is larger than {} bytes or has too many fields",
+                self.header_bytes
             )),
             b"HTTP/1.1 414" => Problem::HeadersTooLarge("the request target is too long".to_owned()),
             b"HTTP/1.1 400" => Problem::BadRequest(
@@ -120,6 +139,35 @@ impl Watched {
             _ => return None,
         };
         Some(render(&problem.response(None, None, &HeaderMap::new())))
+    }
+
+    /// What a write has come to; an error when the client has not taken its answer for too long.
+    fn paced(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let Some((pace, patience)) = &mut self.patience else { return written };
+        match written {
+            Poll::Ready(Ok(bytes)) => {
+                if patience.is_worn(*pace) {
+                    patience.moved(*pace, bytes, Clock::coarse());
+                }
+                written
+            }
+            Poll::Ready(Err(_)) => written,
+            Poll::Pending => {
+                let left = patience.wait(Clock::coarse());
+                if left.is_zero() {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+                // A little more, since the coarse time lags behind.
+                let due = Instant::now() + left + Duration::from_millis(5);
+                if self.alarm.deadline() > due {
+                    self.alarm.as_mut().reset(due);
+                }
+                while self.alarm.as_mut().poll(cx).is_ready() {
+                    self.alarm.as_mut().reset(due);
+                }
+                Poll::Pending
+            }
+        }
     }
 
     fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -134,7 +182,8 @@ impl Watched {
     }
 }
 
-fn render(response: &Response<Bytes>) -> Bytes {
+/// An answer of Longshore's own as bytes, for a connection that hyper does not serve.
+pub fn render(response: &Response<Bytes>) -> Bytes {
     let mut text = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
     for (name, value) in response.headers() {
         text.extend_from_slice(name.as_str().as_bytes());
@@ -185,7 +234,8 @@ impl AsyncWrite for Watched {
             self.refusal = Some(refusal);
             return Poll::Ready(Ok(buf.len()));
         }
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.paced(cx, written)
     }
 
     fn poll_write_vectored(
@@ -200,7 +250,8 @@ impl AsyncWrite for Watched {
         if self.refusal.is_some() {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.paced(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,13 +1,10 @@
 //! A request becomes a job: its body goes to the store as it comes, and once the job is durable its client is told.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
-use http_body::Body as _;
-use hyper::body::Incoming;
 use longshore_jobs::{
     Change, Fields, Head, IdempotencyKey, Job, JobId, Millis, NewJob, Outcome, Staged, Store, StoreError, Ttl,
 };
@@ -17,6 +14,7 @@ use super::wish::PREFER;
 use super::{Jobs, Wish, answer, unavailable};
 use crate::config::ServiceJobs;
 use crate::gateway::body::ResponseBody;
+use crate::gateway::paced::{Paced, PacedError};
 use crate::gateway::serve::Client;
 use crate::gateway::service::Service;
 use crate::problem::Problem;
@@ -48,8 +46,10 @@ pub struct Submission<'a> {
     pub client: &'a Client,
     /// Its head.
     pub parts: Parts,
+    /// The name of the key that it came with.
+    pub key: Option<&'a str>,
     /// Its body.
-    pub body: Incoming,
+    pub body: Paced,
     /// Its id.
     pub id: HeaderValue,
 }
@@ -69,7 +69,7 @@ impl Jobs {
         wish: Wish,
     ) -> Result<Response<ResponseBody>, Problem> {
         let store = self.store().await.map_err(|error| unavailable(&error))?;
-        let Submission { service, client, parts, body, id } = submission;
+        let Submission { service, client, key: holder, parts, body, id } = submission;
         let key = key(&parts.headers)?;
         let timeout = service.config.timeout;
         let taken = tokio::time::timeout(timeout, take(store, &parts, body, service.space.max_body));
@@ -78,14 +78,14 @@ impl Jobs {
         })??;
         let key = key.map(|key| IdempotencyKey {
             key,
-            scope: scope(&parts.headers),
+            scope: scope(holder, &parts.headers),
             fingerprint: taken.digest.clone(),
         });
         let identity = (wish == Wish::Poll).then(|| taken.digest.clone());
         let asked = parts.headers.clone();
         let new = NewJob {
             service: service.name.to_string(),
-            request: head(parts, client, &id),
+            request: head(parts, client, holder, &id),
             input: taken.staged.as_ref().map(|staged| staged.body),
             ttl: ttl(&service.config.jobs),
             key,
@@ -169,7 +169,7 @@ impl Jobs {
 async fn take(
     store: &Arc<dyn Store>,
     parts: &Parts,
-    mut body: Incoming,
+    mut body: Paced,
     max_body: u64,
 ) -> Result<Taken, Problem> {
     let mut digest = Sha256::new();
@@ -188,9 +188,14 @@ async fn take(
         return Err(too_large());
     }
     let mut writer = store.write().map_err(|error| unavailable(&error))?;
-    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        let frame = frame.map_err(|_| {
-            Problem::BadRequest("the body broke off or is not framed as its header says".to_owned())
+    while let Some(frame) = std::future::poll_fn(|cx| body.poll_frame(cx)).await {
+        let frame = frame.map_err(|error| match error {
+            PacedError::Client(_) => {
+                Problem::BadRequest("the body broke off or is not framed as its header says".to_owned())
+            }
+            PacedError::Slow => Problem::RequestTimeout(
+                "the body comes more slowly than a client may be (min_rate)".to_owned(),
+            ),
         })?;
         if let Ok(data) = frame.into_data() {
             if writer.length() + data.len() as u64 > max_body {
@@ -205,7 +210,7 @@ async fn take(
 }
 
 /// The request as it is made when its turn has come.
-fn head(parts: Parts, client: &Client, id: &HeaderValue) -> Head {
+fn head(parts: Parts, client: &Client, key: Option<&str>, id: &HeaderValue) -> Head {
     let mut headers = Fields::default();
     for (name, value) in &parts.headers {
         if !DROPPED.contains(name) && *name != X_REQUEST_ID && *name != LONGSHORE_SERVICE {
@@ -214,7 +219,13 @@ fn head(parts: Parts, client: &Client, id: &HeaderValue) -> Head {
     }
     headers.push(X_REQUEST_ID.as_str(), id.as_bytes());
     let peer = client.sender().map(|sender| sender.peer().to_string());
-    Head { method: parts.method.to_string(), target: parts.uri.to_string(), headers, peer }
+    Head {
+        method: parts.method.to_string(),
+        target: parts.uri.to_string(),
+        headers,
+        peer,
+        key: key.map(str::to_owned),
+    }
 }
 
 fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
@@ -229,7 +240,10 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 }
 
 /// Whose key it is: two clients with credentials of their own do not share keys.
-fn scope(headers: &HeaderMap) -> String {
+fn scope(key: Option<&str>, headers: &HeaderMap) -> String {
+    if let Some(key) = key {
+        return key.to_owned();
+    }
     let credentials = [header::AUTHORIZATION, X_API_KEY].into_iter().find_map(|name| headers.get(name));
     credentials.map(|value| hex(&Sha256::digest(value.as_bytes())[..8])).unwrap_or_default()
 }

@@ -248,7 +248,7 @@ fn request(store: &Arc<dyn Store>, job: &Job, started: oneshot::Sender<()>) -> R
         }
     };
     let peer = job.request.peer.as_deref().and_then(|peer| peer.parse().ok());
-    Ok(Absent { parts, body, peer, started })
+    Ok(Absent { parts, body, peer, key: job.request.key.clone(), started })
 }
 
 fn parts(head: &Head, service: &str) -> Result<Parts, String> {

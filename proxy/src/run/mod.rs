@@ -1,6 +1,7 @@
 //! Puts a cluster together, serves it until somebody says stop, and takes it apart again.
 
 mod backend;
+mod keys;
 mod record;
 
 use std::path::PathBuf;
@@ -67,6 +68,7 @@ pub enum UpError {
 /// Serves a cluster until SIGINT or SIGTERM (or `POST /shutdown`), then drains and stops what it started.
 pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     let config = options.config;
+    raise_descriptors();
     let token = token(&config)?;
     // Ports first: a mistake there should be known before a container is touched.
     let bound = Bound::bind(&config.proxy.listen)?;
@@ -79,9 +81,10 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         None => None,
     };
     let jobs = Jobs::new(config.jobs.clone(), &config.name);
-    let routes = Routes::new(&cluster.services());
-    let gateway = Gateway::new(routes, &config.proxy, cluster.clock, Some(jobs.clone()));
+    let (routes, refused) = (Routes::new(&cluster.services()), cluster.metrics.refused());
+    let gateway = Gateway::new(routes, &config.proxy, cluster.clock, refused, Some(jobs.clone()));
     jobs.start(&gateway).await?;
+    keys::follow(&gateway);
     let listening = bound.serve(gateway);
     let (asked, mut shutdown) = mpsc::unbounded_channel();
     let admin = Arc::new(Admin {
@@ -130,6 +133,16 @@ fn token(config: &Config) -> Result<Option<String>, UpError> {
         return Err(error(std::io::Error::new(std::io::ErrorKind::InvalidData, "it is empty")));
     }
     Ok(Some(token.to_owned()))
+}
+
+/// A connection takes a descriptor, and a request at work another: as many as the system lets this process have.
+fn raise_descriptors() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 fn bind_admin(config: &Config) -> Result<tokio::net::TcpListener, UpError> {

@@ -55,6 +55,40 @@ fn the_defaults_are_those_of_the_interface() {
 }
 
 #[test]
+fn a_listener_may_be_public_by_default_and_every_limit_can_be_set() {
+    let limits = |lines: &str| {
+        parse(&format!("[proxy]\n{lines}\n[services.calc]\nimage = \"x\"")).unwrap().proxy.limits
+    };
+    let default = limits("");
+    assert_eq!((default.header_bytes, default.header_fields), (64 * 1024, 200));
+    assert_eq!((default.min_rate, default.min_rate_grace), (240, Duration::from_secs(30)));
+    assert_eq!(
+        (default.connections, default.client_connections, default.client_concurrent),
+        (20_000, 1_000, 1_000)
+    );
+    assert_eq!((default.client_rate, default.exempt.len()), (None, 2));
+    let set = limits(
+        "limits = { header_bytes = \"8KiB\", header_fields = 10, min_rate = \"1KiB\", min_rate_grace = \"1s\", \
+         connections = 0, client_connections = 3, client_concurrent = 4, client_rate = \"5/m\", exempt = [\"::/0\"] }",
+    );
+    let expected = Limits {
+        header_bytes: 8 * 1024,
+        header_fields: 10,
+        min_rate: 1_024,
+        min_rate_grace: Duration::from_secs(1),
+        connections: 0,
+        client_connections: 3,
+        client_concurrent: 4,
+        client_rate: Some(Rate { count: 5, period: Duration::from_secs(60) }),
+        exempt: vec![Network::parse("::/0").unwrap()],
+    };
+    assert_eq!(set, expected);
+    let keys = parse("proxy = { api_keys_file = \"k.txt\" }\n[services.calc]\nimage = \"x\"").unwrap().proxy;
+    assert_eq!(keys.api_keys.map(|keys| keys.file), Some(PathBuf::from("k.txt")));
+    assert!(!keys.forward_api_key);
+}
+
+#[test]
 fn a_pool_gets_what_the_file_says() {
     let calc = service(
         r#"

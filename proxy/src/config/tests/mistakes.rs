@@ -235,6 +235,35 @@ fn every_wrong_document_has_its_message() {
             "`proxy.trusted[0]` cannot be \"10.0.0.1/8\"",
             "write 10.0.0.0/8",
         ),
+        (
+            &format!("proxy.limits.header_bytes = \"1KiB\"\n{service}"),
+            "`proxy.limits.header_bytes` must be from 8KiB to 1MiB",
+            "^",
+        ),
+        (
+            &format!("proxy.limits.header_fields = 0\n{service}"),
+            "must be an integer from 10 to 10000",
+            "got 0",
+        ),
+        (&format!("proxy.limits.connections = -1\n{service}"), "an integer from 0 to 10000000", "got -1"),
+        (&format!("proxy.limits.min_rate = \"fast\"\n{service}"), "cannot be \"fast\"", "a size is `64KiB`"),
+        (&format!("proxy.limits.min_rate_grace = \"0s\"\n{service}"), "grace` must be above 0", "^"),
+        (
+            &format!("proxy.limits.client_rate = \"10\"\n{service}"),
+            "client_rate` cannot be \"10\"",
+            "`600/m`",
+        ),
+        (&format!("proxy.limits.client_rate = 10\n{service}"), "must be a string", "found an integer"),
+        (
+            &format!("proxy.limits.exempt = [\"lan\"]\n{service}"),
+            "`proxy.limits.exempt[0]` cannot be \"lan\"",
+            "a network is",
+        ),
+        (
+            &format!("proxy.limits.rate = 1\n{service}"),
+            "unknown key `rate` in [proxy.limits]",
+            "the keys here",
+        ),
         (&format!("admin.listen = \"0.0.0.0:1\"\n{service}"), "`admin.token_file` is required", "^"),
         (&format!("[prox]\n{service}"), "unknown key `prox`", "did you mean `proxy`?"),
         (&format!("backend.kind = \"podman\"\n{service}"), "it is one of auto, docker, process, swarm", "^"),
@@ -253,7 +282,6 @@ fn every_wrong_document_has_its_message() {
 fn what_this_version_cannot_do_is_refused_and_not_ignored() {
     let document = [
         ("[proxy]\ntls = { listen = [] }", "`proxy.tls`"),
-        ("[proxy]\napi_keys_file = \"k\"", "`proxy.api_keys_file`"),
         ("[backend]\nkind = \"swarm\"", "`backend.kind = \"swarm\"`"),
         ("[backend]\nhosts = []", "`backend.hosts`"),
     ];
