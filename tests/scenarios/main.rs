@@ -12,6 +12,7 @@ mod first;
 mod forwarding;
 mod framing;
 mod hangs;
+mod jobs;
 mod keys;
 mod limits;
 mod mistakes;

@@ -23,6 +23,9 @@ const LOG_TAIL: usize = 200;
 /// Bytes of a request body; the largest is a size.
 const BODY_LIMIT: usize = 64 * 1024;
 
+/// Where jobs are found here, whatever their path on the proxy's own listeners is.
+const JOBS: &str = "/_jobs";
+
 pub(super) type Shared = State<Arc<Admin>>;
 
 /// Every route.
@@ -40,8 +43,8 @@ pub fn router(admin: Arc<Admin>) -> axum::Router {
         .route("/shutdown", post(shutdown))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .route(admin.jobs.path(), any(jobs))
-        .route(&format!("{}/{{*rest}}", admin.jobs.path()), any(jobs))
+        .route(JOBS, any(jobs))
+        .route("/_jobs/{*rest}", any(jobs))
         .fallback(nowhere)
         .method_not_allowed_fallback(wrong_method)
         .layer(axum::extract::DefaultBodyLimit::max(BODY_LIMIT))
@@ -71,7 +74,7 @@ async fn wrong_method() -> Response {
 /// The jobs, as on the proxy's own listeners: there is a token here.
 async fn jobs(State(admin): Shared, request: axum::extract::Request) -> Response {
     let (parts, body) = request.into_parts();
-    admin.jobs.api(parts, body).await.map(Body::new)
+    admin.jobs.api(parts, body, JOBS).await.map(Body::new)
 }
 
 async fn services(State(admin): Shared) -> Json<Services> {

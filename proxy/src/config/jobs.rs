@@ -10,6 +10,9 @@ use super::values;
 /// Where jobs are kept when the file does not say.
 const FOLDER: &str = "longshore-data";
 
+/// The same, as the file would say it.
+const DEFAULT: &str = "file:longshore-data";
+
 /// `[jobs]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobsConfig {
@@ -30,7 +33,7 @@ pub enum JobStore {
     File {
         /// Which.
         folder: PathBuf,
-        /// Whether the file names it. One that it does not name is made when the first job comes.
+        /// Whether it is another than the default one, which is made when the first job comes.
         named: bool,
     },
     /// In memory, for as long as the process lives.
@@ -99,7 +102,7 @@ fn store(text: &str, reader: &Reader<'_>) -> Result<JobStore, String> {
     let wanted = "a store is \"file:FOLDER\", \"memory:\" or \"redis://HOST:PORT/DATABASE\"";
     match text.split_once(':') {
         Some(("file", folder)) if !folder.is_empty() => {
-            Ok(JobStore::File { folder: reader.path(folder), named: true })
+            Ok(JobStore::File { folder: reader.path(folder), named: text != DEFAULT })
         }
         Some(("memory", "")) => Ok(JobStore::Memory),
         Some(("redis" | "unix" | "redis+unix", rest)) if rest.starts_with("//") => {

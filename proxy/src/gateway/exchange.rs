@@ -44,7 +44,7 @@ pub async fn handle(
     let request_id = headers::request_id(request.headers()).unwrap_or_else(|| trace.request_id());
     let (mut parts, body) = request.into_parts();
     let answered = match begin(gateway, &mut parts, client, &mut active, started) {
-        Ok(Begun::Own(jobs)) => return jobs.api(parts, body).await,
+        Ok(Begun::Own(jobs)) => return jobs.api(parts, body, jobs.path()).await,
         Ok(Begun::Job(jobs, begun, wish)) => {
             let (headers, service) = (parts.headers.clone(), begun.service.clone());
             let request = Submission {
@@ -90,12 +90,14 @@ pub struct Absent {
 
 /// Carries a request for somebody who is not connected. An answer that breaks off is to be asked for again.
 pub async fn absent(gateway: &Gateway, request: Absent) -> Result<Response<ResponseBody>, Problem> {
-    let Absent { parts, body, peer, key, started: told } = request;
+    let Absent { mut parts, body, peer, key, started: told } = request;
     let client = Client::absent(gateway, peer);
     let (active, started) = (client.begin(), gateway.clock.now());
     let (request, trace) = gateway.ids.next();
     let id = headers::request_id(&parts.headers).unwrap_or_else(|| trace.request_id());
     let begun = choose(gateway, &parts, client.address(&parts.headers), key.as_deref())?;
+    // It has done its work: an instance sees what the client has sent.
+    parts.headers.remove(route::LONGSHORE_SERVICE);
     let mut exchange = Exchange::new(gateway, &client, begun, parts, Name { request, trace, id }, started);
     exchange.told = Some(told);
     exchange.inside = true;

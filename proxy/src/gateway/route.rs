@@ -8,7 +8,8 @@ use http::{HeaderMap, HeaderName, Uri};
 use super::service::Service;
 use crate::problem::Problem;
 
-const LONGSHORE_SERVICE: HeaderName = HeaderName::from_static("longshore-service");
+/// Names the service, whatever else the request says.
+pub const LONGSHORE_SERVICE: HeaderName = HeaderName::from_static("longshore-service");
 
 /// The rules, in force until the next configuration.
 pub struct Routes {

@@ -47,13 +47,13 @@ struct Deleted {
 }
 
 impl Jobs {
-    /// Answers a request for one of the jobs' own paths.
-    pub async fn api<B>(self: &Arc<Self>, parts: Parts, body: B) -> Response<ResponseBody>
+    /// Answers a request for one of the jobs' own paths, which lie below `root` where it was sent.
+    pub async fn api<B>(self: &Arc<Self>, parts: Parts, body: B, root: &str) -> Response<ResponseBody>
     where
         B: http_body::Body<Data = Bytes> + Unpin + Send,
         B::Error: std::fmt::Display,
     {
-        let path = parts.uri.path().strip_prefix(&*self.config.path).unwrap_or_default().to_owned();
+        let path = parts.uri.path().strip_prefix(root).unwrap_or_default().to_owned();
         let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
         let answered = match (&parts.method, &segments[..]) {
             (&Method::POST, ["import"]) => self.import(&parts, body).await,
@@ -81,8 +81,9 @@ impl Jobs {
                 let (_, job) = self.job(id).await?;
                 self.export(Some(job)).await
             }
+            (&Method::POST, [id, "cancel"]) => self.cancel(id).await,
             (&Method::POST, [id, "retry"]) => self.retry(id).await,
-            (_, [] | ["export" | "import"] | [_] | [_, "result" | "events" | "export" | "retry"]) => {
+            (_, [] | ["export" | "import"] | [_] | [_, "result" | "events" | "export" | "cancel" | "retry"]) => {
                 Err(Problem::MethodNotAllowed(format!("{} does not know {method}", parts.uri.path())))
             }
             (_, _) => Err(Problem::NotFound(format!(
@@ -219,6 +220,18 @@ impl Jobs {
                 *response.status_mut() = StatusCode::NO_CONTENT;
                 Ok(response)
             }
+        }
+    }
+
+    /// Calls off what waits or runs; unlike `DELETE` it leaves alone what has ended.
+    async fn cancel(self: &Arc<Self>, id: &str) -> Answered {
+        let cancelled = |job: &Job| {
+            let cancelled = job.cancelled(Millis::now());
+            cancelled.map(Some).map_err(|error| Problem::Conflict(error.to_string()))
+        };
+        match self.change(id, cancelled).await? {
+            (store, Some(job)) => self.status(&store, &job, &HeaderMap::new()).await,
+            (_, None) => Err(Problem::NotFound(format!("there is no job {id}"))),
         }
     }
 

@@ -16,11 +16,11 @@ use crate::config::ServiceJobs;
 use crate::gateway::body::ResponseBody;
 use crate::gateway::paced::{Paced, PacedError};
 use crate::gateway::serve::Client;
+use crate::gateway::route::LONGSHORE_SERVICE;
 use crate::gateway::service::Service;
 use crate::problem::Problem;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const LONGSHORE_SERVICE: HeaderName = HeaderName::from_static("longshore-service");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, oneshot};
 use super::Jobs;
 use crate::gateway::body::{Kept, KeptBody, RequestBody, ResponseBody};
 use crate::gateway::exchange::{self, Absent};
+use crate::gateway::route::LONGSHORE_SERVICE;
 use crate::gateway::spool::SpoolError;
 use crate::problem::Problem;
 
@@ -256,7 +257,7 @@ fn parts(head: &Head, service: &str) -> Result<Parts, String> {
     for (name, value) in head.headers.iter() {
         request = request.header(name, value);
     }
-    let request = request.header("longshore-service", service).body(());
+    let request = request.header(LONGSHORE_SERVICE, service).body(());
     let request = request.map_err(|error| format!("the job holds a request that is none: {error}"))?;
     Ok(request.into_parts().0)
 }
