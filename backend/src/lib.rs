@@ -116,6 +116,8 @@ pub struct Found {
     pub key: Key,
     /// Where it listens; none when it does not run.
     pub address: Option<SocketAddr>,
+    /// Whether its processes are frozen.
+    pub paused: bool,
     /// The digest of the specification that it was started from.
     pub digest: String,
 }
@@ -206,6 +208,13 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Kills the main process as a fault would (SIGKILL) and leaves the rest to whoever notices.
     async fn kill(&self, key: &Key) -> Result<(), BackendError>;
+
+    /// Freezes all processes of the instance: they keep their memory and get no time. One that is frozen already is no
+    /// error. Its connections stay open, and are accepted and not answered.
+    async fn pause(&self, key: &Key) -> Result<(), BackendError>;
+
+    /// Lets a paused instance go on where it was. One that is not frozen is no error.
+    async fn resume(&self, key: &Key) -> Result<(), BackendError>;
 
     /// Every instance of this cluster that the backend knows, running or not.
     async fn list(&self) -> Result<Vec<Found>, BackendError>;

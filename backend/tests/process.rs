@@ -92,7 +92,7 @@ async fn an_instance_gets_its_port_and_its_environment_and_is_listed() {
     assert!(address.ip().is_loopback());
     assert_eq!(first_line(&backend, &key(0)).await, format!("{} hello", address.port()));
     println!("first line after {:?}", begun.elapsed());
-    let found = Found { key: key(0), address: Some(address), digest: spec.digest() };
+    let found = Found { key: key(0), address: Some(address), paused: false, digest: spec.digest() };
     assert_eq!(backend.list().await.unwrap(), [found]);
     assert!(matches!(backend.start(&key(0), &spec).await, Err(StartError::Failed(_))));
 }
@@ -176,6 +176,46 @@ async fn a_stopped_process_is_frozen_and_hears_that_it_is_to_end() {
     backend.stop(&key(0), PATIENCE).await.unwrap();
     assert_eq!(next(&mut exits).await.cause, Cause::Killed { signal: 15 });
     assert!(!backend.frozen(&key(0)).await);
+}
+
+#[tokio::test]
+async fn a_paused_instance_does_nothing_with_all_its_processes_until_it_is_resumed() {
+    let backend = backend();
+    let mut exits = backend.watch();
+    let counting = "(while :; do echo tick; sleep 0.01; done) & echo started; wait";
+    backend.start(&key(0), &shell(counting)).await.unwrap();
+    let ticks = async || {
+        let log = backend.logs(&key(0), 1_000_000, false).await.unwrap();
+        log.map(|chunk| chunk.unwrap().len()).collect::<Vec<_>>().await.into_iter().sum::<usize>()
+    };
+    first_line(&backend, &key(0)).await;
+    backend.pause(&key(0)).await.unwrap();
+    backend.pause(&key(0)).await.unwrap();
+    while !backend.frozen(&key(0)).await {
+        tokio::task::yield_now().await;
+    }
+    assert!(backend.list().await.unwrap()[0].paused);
+    // What was in the pipe is read by then.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let before = ticks().await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(ticks().await, before, "its child counts on");
+    backend.resume(&key(0)).await.unwrap();
+    backend.resume(&key(0)).await.unwrap();
+    let begun = Instant::now();
+    while ticks().await == before {
+        assert!(begun.elapsed() < PATIENCE);
+        tokio::task::yield_now().await;
+    }
+    assert!(!backend.frozen(&key(0)).await);
+    backend.pause(&key(0)).await.unwrap();
+    backend.kill(&key(0)).await.unwrap();
+    assert_eq!(
+        next(&mut exits).await.cause,
+        Cause::Killed { signal: 9 },
+        "its death is told while it is paused"
+    );
+    assert!(backend.pause(&key(0)).await.is_err() && backend.resume(&key(0)).await.is_err());
 }
 
 #[tokio::test]

@@ -51,6 +51,8 @@ pub struct PoolConfig {
     pub down_delay: Duration,
     /// Whether the policy's decisions are only recorded, and the size stays as it is.
     pub dry_run: bool,
+    /// Instances kept beyond the size, paused, to be resumed when more are wanted.
+    pub standby: u32,
 }
 
 impl Default for PoolConfig {
@@ -78,6 +80,7 @@ impl Default for PoolConfig {
             up_step: u32::MAX,
             down_delay: Duration::from_secs(60),
             dry_run: false,
+            standby: 0,
         }
     }
 }

@@ -64,6 +64,8 @@ pub enum Event {
         instance: InstanceId,
         /// Where it listens.
         address: SocketAddr,
+        /// Whether its processes are paused: where there is to be a standby, it is taken for part of it.
+        paused: bool,
     },
     /// The backend started the instance; it is not known to be ready yet.
     InstanceStarted {
@@ -78,6 +80,20 @@ pub enum Event {
         instance: InstanceId,
         /// What the probe saw.
         health: Health,
+    },
+    /// The backend paused the instance, or could not: then it goes on running, and is in standby all the same.
+    InstancePaused {
+        /// Its name.
+        instance: InstanceId,
+        /// Whether it is paused.
+        done: bool,
+    },
+    /// The backend let the instance go on, or could not.
+    InstanceResumed {
+        /// Its name.
+        instance: InstanceId,
+        /// Why it could not.
+        failed: Option<DeathCause>,
     },
     /// The instance runs no more, or could not be started, or was stopped as asked.
     InstanceExited {
@@ -143,6 +159,14 @@ pub enum Outcome {
         how: Arc<str>,
         /// Whether the instance may have seen any of the request.
         sent: bool,
+    },
+    /// The answer broke off after bytes of it had left, and can go on with an instance that gives the same again: back to
+    /// the head, as after a loss.
+    Interrupted {
+        /// What happened, in words.
+        how: Arc<str>,
+        /// The request's deadline from now on: the old one was for the first byte, and may have passed.
+        deadline: Time,
     },
     /// The instance answered that it is busy; it gets no new request for so long.
     Busy {
@@ -262,6 +286,17 @@ pub enum Action {
         instance: InstanceId,
         /// Where it listens.
         address: SocketAddr,
+    },
+    /// Pause the instance, which holds no request: its processes keep their memory and get no time. Answered by
+    /// `InstancePaused`, or not at all.
+    Pause {
+        /// Its name.
+        instance: InstanceId,
+    },
+    /// Let an instance go on that was to be paused, after that call has ended. Answered by `InstanceResumed`.
+    Resume {
+        /// Its name.
+        instance: InstanceId,
     },
     /// Stop the instance and remove what is left of it. Answered by `InstanceExited`.
     Stop {

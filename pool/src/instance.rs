@@ -5,6 +5,8 @@
 //!     |         |          |           |           |
 //!     +---------+----------+--> BackingOff <-------+   BackingOff -> Starting (next incarnation)
 //!     +---------+----------+--> Exited <-----------+   Exited -> BackingOff (an operator acts)
+//!
+//! Ready -> (Draining ->) Standby -> Resuming -> Suspect     Standby, Resuming -> Stopping, BackingOff
 //! ```
 //!
 //! What belongs to a state lives in it: a request can only be held by an instance that serves, a delay only be waited
@@ -20,8 +22,10 @@ use crate::requests::List;
 use crate::time::Time;
 
 mod probe;
+mod standby;
 
 pub(crate) use probe::{Ended, Probe};
+pub(crate) use standby::{Pause, Then};
 
 /// A slot in use.
 #[derive(Clone, Debug)]
@@ -67,6 +71,22 @@ pub(crate) enum State {
         serving: Serving,
         /// When it is stopped, whatever it holds.
         deadline: Time,
+        /// What becomes of it when it holds nothing any more.
+        then: Then,
+    },
+    /// Paused, or about to be: not needed now, and kept.
+    Standby {
+        /// How it served; it holds nothing.
+        serving: Serving,
+        /// How far the pause has come.
+        pause: Pause,
+    },
+    /// Asked to go on after a pause.
+    Resuming {
+        /// How it served.
+        serving: Serving,
+        /// When it counts as hung.
+        hung_at: Time,
     },
     /// Asked to stop.
     Stopping {
@@ -198,9 +218,9 @@ impl Instance {
     }
 
     /// Ready or Suspect to Draining.
-    pub(crate) fn drain(&mut self, deadline: Time, now: Time) -> bool {
+    pub(crate) fn drain(&mut self, deadline: Time, then: Then, now: Time) -> bool {
         let (State::Ready(serving) | State::Suspect(serving)) = self.state else { return false };
-        self.enter(State::Draining { serving, deadline }, now);
+        self.enter(State::Draining { serving, deadline, then }, now);
         true
     }
 
@@ -208,7 +228,11 @@ impl Instance {
     pub(crate) fn stop(&mut self, gone_at: Time, next: Next, now: Time) -> Option<List> {
         let held = match self.state {
             State::Starting(_) => List::default(),
-            State::Ready(serving) | State::Suspect(serving) | State::Draining { serving, .. } => serving.held,
+            State::Ready(serving)
+            | State::Suspect(serving)
+            | State::Draining { serving, .. }
+            | State::Standby { serving, .. }
+            | State::Resuming { serving, .. } => serving.held,
             State::Stopping { .. } | State::BackingOff { .. } | State::Exited => return None,
         };
         self.enter(State::Stopping { gone_at, next }, now);
@@ -228,7 +252,11 @@ impl Instance {
     fn end(&mut self, state: State, now: Time) -> Option<List> {
         let held = match self.state {
             State::Starting(_) | State::Stopping { .. } => List::default(),
-            State::Ready(serving) | State::Suspect(serving) | State::Draining { serving, .. } => serving.held,
+            State::Ready(serving)
+            | State::Suspect(serving)
+            | State::Draining { serving, .. }
+            | State::Standby { serving, .. }
+            | State::Resuming { serving, .. } => serving.held,
             State::BackingOff { .. } | State::Exited => return None,
         };
         self.enter(state, now);
@@ -254,6 +282,8 @@ impl Instance {
             | State::Ready(_)
             | State::Suspect(_)
             | State::Draining { .. }
+            | State::Standby { .. }
+            | State::Resuming { .. }
             | State::Stopping { .. }
             | State::BackingOff { .. } => return,
         }
@@ -272,6 +302,8 @@ impl Instance {
             | State::Ready(_)
             | State::Suspect(_)
             | State::Draining { .. }
+            | State::Standby { .. }
+            | State::Resuming { .. }
             | State::Stopping { next: Next::Free | Next::Remain, .. }
             | State::Exited => {}
         }
@@ -292,7 +324,12 @@ impl Instance {
             State::Ready(serving) | State::Suspect(serving) | State::Draining { serving, .. } => {
                 Some(serving)
             }
-            State::Starting(_) | State::Stopping { .. } | State::BackingOff { .. } | State::Exited => None,
+            State::Starting(_)
+            | State::Standby { .. }
+            | State::Resuming { .. }
+            | State::Stopping { .. }
+            | State::BackingOff { .. }
+            | State::Exited => None,
         }
     }
 
@@ -302,7 +339,12 @@ impl Instance {
             State::Ready(serving) | State::Suspect(serving) | State::Draining { serving, .. } => {
                 Some(serving)
             }
-            State::Starting(_) | State::Stopping { .. } | State::BackingOff { .. } | State::Exited => None,
+            State::Starting(_)
+            | State::Standby { .. }
+            | State::Resuming { .. }
+            | State::Stopping { .. }
+            | State::BackingOff { .. }
+            | State::Exited => None,
         }
     }
 
@@ -313,7 +355,11 @@ impl Instance {
             State::Ready(serving) | State::Suspect(serving) | State::Draining { serving, .. } => {
                 Some((serving.address, &mut serving.probe))
             }
-            State::Stopping { .. } | State::BackingOff { .. } | State::Exited => None,
+            State::Standby { .. }
+            | State::Resuming { .. }
+            | State::Stopping { .. }
+            | State::BackingOff { .. }
+            | State::Exited => None,
         }
     }
 
@@ -344,7 +390,9 @@ impl Instance {
                 let timers = [Some(serving.probe.wake()), serving.paused_until, serving.opens_next(config)];
                 timers.into_iter().flatten().min()
             }
-            State::Draining { serving, deadline } => Some(serving.probe.wake().min(*deadline)),
+            State::Draining { serving, deadline, .. } => Some(serving.probe.wake().min(*deadline)),
+            State::Standby { pause, .. } => pause.again(),
+            State::Resuming { hung_at, .. } => Some(*hung_at),
             State::Stopping { gone_at, .. } => Some(*gone_at),
             State::BackingOff { until } => Some(*until),
             State::Exited => None,
@@ -357,20 +405,23 @@ impl Instance {
             State::Starting(_)
             | State::Ready(_)
             | State::Suspect(_)
+            | State::Resuming { .. }
             | State::BackingOff { .. }
             | State::Exited => true,
             State::Stopping { next, .. } => next != Next::Free,
-            State::Draining { .. } => false,
+            State::Draining { .. } | State::Standby { .. } => false,
         }
     }
 
     /// Takes requests now, or may soon: what a replay that avoids another instance can wait for.
     pub(crate) fn may_serve(&self) -> bool {
         match self.state {
-            State::Starting(_) | State::Ready(_) | State::Suspect(_) => true,
-            State::Draining { .. } | State::Stopping { .. } | State::BackingOff { .. } | State::Exited => {
-                false
-            }
+            State::Starting(_) | State::Ready(_) | State::Suspect(_) | State::Resuming { .. } => true,
+            State::Draining { .. }
+            | State::Standby { .. }
+            | State::Stopping { .. }
+            | State::BackingOff { .. }
+            | State::Exited => false,
         }
     }
 }

@@ -30,6 +30,7 @@ mod lives;
 mod probing;
 mod reconcile;
 mod serve;
+mod standby;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -112,6 +113,11 @@ impl Pool {
         self.next_incarnation = self.next_incarnation.max(last.saturating_add(1));
     }
 
+    /// The last incarnation that was given, here or before.
+    pub const fn last_incarnation(&self) -> u32 {
+        self.next_incarnation.saturating_sub(1)
+    }
+
     /// Takes in what happened. Events about a request or an instance that is not known (late, doubled, out of order)
     /// change nothing.
     pub fn handle_event(&mut self, event: Event, now: Time) {
@@ -126,9 +132,13 @@ impl Pool {
             }
             Event::RequestCancelled { request } => self.request_cancelled(request),
             Event::RequestFinished { request, outcome } => self.request_finished(request, outcome, now),
-            Event::InstanceFound { instance, address } => self.instance_found(instance, address, now),
+            Event::InstanceFound { instance, address, paused } => {
+                self.instance_found(instance, address, paused, now);
+            }
             Event::InstanceStarted { instance, address } => self.instance_started(instance, address, now),
             Event::InstanceProbed { instance, health } => self.instance_probed(instance, health, now),
+            Event::InstancePaused { instance, done } => self.instance_paused(instance, done, now),
+            Event::InstanceResumed { instance, failed } => self.instance_resumed(instance, failed, now),
             Event::InstanceExited { instance, cause } => self.instance_exited(instance, cause, now),
             Event::SizeSet { size } => self.set_size(size, now),
             Event::InstanceReplace { instance } => self.replace(instance, now),

@@ -14,6 +14,8 @@ pub struct Snapshot {
     pub wanted: u32,
     /// Fewest and most that may be asked for.
     pub bounds: (u32, u32),
+    /// How many there should be in standby beyond them.
+    pub standby: u32,
     /// Requests waiting for a slot.
     pub waiting: usize,
     /// How long the oldest of them has waited, since it arrived; zero when none waits.
@@ -76,6 +78,10 @@ pub enum StateView {
     Suspect,
     /// Finishes what it holds, then stops.
     Draining,
+    /// Paused, or about to be: kept beyond the size.
+    Standby,
+    /// Asked to go on after a pause.
+    Resuming,
     /// Asked to stop.
     Stopping,
     /// Waits until it is started again.
@@ -86,11 +92,13 @@ pub enum StateView {
 
 impl StateView {
     /// Every state, in the order of a life.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Starting,
         Self::Ready,
         Self::Suspect,
         Self::Draining,
+        Self::Standby,
+        Self::Resuming,
         Self::Stopping,
         Self::BackingOff,
         Self::Exited,
@@ -103,6 +111,8 @@ impl StateView {
             Self::Ready => "ready",
             Self::Suspect => "suspect",
             Self::Draining => "draining",
+            Self::Standby => "standby",
+            Self::Resuming => "resuming",
             Self::Stopping => "stopping",
             Self::BackingOff => "backing-off",
             Self::Exited => "exited",

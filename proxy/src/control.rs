@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -21,6 +21,8 @@ use crate::gateway::lease::Dispatcher;
 use crate::gateway::service::Service;
 use crate::metrics::ServiceMetrics;
 use crate::{probe, problem};
+
+mod standby;
 
 /// Pause between two tries to stop an instance while the engine does not answer.
 const STOP_RETRY: Duration = Duration::from_secs(1);
@@ -60,10 +62,15 @@ impl Runner {
     }
 }
 
+/// The control loops of all services, in the order of the file; another list when services come or go.
+pub type Controls = Arc<ArcSwap<Vec<Arc<Control>>>>;
+
 /// One service's control loop.
 pub struct Control {
     /// Its present generation.
     service: ArcSwap<Service>,
+    /// Those before it, which requests may still go by.
+    earlier: Mutex<Vec<Weak<Service>>>,
     runner: ArcSwap<Runner>,
     dispatcher: Arc<Dispatcher>,
     metrics: Arc<ServiceMetrics>,
@@ -78,8 +85,8 @@ pub struct Control {
 struct Life {
     /// When its start was asked for, until it is ready.
     starting: Option<Time>,
-    /// Resolves when the backend's start call has returned.
-    started: Option<oneshot::Receiver<()>>,
+    /// Resolves when the last call to the backend about it (start, pause, resume) has returned: one after the other.
+    under_way: Option<oneshot::Receiver<()>>,
     /// Whether a line of its log has matched.
     log_matched: bool,
     /// Whether it is being stopped, so that its end is no death.
@@ -95,6 +102,7 @@ impl Control {
             metrics: service.metrics.clone(),
             clock: service.clock,
             service: ArcSwap::new(service),
+            earlier: Mutex::default(),
             instances: Mutex::default(),
             tasks: TaskTracker::new(),
             starts: TaskTracker::new(),
@@ -106,6 +114,38 @@ impl Control {
         self.service.load_full()
     }
 
+    /// The next generation of the service, of which its pool need not know.
+    pub fn renew(&self, service: Arc<Service>) -> Arc<Service> {
+        let before = self.service.swap(service);
+        let mut earlier = self.earlier.lock();
+        earlier.retain(|one| one.strong_count() > 0);
+        earlier.push(Arc::downgrade(&before));
+        before
+    }
+
+    /// Whether a request goes by any generation of the service: it may be in the pool, or on its way there.
+    pub fn is_in_use(&self) -> bool {
+        let present = self.service();
+        // This one's, and the control loop's own.
+        let used = Arc::strong_count(&present) > 2;
+        used || self.earlier.lock().iter().any(|one| one.strong_count() > 0) || present.open_requests() > 0
+    }
+
+    /// Who starts and stops its instances, if anybody.
+    pub fn backend(&self) -> Option<Arc<dyn Backend>> {
+        self.runner.load().backend().cloned()
+    }
+
+    /// Whether nothing is started any more.
+    pub fn is_closed(&self) -> bool {
+        self.starts.is_closed()
+    }
+
+    /// All instances that are known, as their backend names them.
+    pub fn keys(&self) -> Vec<Key> {
+        self.instances.lock().keys().map(|instance| self.key(*instance)).collect()
+    }
+
     /// What runs its instances, and the name there of one of them.
     pub fn managed(&self, instance: InstanceId) -> Option<(Arc<dyn Backend>, Key)> {
         Some((self.runner.load().backend()?.clone(), self.key(instance)))
@@ -113,7 +153,7 @@ impl Control {
 
     /// The next generation of the service; instances that run are replaced one by one if they are to `roll`.
     pub fn configure(self: &Arc<Self>, service: Arc<Service>, runner: Runner, roll: bool) {
-        let before = self.service.swap(service.clone());
+        let before = self.renew(service.clone());
         let moved = self.runner.load().moved(&runner);
         self.runner.store(Arc::new(runner));
         self.check_logs_anew(&before.config, &service.config);
@@ -139,10 +179,10 @@ impl Control {
     }
 
     /// An instance that an earlier process has left running.
-    pub fn adopt(self: &Arc<Self>, instance: InstanceId, address: SocketAddr) {
+    pub fn adopt(self: &Arc<Self>, instance: InstanceId, address: SocketAddr, paused: bool) {
         self.remember(instance);
         self.watch_log(instance);
-        self.dispatcher.tell(Event::InstanceFound { instance, address });
+        self.dispatcher.tell(Event::InstanceFound { instance, address, paused });
     }
 
     /// From now on no instance is started, and one that ends is one that was stopped: the process is ending. Returns
@@ -183,6 +223,8 @@ impl Control {
         match action {
             Action::Start { instance } => self.start(instance),
             Action::Probe { instance, address } => self.probe(instance, address),
+            Action::Pause { instance } => self.pause(instance),
+            Action::Resume { instance } => self.resume(instance),
             Action::Stop { instance, grace } => self.stop(instance, grace),
             Action::Dispatch { .. } | Action::Reject { .. } | Action::Revoke { .. } => {
                 unreachable!("the dispatcher handles what concerns requests")
@@ -195,8 +237,8 @@ impl Control {
         self.instances.lock().insert(instance, life);
     }
 
-    fn life(&self, started: Option<oneshot::Receiver<()>>) -> Life {
-        Life { starting: Some(self.clock.now()), started, log_matched: false, stopping: false }
+    fn life(&self, under_way: Option<oneshot::Receiver<()>>) -> Life {
+        Life { starting: Some(self.clock.now()), under_way, log_matched: false, stopping: false }
     }
 
     fn start(self: &Arc<Self>, instance: InstanceId) {
@@ -299,15 +341,15 @@ impl Control {
 
     fn stop(self: &Arc<Self>, instance: InstanceId, grace: Duration) {
         self.report_sentence(instance);
-        let started = self.instances.lock().get_mut(&instance).and_then(|life| {
+        let under_way = self.instances.lock().get_mut(&instance).and_then(|life| {
             life.stopping = true;
-            life.started.take()
+            life.under_way.take()
         });
         let control = self.clone();
         self.tasks.spawn(async move {
-            if let Some(started) = started {
+            if let Some(under_way) = under_way {
                 // What is still being created can only be removed after it is there.
-                let _ = started.await;
+                let _ = under_way.await;
             }
             if let Some((backend, key)) = control.managed(instance) {
                 tracing::debug!(instance = %key, "stopping instance");

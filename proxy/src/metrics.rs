@@ -6,6 +6,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use longshore_pool::StateView;
 use longshore_pool::scaling::Tally;
 use parking_lot::Mutex;
 use prometheus::{
@@ -42,6 +43,8 @@ pub struct Metrics {
     policy_errors: IntCounterVec,
     jobs: IntGaugeVec,
     job_seconds: HistogramVec,
+    reloads: IntCounterVec,
+    reloaded_at: Gauge,
     services: Mutex<Vec<Arc<ServiceMetrics>>>,
 }
 
@@ -142,9 +145,22 @@ impl Metrics {
                 "From the acceptance of a job until it has been answered.",
             )?,
             size: gauge("longshore_size", "Instances wanted, and the bounds of that.", &["service", "kind"])?,
+            reloads: counter(
+                "longshore_config_reloads_total",
+                "Times that the configuration was read again, by result: applied, unchanged, refused.",
+                &["result"],
+            )?,
+            reloaded_at: Gauge::new(
+                "longshore_config_last_reload_success_timestamp_seconds",
+                "When the configuration in force was read last, as Unix time.",
+            )?,
             services: Mutex::default(),
             registry,
         };
+        metrics.registry.register(Box::new(metrics.reloaded_at.clone()))?;
+        for result in ["applied", "unchanged", "refused"] {
+            metrics.reloads.with_label_values(&[result]);
+        }
         metrics.register_build_info()?;
         Ok(Arc::new(metrics))
     }
@@ -178,6 +194,30 @@ impl Metrics {
         }
         self.services.lock().push(service.clone());
         service
+    }
+
+    /// The configuration was read and is in force. At the start that is no reload.
+    pub fn configured(&self, unix_now: f64) {
+        self.reloaded_at.set(unix_now);
+    }
+
+    /// The configuration was read again. `result` is `applied`, `unchanged` or `refused`.
+    pub fn reloaded(&self, result: &str) {
+        self.reloads.with_label_values(&[result]).inc();
+    }
+
+    /// A service is no more: what mirrors its state goes; what was counted stays.
+    pub fn forget(&self, name: &str) {
+        for gauge in [&self.queue_depth, &self.queue_bytes, &self.in_flight] {
+            // It is not there if nobody has ever looked.
+            let _ = gauge.remove_label_values(&[name]);
+        }
+        for state in StateView::ALL {
+            let _ = self.instances.remove_label_values(&[name, state.name()]);
+        }
+        for kind in ["wanted", "min", "max"] {
+            let _ = self.size.remove_label_values(&[name, kind]);
+        }
     }
 
     /// Writes what is only read when somebody looks: the state of one pool.

@@ -99,10 +99,10 @@ impl Sizing {
         )
     }
 
-    /// The size that somebody asks for at run time, with the file's bounds where it names none.
+    /// The size that somebody asks for at run time, with the file's bounds and standby where it names none.
     pub fn understand(&self, asked: &Json) -> Result<ServiceSize, SizeError> {
         let whole = |message: String| SizeError { pointer: String::new(), message };
-        let (name, (min, max)) = {
+        let (name, ServiceSize { min, max, standby, .. }) = {
             let config = &self.present.lock().config;
             if let Source::Addresses(_) = config.source {
                 return Err(whole(format!(
@@ -110,7 +110,7 @@ impl Sizing {
                     config.name
                 )));
             }
-            (config.name.clone(), (config.size.min, config.size.max))
+            (config.name.clone(), config.size.clone())
         };
         let mut asked = asked.clone();
         if let Json::Object(map) = &mut asked
@@ -118,6 +118,11 @@ impl Sizing {
         {
             map.entry("min").or_insert_with(|| min.into());
             map.entry("max").or_insert_with(|| max.into());
+        }
+        if let Json::Object(map) = &mut asked
+            && standby > 0
+        {
+            map.entry("standby").or_insert_with(|| standby.into());
         }
         let size = parse_size(&asked)?;
         if asked.is_object() {
@@ -127,7 +132,7 @@ impl Sizing {
             Some(number) if !(min..=max).contains(&number) => {
                 Err(whole(format!("size must be from {min} to {max} for {name}, got {number}")))
             }
-            Some(_) | None => Ok(ServiceSize { min, max, ..size }),
+            Some(_) | None => Ok(ServiceSize { min, max, standby, ..size }),
         }
     }
 }

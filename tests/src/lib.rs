@@ -11,6 +11,8 @@
 //! | `screen` | a terminal, and what a person sees on it |
 //! | `client` | requests and answers |
 //! | `raw` | bytes on a socket, where framing matters |
+//! | `strict` | RFC 9112 to the letter |
+//! | `tap` | a server that notes every byte |
 //! | `digest` | `Content-Digest` |
 //! | `document` | the commands in a Markdown file |
 //! | `load` | requests at a rate, each answer verified |
@@ -36,6 +38,8 @@ pub mod raw;
 pub mod screen;
 pub mod server;
 mod setup;
+pub mod strict;
+pub mod tap;
 pub mod turn;
 
 pub use client::{Client, Reply};

@@ -52,7 +52,8 @@ pub(super) fn key<S: BuildHasher>(labels: &HashMap<String, String, S>) -> Option
 
 /// What labels tell of an instance that does not run.
 pub(super) fn found<S: BuildHasher>(labels: &HashMap<String, String, S>) -> Option<Found> {
-    Some(Found { key: key(labels)?, address: None, digest: labels.get(SPEC).cloned().unwrap_or_default() })
+    let digest = labels.get(SPEC).cloned().unwrap_or_default();
+    Some(Found { key: key(labels)?, address: None, paused: false, digest })
 }
 
 #[cfg(test)]
@@ -63,7 +64,10 @@ mod tests {
     fn a_key_comes_back_from_its_labels() {
         let key = Key { service: "calc".into(), slot: 3, incarnation: 17 };
         let labels = of("demo", &key, "d1", 8080);
-        assert_eq!(found(&labels), Some(Found { key: key.clone(), address: None, digest: "d1".to_owned() }));
+        assert_eq!(
+            found(&labels),
+            Some(Found { key: key.clone(), address: None, paused: false, digest: "d1".to_owned() })
+        );
         assert_eq!(container_name("demo", &key), "longshore-demo-calc-3-17");
         assert_eq!(labels["com.docker.compose.container-number"], "4");
     }

@@ -6,7 +6,7 @@
 //! | `connect` · `call` | which engine; time limits and what a failed call means |
 //! | `images` · `pull` · `build` · `context` · `ignore` | making an image be there |
 //! | `container` · `labels` | a specification as the engine's configuration; a key as labels, and back |
-//! | `start` · `stop` | one container's way in and out |
+//! | `start` · `stop` · `pause` | one container's way in and out, and its sleep |
 //! | `watch` · `death` · `pulse` | who has ended, and why; and that at once |
 //! | `logs` | what a container wrote |
 //!
@@ -39,6 +39,7 @@ mod ignore;
 mod images;
 mod labels;
 mod logs;
+mod pause;
 mod pull;
 mod pulse;
 mod start;
@@ -174,6 +175,14 @@ impl Backend for DockerBackend {
         stop::kill(&self.shared, key).await
     }
 
+    async fn pause(&self, key: &Key) -> Result<(), BackendError> {
+        pause::pause(&self.shared, key).await
+    }
+
+    async fn resume(&self, key: &Key) -> Result<(), BackendError> {
+        pause::resume(&self.shared, key).await
+    }
+
     async fn list(&self) -> Result<Vec<Found>, BackendError> {
         watch::list(&self.shared).await
     }
@@ -185,9 +194,7 @@ impl Backend for DockerBackend {
     }
 
     async fn frozen(&self, key: &Key) -> bool {
-        let name = self.shared.name(key);
-        let inspected = call::within(call::LOOK, self.shared.docker.inspect_container(&name, None)).await;
-        inspected.is_ok_and(|inspected| inspected.state.and_then(|state| state.paused) == Some(true))
+        pause::is_paused(&self.shared, key).await == Some(true)
     }
 
     async fn logs(

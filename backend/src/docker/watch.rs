@@ -204,7 +204,8 @@ async fn look(shared: &Arc<Shared>, summary: ContainerSummary) -> Result<Option<
         let pid = inspected.state.as_ref().and_then(|state| state.pid);
         pulse::feel(shared, &found.key, &id, pid);
     }
-    Ok(Some(Found { address: container::address(&inspected, shared.address), ..found }))
+    let paused = inspected.state.as_ref().is_some_and(|state| state.paused == Some(true));
+    Ok(Some(Found { address: container::address(&inspected, shared.address), paused, ..found }))
 }
 
 #[cfg(test)]

@@ -178,7 +178,12 @@ impl Child {
     }
 
     pub(super) fn found(&self, key: &Key) -> Found {
-        Found { key: key.clone(), address: Some(self.address), digest: self.digest.clone() }
+        Found {
+            key: key.clone(),
+            address: Some(self.address),
+            paused: self.frozen(),
+            digest: self.digest.clone(),
+        }
     }
 
     /// Signals all processes of the group; one that is gone is no error.

@@ -165,6 +165,20 @@ impl Backend for ProcessBackend {
         Ok(())
     }
 
+    async fn pause(&self, key: &Key) -> Result<(), BackendError> {
+        let child =
+            self.running(key).ok_or_else(|| BackendError(format!("cannot pause {key}: it has ended")))?;
+        child.signal_group(Signal::SIGSTOP);
+        Ok(())
+    }
+
+    async fn resume(&self, key: &Key) -> Result<(), BackendError> {
+        let child =
+            self.running(key).ok_or_else(|| BackendError(format!("cannot resume {key}: it has ended")))?;
+        child.signal_group(Signal::SIGCONT);
+        Ok(())
+    }
+
     async fn list(&self) -> Result<Vec<Found>, BackendError> {
         Ok(self.shared.running.lock().iter().map(|(key, child)| child.found(key)).collect())
     }

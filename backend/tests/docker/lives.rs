@@ -23,7 +23,7 @@ async fn an_instance_answers_is_listed_and_stops_without_a_trace() {
     assert_eq!(get(address).await, "hello");
     println!("first answer after {:?}", begun.elapsed());
 
-    let found = Found { key: key(0), address: Some(address), digest: spec.digest() };
+    let found = Found { key: key(0), address: Some(address), paused: false, digest: spec.digest() };
     assert_eq!(cluster.backend.list().await.unwrap(), [found]);
     let inspected = cluster.docker.inspect_container(&cluster.container(&key(0)), None).await.unwrap();
     let volume = inspected.mounts.unwrap().remove(0).name.unwrap();
@@ -75,6 +75,48 @@ async fn a_paused_instance_is_frozen_and_can_be_stopped() {
 }
 
 #[tokio::test]
+async fn a_paused_instance_says_nothing_until_it_is_resumed_and_its_death_is_told() {
+    let cluster = Cluster::new().await;
+    let mut exits = cluster.backend.watch();
+    let address = cluster.backend.start(&key(0), &cluster.spec()).await.unwrap();
+    assert_eq!(get(address).await, "hello");
+    for _ in 0..3 {
+        let begun = Instant::now();
+        cluster.backend.pause(&key(0)).await.unwrap();
+        println!("paused in {:?}", begun.elapsed());
+        cluster.backend.pause(&key(0)).await.unwrap();
+        assert!(cluster.backend.frozen(&key(0)).await);
+        assert!(cluster.backend.list().await.unwrap()[0].paused);
+        let silent = tokio::time::timeout(Duration::from_millis(200), try_get(address)).await;
+        assert!(silent.is_err(), "{silent:?}");
+        let begun = Instant::now();
+        cluster.backend.resume(&key(0)).await.unwrap();
+        println!("resumed in {:?}", begun.elapsed());
+        assert_eq!(get(address).await, "hello");
+        println!("first answer {:?} after the call to resume it", begun.elapsed());
+        cluster.backend.resume(&key(0)).await.unwrap();
+    }
+    cluster.backend.pause(&key(0)).await.unwrap();
+    cluster.backend.kill(&key(0)).await.unwrap();
+    let exit = next(&mut exits).await;
+    let exit = if exit.cause == Cause::Unexplained { next(&mut exits).await } else { exit };
+    assert_eq!(exit.cause, Cause::Killed { signal: 9 });
+    assert!(cluster.backend.pause(&key(0)).await.is_err());
+    assert!(cluster.backend.resume(&key(0)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_paused_instance_is_asked_to_end_before_it_is_killed() {
+    let cluster = Cluster::new().await;
+    cluster.backend.start(&key(0), &cluster.spec()).await.unwrap();
+    cluster.backend.pause(&key(0)).await.unwrap();
+    let begun = Instant::now();
+    cluster.backend.stop(&key(0), GRACE).await.unwrap();
+    assert!(begun.elapsed() < GRACE, "it heard nothing while it was paused: {:?}", begun.elapsed());
+    assert_eq!(cluster.backend.list().await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn a_later_process_finds_what_runs_and_what_is_stale_and_hears_of_deaths() {
     let cluster = Cluster::new().await;
     let old = Spec { env: [("GREETING".to_owned(), "old".to_owned())].into(), ..cluster.spec() };
@@ -84,7 +126,10 @@ async fn a_later_process_finds_what_runs_and_what_is_stale_and_hears_of_deaths()
 
     let later = DockerBackend::connect(&cluster.name, None).await.unwrap();
     let found = later.list().await.unwrap();
-    assert_eq!(found[0], Found { key: key(0), address: Some(address), digest: cluster.spec().digest() });
+    assert_eq!(
+        found[0],
+        Found { key: key(0), address: Some(address), paused: false, digest: cluster.spec().digest() }
+    );
     assert_eq!(found[1].digest, old.digest());
     assert_ne!(found[1].digest, cluster.spec().digest());
     let other = DockerBackend::connect("test-other", None).await.unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::backoff;
 use crate::config::RestartPolicy;
 use crate::event::{Action, DeathCause, Health, InstanceId, Retry};
-use crate::instance::{Instance, Next, Record, State};
+use crate::instance::{Instance, Next, Record, State, Then};
 use crate::requests::{List, Place};
 use crate::time::Time;
 
@@ -49,7 +49,7 @@ impl Pool {
 
     /// 14. An instance that already runs takes its slot, is probed at once, and is replaced if it does not become
     ///     ready soon. One whose slot is taken cannot be kept: it is stopped, and its exit is no news.
-    pub(super) fn instance_found(&mut self, id: InstanceId, address: SocketAddr, now: Time) {
+    pub(super) fn instance_found(&mut self, id: InstanceId, address: SocketAddr, paused: bool, now: Time) {
         if id.incarnation >= self.next_incarnation {
             self.next_incarnation = id.incarnation.wrapping_add(1);
         }
@@ -59,7 +59,12 @@ impl Pool {
                 self.actions.push_back(Action::Stop { instance: id, grace: self.config.stop_grace });
             }
             None => {
-                self.instances.insert(id.slot, Instance::found(id, address, now));
+                // Without a standby, somebody else has paused it.
+                let instance = match paused && self.config.standby > 0 {
+                    true => Instance::found_paused(id, address, now),
+                    false => Instance::found(id, address, now),
+                };
+                self.instances.insert(id.slot, instance);
                 self.begin_probe(id.slot, now);
                 self.changed = true;
             }
@@ -96,6 +101,7 @@ impl Pool {
                 self.revoke(serving.held, id);
                 self.free_slot(id.slot);
             }
+            State::Standby { .. } | State::Resuming { .. } => self.died_asleep(id.slot, cause, now),
             State::Stopping { next, .. } => self.stopped(id.slot, next, now),
             State::BackingOff { .. } | State::Exited => self.explain(id, cause),
         }
@@ -162,7 +168,13 @@ impl Pool {
     /// b. Ready for at least the delay that it would get: it was healthy; at once, and its failures are forgotten.
     /// c. Otherwise one failure more, and the delay of [`backoff::delay`].
     /// d. A server that the pool does not start is only looked at again, each probe interval.
-    fn next_start(&mut self, slot: u32, cause: DeathCause, ready_since: Option<Time>, now: Time) -> Time {
+    pub(super) fn next_start(
+        &mut self,
+        slot: u32,
+        cause: DeathCause,
+        ready_since: Option<Time>,
+        now: Time,
+    ) -> Time {
         let config = Arc::clone(&self.config);
         let Some(Instance { record, id, .. }) = self.instances.get_mut(&slot) else { return now };
         let failures = record.failures.saturating_add(1);
@@ -228,6 +240,8 @@ impl Pool {
                 }
                 self.stop(slot, Duration::ZERO, Next::Restart(now), now);
             }
+            // Not probed.
+            State::Standby { .. } | State::Resuming { .. } => {}
             State::Stopping { .. } | State::BackingOff { .. } | State::Exited => {}
         }
     }
@@ -250,10 +264,10 @@ impl Pool {
     }
 
     /// 9. Takes an instance out of service: it finishes what it holds until the drain timeout, then is stopped.
-    pub(super) fn drain(&mut self, slot: u32, now: Time) {
+    pub(super) fn drain(&mut self, slot: u32, then: Then, now: Time) {
         let deadline = now + self.config.drain_timeout;
         let Some(instance) = self.instances.get_mut(&slot) else { return };
-        if !instance.drain(deadline, now) {
+        if !instance.drain(deadline, then, now) {
             return;
         }
         self.changed = true;
@@ -266,6 +280,11 @@ impl Pool {
 
     /// 9. A drain is over: nothing is held any more, or its deadline has come.
     pub(super) fn end_drain(&mut self, slot: u32, now: Time) {
+        if self.instances.get(&slot).is_some_and(|instance| instance.is_parked() && !instance.outdated)
+            && self.park(slot, now)
+        {
+            return;
+        }
         self.stop(slot, self.config.stop_grace, Next::Free, now);
     }
 
@@ -324,6 +343,11 @@ impl Pool {
             }
             State::Draining { deadline, .. } if *deadline <= now => self.end_drain(slot, now),
             State::Draining { .. } => self.look(slot, now),
+            State::Standby { .. } => self.pause_again(slot, now),
+            State::Resuming { hung_at, .. } if *hung_at <= now => {
+                self.resume_failed(slot, DeathCause::Hung, now);
+            }
+            State::Resuming { .. } => self.touch(slot),
             State::Stopping { gone_at, next } if *gone_at <= now => {
                 let next = *next;
                 self.stopped(slot, next, now);

@@ -65,6 +65,12 @@ impl Pool {
     /// A probe ended. One that was not asked for, or of an earlier incarnation, is ignored.
     pub(super) fn instance_probed(&mut self, id: InstanceId, health: Health, now: Time) {
         let Some(instance) = self.instance_mut(id) else { return };
+        if let Some(probe) = instance.sleeping_probe() {
+            // It began before the pause, and says nothing.
+            let _ = probe.end(health);
+            probe.next(now);
+            return;
+        }
         let Some((_, probe)) = instance.probe_mut() else { return };
         let Some(ended) = probe.end(health) else { return };
         match instance.state {
@@ -72,7 +78,11 @@ impl Pool {
             State::Ready(_) | State::Suspect(_) | State::Draining { .. } => {
                 self.probed_serving(id.slot, health, ended, now);
             }
-            State::Stopping { .. } | State::BackingOff { .. } | State::Exited => {}
+            State::Standby { .. }
+            | State::Resuming { .. }
+            | State::Stopping { .. }
+            | State::BackingOff { .. }
+            | State::Exited => {}
         }
         self.begin_probe(id.slot, now);
     }
@@ -89,6 +99,8 @@ impl Pool {
                     | State::Ready(_)
                     | State::Suspect(_)
                     | State::Draining { .. }
+                    | State::Standby { .. }
+                    | State::Resuming { .. }
                     | State::Stopping { .. }
                     | State::BackingOff { .. }
                     | State::Exited => None,

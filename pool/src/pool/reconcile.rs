@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::PoolConfig;
 use crate::event::{DeathCause, InstanceId, RejectReason};
 use crate::habit::Habit;
-use crate::instance::{Instance, Next, State};
+use crate::instance::{Instance, Next, State, Then};
 use crate::scaling::{Fixed, ScalingPolicy};
 use crate::time::Time;
 
@@ -27,11 +27,18 @@ impl Pool {
             State::Ready(_)
             | State::Suspect(_)
             | State::Draining { .. }
+            | State::Standby { .. }
+            | State::Resuming { .. }
             | State::Stopping { .. }
             | State::BackingOff { .. }
             | State::Exited => None,
         };
-        let starting = self.instances.values().filter_map(asked).collect();
+        let mut starting: Vec<Time> = self.instances.values().filter_map(asked).collect();
+        let for_standby = self.started_for_standby() as usize;
+        if for_standby > 0 {
+            starting.sort_unstable();
+            starting.truncate(starting.len().saturating_sub(for_standby));
+        }
         let ages = if self.traffic.wants_ages() { self.running_ages(now) } else { 0.0 };
         self.traffic.look(starting, ages, now);
     }
@@ -129,13 +136,19 @@ impl Pool {
         let wanted = if self.stopped_by.is_some() { 0 } else { wanted };
         if self.config.managed {
             self.stop_outdated_starts(now);
+            self.stop_outdated_standby(now);
             self.retire_outdated(wanted as usize, now);
             let outdated = self.count(|instance| instance.outdated && instance.is_serving());
             let surge = usize::from(outdated > 0 && wanted > 0);
             let target = wanted as usize + surge;
+            self.resume_missing(wanted as usize, now);
+            let places = self.trim_standby(now);
             let live = self.count(Instance::is_live);
-            self.remove_surplus(live.saturating_sub(target), now);
+            self.remove_surplus(live.saturating_sub(target + places), now);
             self.start_missing(target.saturating_sub(live), u32::MAX, now);
+            if surge == 0 {
+                self.keep_standby(wanted as usize, now);
+            }
         } else {
             self.reconcile_addresses(wanted, now);
         }
@@ -162,6 +175,8 @@ impl Pool {
             | State::Ready(_)
             | State::Suspect(_)
             | State::Draining { .. }
+            | State::Standby { .. }
+            | State::Resuming { .. }
             | State::Stopping { next: Next::Restart(_), .. }
             | State::BackingOff { .. } => false,
         };
@@ -173,7 +188,7 @@ impl Pool {
         deaths.max_by_key(|(_, at)| *at).map(|(cause, _)| cause.clone())
     }
 
-    fn count(&self, which: impl Fn(&Instance) -> bool) -> usize {
+    pub(super) fn count(&self, which: impl Fn(&Instance) -> bool) -> usize {
         self.instances.values().filter(|instance| which(instance)).count()
     }
 
@@ -201,7 +216,7 @@ impl Pool {
                 return;
             }
             ready -= usize::from(is_ready);
-            self.drain(rank.slot, now);
+            self.drain(rank.slot, Then::Stop, now);
         }
     }
 
@@ -223,15 +238,17 @@ impl Pool {
         match &mut instance.state {
             State::Stopping { next, .. } => *next = Next::Free,
             State::BackingOff { .. } | State::Exited => self.free_slot(slot),
-            State::Starting(_) => self.stop(slot, self.config.stop_grace, Next::Free, now),
-            State::Ready(_) | State::Suspect(_) => self.drain(slot, now),
+            State::Starting(_) | State::Standby { .. } | State::Resuming { .. } => {
+                self.stop(slot, self.config.stop_grace, Next::Free, now);
+            }
+            State::Ready(_) | State::Suspect(_) => self.drain(slot, Then::Stop, now),
             State::Draining { .. } => {}
         }
     }
 
     /// 8d. Fewer than the target: starts in the lowest free slots. 17: a pool that drains starts only for those that
     /// wait.
-    fn start_missing(&mut self, missing: usize, slots: u32, now: Time) {
+    pub(super) fn start_missing(&mut self, missing: usize, slots: u32, now: Time) {
         if missing == 0 || !self.may_start() {
             return;
         }
@@ -240,7 +257,7 @@ impl Pool {
         free.into_iter().for_each(|slot| self.start(slot, now));
     }
 
-    fn may_start(&self) -> bool {
+    pub(super) fn may_start(&self) -> bool {
         !self.draining || self.queue.len() > 0
     }
 
@@ -252,6 +269,8 @@ impl Pool {
             | State::Ready(_)
             | State::Suspect(_)
             | State::Draining { .. }
+            | State::Standby { .. }
+            | State::Resuming { .. }
             | State::Stopping { .. }
             | State::Exited => false,
         };
@@ -280,7 +299,7 @@ impl Pool {
         self.start_missing(wanted as usize, wanted, now);
     }
 
-    fn slots(&self, which: impl Fn(&Instance) -> bool) -> Vec<u32> {
+    pub(super) fn slots(&self, which: impl Fn(&Instance) -> bool) -> Vec<u32> {
         self.instances.iter().filter(|(_, instance)| which(instance)).map(|(slot, _)| *slot).collect()
     }
 
@@ -304,23 +323,23 @@ impl Pool {
 
 /// How gladly an instance is given up: the smallest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct SurplusRank {
+pub(super) struct SurplusRank {
     stage: u8,
     current: bool,
     in_flight: u32,
     newest: Reverse<u32>,
-    slot: u32,
+    pub(super) slot: u32,
 }
 
 impl Instance {
     const READY_STAGE: u8 = 4;
 
-    fn surplus_rank(&self) -> SurplusRank {
+    pub(super) fn surplus_rank(&self) -> SurplusRank {
         let stage = match self.state {
             State::Stopping { .. } | State::Exited => 0,
             State::BackingOff { .. } => 1,
             State::Starting(_) => 2,
-            State::Suspect(_) => 3,
+            State::Suspect(_) | State::Standby { .. } | State::Resuming { .. } => 3,
             State::Ready(_) | State::Draining { .. } => Self::READY_STAGE,
         };
         SurplusRank {
@@ -338,6 +357,8 @@ impl Instance {
             State::Ready(_) | State::Suspect(_) => true,
             State::Starting(_)
             | State::Draining { .. }
+            | State::Standby { .. }
+            | State::Resuming { .. }
             | State::Stopping { .. }
             | State::BackingOff { .. }
             | State::Exited => false,
@@ -348,7 +369,11 @@ impl Instance {
     /// not failed.
     fn gives_hope(&self) -> bool {
         match self.state {
-            State::Ready(_) | State::Suspect(_) | State::Draining { .. } => true,
+            State::Ready(_)
+            | State::Suspect(_)
+            | State::Draining { .. }
+            | State::Standby { .. }
+            | State::Resuming { .. } => true,
             State::Starting(_) | State::Stopping { next: Next::Restart(_), .. } => self.record.failures == 0,
             State::Stopping { next: Next::Free | Next::Remain, .. }
             | State::BackingOff { .. }
@@ -364,6 +389,8 @@ impl Instance {
             | State::Ready(_)
             | State::Suspect(_)
             | State::Draining { .. }
+            | State::Standby { .. }
+            | State::Resuming { .. }
             | State::Stopping { next: Next::Free | Next::Remain, .. }
             | State::Exited => None,
         }

@@ -142,6 +142,13 @@ impl Pool {
                 }
                 self.lost(key, instance, how, sent, now);
             }
+            Outcome::Interrupted { how, deadline } => {
+                self.requests[key].deadline = deadline;
+                if !revoked {
+                    self.suspect(instance, true, now);
+                }
+                self.lost(key, instance, how, true, now);
+            }
             Outcome::Busy { retry_after } => {
                 if !revoked {
                     self.pause(instance, now + retry_after.clamp(SHORTEST_PAUSE, LONGEST_PAUSE));

@@ -22,6 +22,7 @@ mod requests;
 mod restarts;
 mod rolling;
 mod sizes;
+mod standby;
 mod starts;
 mod waits;
 
@@ -157,6 +158,8 @@ fn dispatched(actions: &[Action]) -> Vec<(u64, u32)> {
         | Action::Revoke { .. }
         | Action::Start { .. }
         | Action::Probe { .. }
+        | Action::Pause { .. }
+        | Action::Resume { .. }
         | Action::Stop { .. } => None,
     };
     actions.iter().filter_map(dispatch).collect()
@@ -170,6 +173,8 @@ fn rejected(actions: &[Action]) -> Vec<(u64, RejectReason)> {
         | Action::Revoke { .. }
         | Action::Start { .. }
         | Action::Probe { .. }
+        | Action::Pause { .. }
+        | Action::Resume { .. }
         | Action::Stop { .. } => None,
     };
     actions.iter().filter_map(reject).collect()

@@ -19,6 +19,7 @@ impl Pool {
         Snapshot {
             wanted: self.scaler.wanted().unwrap_or(0),
             bounds: (self.config.min, self.config.max),
+            standby: self.config.standby,
             waiting: self.queue.len(),
             oldest_wait: self.oldest_wait(now),
             in_flight: self.in_flight,
@@ -46,7 +47,8 @@ impl Pool {
         for instance in self.instances.values() {
             match instance.state {
                 State::Ready(_) => load.ready += 1,
-                State::Starting(_) => load.starting += 1,
+                State::Starting(_) | State::Resuming { .. } => load.starting += 1,
+                State::Standby { .. } => load.standby += 1,
                 State::Suspect(_)
                 | State::Draining { .. }
                 | State::Stopping { .. }
@@ -54,6 +56,8 @@ impl Pool {
                 | State::Exited => {}
             }
         }
+        // What is started for the standby is not capacity to come.
+        load.starting -= load.starting.min(self.started_for_standby());
         load
     }
 
@@ -118,6 +122,8 @@ impl Pool {
             State::Ready(serving) => (StateView::Ready, Some(serving.address)),
             State::Suspect(serving) => (StateView::Suspect, Some(serving.address)),
             State::Draining { serving, .. } => (StateView::Draining, Some(serving.address)),
+            State::Standby { serving, .. } => (StateView::Standby, Some(serving.address)),
+            State::Resuming { serving, .. } => (StateView::Resuming, Some(serving.address)),
             State::Stopping { .. } => (StateView::Stopping, None),
             State::BackingOff { .. } => (StateView::BackingOff, None),
             State::Exited => (StateView::Exited, None),

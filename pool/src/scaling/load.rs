@@ -13,8 +13,10 @@ pub struct Load {
     pub in_flight: usize,
     /// Instances that take requests.
     pub ready: u32,
-    /// Instances being started.
+    /// Instances being started or resumed, those that are to be in standby not counted.
     pub starting: u32,
+    /// Instances in standby.
+    pub standby: u32,
     /// The size wanted now.
     pub size: u32,
     /// Requests that one instance works on at once; 0 is no limit.

@@ -1,7 +1,7 @@
 //! Runs the pool over a workload.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +32,8 @@ pub struct Simulation {
     pub objective: Duration,
     /// The time of day at the beginning, in seconds since 1970-01-01T00:00:00Z.
     pub unix_start: f64,
+    /// How long an instance in standby takes to be resumed.
+    pub resume: Duration,
     /// How often [`Report::moments`] are noted.
     pub sample: Option<Duration>,
 }
@@ -46,6 +48,7 @@ impl Default for Simulation {
             timeout: NEVER,
             objective: Duration::from_secs(1),
             unix_start: 0.0,
+            resume: Duration::from_millis(20),
             sample: None,
         }
     }
@@ -71,6 +74,8 @@ impl Simulation {
             next: 0,
             work: BinaryHeap::new(),
             starts: VecDeque::new(),
+            resumes: VecDeque::new(),
+            paused: BTreeMap::new(),
             alive: Vec::new(),
             living: 0,
             size: 0,
@@ -93,6 +98,10 @@ struct Run<'a> {
     work: BinaryHeap<Reverse<(Time, u64)>>,
     // When starting instances are ready, the first one first: all take the same time.
     starts: VecDeque<(Time, InstanceId)>,
+    // The same for those that are resumed.
+    resumes: VecDeque<(Time, InstanceId)>,
+    // Who is in standby, and since when.
+    paused: BTreeMap<InstanceId, Time>,
     // By slot: since when an instance has cost something.
     alive: Vec<Option<(InstanceId, Time)>>,
     living: u32,
@@ -105,6 +114,7 @@ struct Run<'a> {
 enum Next {
     Done,
     Ready,
+    Resumed,
     Timer,
     Arrival,
 }
@@ -128,6 +138,9 @@ impl Run<'_> {
         for (_, since) in self.alive.iter().flatten() {
             self.report.instance_seconds += end.since(*since).as_secs_f64();
         }
+        for since in self.paused.values() {
+            self.report.standby_seconds += end.since(*since).as_secs_f64();
+        }
         // Who still waits at the end of all patience has waited in vain.
         let waiting = self.pool.waiting() as u64;
         self.report.expired += waiting;
@@ -139,9 +152,10 @@ impl Run<'_> {
     fn next(&self) -> Option<(Time, Next)> {
         let done = self.work.peek().map(|Reverse((at, _))| (*at, Next::Done));
         let ready = self.starts.front().map(|(at, _)| (*at, Next::Ready));
+        let resumed = self.resumes.front().map(|(at, _)| (*at, Next::Resumed));
         let timer = self.pool.poll_timeout().map(|at| (at, Next::Timer));
         let arrival = self.workload.jobs().get(self.next).map(|job| (job.arrival, Next::Arrival));
-        [done, ready, timer, arrival].into_iter().flatten().min()
+        [done, ready, resumed, timer, arrival].into_iter().flatten().min()
     }
 
     fn step(&mut self, next: Next, now: Time) {
@@ -155,6 +169,10 @@ impl Run<'_> {
                 let Some((_, instance)) = self.starts.pop_front() else { return };
                 let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
                 self.tell(Event::InstanceStarted { instance, address }, now);
+            }
+            Next::Resumed => {
+                let Some((_, instance)) = self.resumes.pop_front() else { return };
+                self.tell(Event::InstanceResumed { instance, failed: None }, now);
             }
             Next::Timer => {
                 self.pool.handle_timeout(now);
@@ -184,6 +202,11 @@ impl Run<'_> {
                 Action::Start { instance } => self.start(instance, now),
                 Action::Probe { instance, .. } => {
                     self.pool.handle_event(Event::InstanceProbed { instance, health: Health::Ready }, now);
+                }
+                Action::Pause { instance } => drop(self.paused.insert(instance, now)),
+                Action::Resume { instance } => {
+                    self.wake(instance, now);
+                    self.resumes.push_back((now + self.simulation.resume, instance));
                 }
                 Action::Stop { instance, .. } => self.stop(instance, now),
                 // Nothing dies here, and a drain has no end.
@@ -223,7 +246,15 @@ impl Run<'_> {
         self.report.most = self.report.most.max(self.living);
     }
 
+    /// It is in standby no longer.
+    fn wake(&mut self, instance: InstanceId, now: Time) {
+        if let Some(since) = self.paused.remove(&instance) {
+            self.report.standby_seconds += now.since(since).as_secs_f64();
+        }
+    }
+
     fn stop(&mut self, instance: InstanceId, now: Time) {
+        self.wake(instance, now);
         let alive = self.alive.get_mut(instance.slot as usize);
         if let Some((_, since)) = alive.and_then(|it| it.take_if(|(id, _)| *id == instance)) {
             self.report.instance_seconds += now.since(since).as_secs_f64();

@@ -17,6 +17,8 @@ pub struct Report {
     pub late: u64,
     /// From the decision to start each instance until it was gone, together, in seconds.
     pub instance_seconds: f64,
+    /// The part of that in which instances were in standby.
+    pub standby_seconds: f64,
     /// The part of that in which instances worked on requests, in seconds of requests.
     pub busy_seconds: f64,
     /// Instances started.

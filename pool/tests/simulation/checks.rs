@@ -10,6 +10,8 @@ use crate::model::{Broken, Model, Place, Request, ensure};
 pub(crate) const PASSED_OVER: usize = 64;
 /// A probe that takes longer never ends. (No grace here is longer than half of it.)
 const LOST_PROBE: Duration = Duration::from_secs(60);
+/// One that was asked to go on is given up after so long.
+const RESUME_LIMIT: Duration = Duration::from_secs(5);
 /// So many probes in a row that found an instance frozen make it hung.
 const FROZEN_TOO_OFTEN: u32 = 2;
 
@@ -44,6 +46,9 @@ impl Model {
                 self.instances.insert(*instance, Default::default());
             }
             Action::Probe { instance, .. } => {
+                let states = [self.views.get(instance).map(|it| it.state), self.state(*instance, after)];
+                let sleeps = |state| [StateView::Standby, StateView::Resuming].map(Some).contains(&state);
+                ensure!(!states.into_iter().all(sleeps), "{instance} is probed in its sleep: {states:?}");
                 let (now, rank) = (self.now, self.rank);
                 let known = self.instances.entry(*instance).or_default();
                 if let Some((since, _)) = known.probe.replace((now, rank)) {
@@ -52,6 +57,16 @@ impl Model {
                     known.failed_probes += 1;
                     known.frozen = 0;
                 }
+            }
+            Action::Pause { instance } => {
+                ensure!(self.flying(*instance) == 0, "{instance} is paused at work");
+                ensure!(self.config.managed && !self.draining, "{instance} is paused, and need not be");
+                self.stopped.insert(*instance);
+            }
+            Action::Resume { instance } => {
+                let before = self.views.get(instance).map(|view| view.state);
+                let asleep = before == Some(StateView::Standby);
+                ensure!(asleep, "{instance} is resumed, and was {before:?}");
             }
             Action::Stop { instance, grace } => {
                 self.note_stop(*instance, *grace);
@@ -115,7 +130,7 @@ impl Model {
                 !waits && allowed && told && all
             }
             RejectReason::CannotStart { .. } => {
-                let serving = [StateView::Ready, StateView::Suspect, StateView::Draining];
+                let serving = [StateView::Ready, StateView::Suspect, StateView::Draining, StateView::Standby];
                 after.cannot_start.is_some()
                     && !after.instances.iter().any(|view| serving.contains(&view.state))
             }
@@ -185,9 +200,12 @@ impl Model {
             ensure!(view.in_flight == held, "{} holds {held}, not {}", view.instance, view.in_flight);
             let serves = match view.state {
                 StateView::Ready | StateView::Suspect | StateView::Draining => true,
-                StateView::Starting | StateView::Stopping | StateView::BackingOff | StateView::Exited => {
-                    false
-                }
+                StateView::Starting
+                | StateView::Standby
+                | StateView::Resuming
+                | StateView::Stopping
+                | StateView::BackingOff
+                | StateView::Exited => false,
             };
             let frozen = self.instances.get(&view.instance).map_or(0, |it| it.frozen);
             ensure!(!serves || frozen < FROZEN_TOO_OFTEN, "{} serves, and is frozen", view.instance);
@@ -197,7 +215,12 @@ impl Model {
                 let serving = match self.state(instance, after) {
                     Some(StateView::Ready | StateView::Suspect | StateView::Draining) => true,
                     Some(
-                        StateView::Starting | StateView::Stopping | StateView::BackingOff | StateView::Exited,
+                        StateView::Starting
+                        | StateView::Standby
+                        | StateView::Resuming
+                        | StateView::Stopping
+                        | StateView::BackingOff
+                        | StateView::Exited,
                     )
                     | None => false,
                 };
@@ -228,11 +251,16 @@ impl Model {
             StateView::Starting,
             StateView::Ready,
             StateView::Suspect,
+            StateView::Resuming,
             StateView::BackingOff,
             StateView::Exited,
         ]);
         let leaving = count(&[StateView::Stopping, StateView::Draining]);
-        ensure!(live <= wanted + surge, "{live} live, {wanted} wanted");
+        let standby = self.standby();
+        let asleep = count(&[StateView::Standby]);
+        ensure!(asleep <= standby, "{asleep} in standby, not {standby}");
+        ensure!(live + asleep <= wanted + surge + standby, "{live} live, {asleep} asleep, {wanted} wanted");
+        self.check_standby(wanted, after)?;
         let enough = live + leaving >= wanted + surge;
         ensure!(enough || self.draining, "only {live} live and {leaving} leaving, {wanted} wanted");
         let given_up = after.instances.iter().any(|view| {
@@ -241,6 +269,29 @@ impl Model {
         });
         let served = !self.config.managed || count(&[StateView::Ready]) >= wanted;
         ensure!(served || !given_up, "a ready one is given up, with fewer ready than {wanted}");
+        Ok(())
+    }
+
+    /// How many there may be in standby.
+    fn standby(&self) -> u32 {
+        let stopped = self.ends.halted || !self.config.managed;
+        if stopped { 0 } else { self.config.standby }
+    }
+
+    /// Nobody sleeps while one that serves is missing; unless the pool drains and nobody waits.
+    fn check_standby(&self, wanted: u32, after: &Snapshot) -> Result<(), Broken> {
+        let count = |states: &[StateView]| {
+            after.instances.iter().filter(|view| states.contains(&view.state)).count() as u32
+        };
+        let serving = count(&[StateView::Ready, StateView::Suspect, StateView::Resuming]);
+        let asleep = count(&[StateView::Standby]);
+        let needed = !self.draining || self.waiting().next().is_some();
+        ensure!(
+            !needed || asleep == 0 || serving >= wanted,
+            "{asleep} sleep, {serving} serve, {wanted} wanted"
+        );
+        let outdated = after.instances.iter().any(|it| it.state == StateView::Standby && it.outdated);
+        ensure!(!outdated, "an outdated one is kept in standby");
         Ok(())
     }
 
@@ -267,7 +318,8 @@ impl Model {
                 StateView::Ready | StateView::Suspect => self.now + probe.max(Duration::from_millis(5)),
                 StateView::Stopping => self.now + LOST_PROBE,
                 StateView::BackingOff => self.now + delay.max(probe).max(Duration::from_secs(2)),
-                StateView::Starting | StateView::Exited => Time::MAX,
+                StateView::Resuming => self.now + RESUME_LIMIT,
+                StateView::Starting | StateView::Standby | StateView::Exited => Time::MAX,
             };
             ensure!(next <= by, "the next timeout comes too late for {}", view.instance);
         }
@@ -286,7 +338,7 @@ impl Model {
     }
 
     fn other_can_be_had(&self, request: &Request, after: &Snapshot) -> bool {
-        let may = [StateView::Starting, StateView::Ready, StateView::Suspect];
+        let may = [StateView::Starting, StateView::Ready, StateView::Suspect, StateView::Resuming];
         after.instances.iter().any(|it| may.contains(&it.state) && !request.lost_on.contains(&it.instance))
     }
 

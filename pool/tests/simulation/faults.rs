@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use longshore_pool::{
-    Action, DeathCause, Event, Health, InstanceId, Outcome, RejectReason, RequestId, Retry,
+    Action, DeathCause, Event, Health, InstanceId, Outcome, RejectReason, RequestId, Retry, StateView, Time,
 };
 
 use crate::model::Broken;
@@ -20,13 +20,16 @@ impl World {
             Action::Revoke { request, .. } => self.revoked(request),
             Action::Start { instance } => self.start(instance),
             Action::Probe { instance, .. } => self.probe(instance),
+            Action::Pause { instance } => self.pause(instance),
+            Action::Resume { instance } => self.resume(instance),
             Action::Stop { instance, grace } => self.stop(instance, grace),
         }
     }
 
     fn serve(&mut self, request: RequestId, on: InstanceId, attempt: u32) {
         self.history.saw(if attempt == 1 { "dispatch" } else { "replay" });
-        let working = self.containers.get(&on).is_some_and(|it| it.alive && it.health == Health::Ready);
+        let working =
+            self.containers.get(&on).is_some_and(|it| it.alive && !it.paused && it.health == Health::Ready);
         let (after, outcome) = if !working {
             let hangs = self.rng.bool();
             let after = if hangs { Duration::from_secs(30) } else { self.ms(10) };
@@ -40,12 +43,23 @@ impl World {
     }
 
     fn bad_outcome(&mut self) -> Outcome {
-        match self.rng.u32(0..4) {
+        match self.rng.u32(0..5) {
+            4 => self.interrupted(),
             0 => Outcome::Busy { retry_after: Duration::from_millis(self.rng.u64(0..3_000)) },
             1 => Outcome::Busy { retry_after: Duration::from_secs(self.rng.u64(0..100)) },
             2 => Outcome::Abandoned { broken: self.rng.bool() },
             _ => Outcome::Lost { how: "reset".into(), sent: self.rng.bool() },
         }
+    }
+
+    /// A stream broke off that can go on elsewhere: its old deadline may well have passed.
+    fn interrupted(&mut self) -> Outcome {
+        let deadline = match self.rng.u32(0..8) {
+            0 => self.now(),
+            1 | 2 => self.now() + self.ms(2_000),
+            _ => Time::MAX,
+        };
+        Outcome::Interrupted { how: "broken off".into(), deadline }
     }
 
     /// The gateway ends the attempt, now or late, and knows best how it ended.
@@ -57,6 +71,7 @@ impl World {
         let outcome = match self.rng.u32(0..8) {
             0 => Outcome::Answered,
             1 => Outcome::Abandoned { broken: true },
+            2 => self.interrupted(),
             _ => Outcome::Lost { how: "revoked".into(), sent: self.rng.u32(0..3) > 0 },
         };
         let after = self.ms(most);
@@ -90,7 +105,8 @@ impl World {
     fn run(&mut self, instance: InstanceId, warm: Duration) {
         let after = if self.model.config.managed { self.ms(100) } else { Duration::ZERO };
         let warm_at = self.now() + warm;
-        self.containers.insert(instance, Container { alive: true, warm_at, health: Health::Ready });
+        self.containers
+            .insert(instance, Container { alive: true, warm_at, health: Health::Ready, paused: false });
         self.plan(after, Planned::Tell(Event::InstanceStarted { instance, address: address() }));
     }
 
@@ -108,6 +124,7 @@ impl World {
         let now = self.now();
         let working = self.single && self.model.flying(instance) > 0;
         let truth = match self.containers.get(&instance) {
+            Some(it) if it.alive && it.paused => Health::Frozen,
             Some(it) if it.alive && it.warm_at > now && !self.calm => Health::NotReady,
             Some(it) if it.alive && it.health == Health::Ready && working => Health::Silent,
             Some(it) if it.alive => it.health,
@@ -123,6 +140,35 @@ impl World {
         }
         let after = self.ms(50);
         self.plan(after, Planned::Tell(Event::InstanceProbed { instance, health }));
+    }
+
+    fn pause(&mut self, instance: InstanceId) {
+        self.history.saw("pause");
+        let fails = self.chance(self.profile.bad_pause);
+        if let Some(container) = self.containers.get_mut(&instance) {
+            container.paused = !fails;
+        }
+        // Now and then it is done, and nobody says so.
+        if !fails || self.rng.bool() {
+            let after = self.ms(50);
+            self.plan(after, Planned::Tell(Event::InstancePaused { instance, done: !fails }));
+        }
+    }
+
+    fn resume(&mut self, instance: InstanceId) {
+        self.history.saw("resume");
+        let alive = self.containers.get(&instance).is_some_and(|it| it.alive);
+        let fails = !alive || self.chance(self.profile.bad_pause);
+        if fails && self.rng.bool() {
+            return self.history.saw("resume that hangs");
+        }
+        let cause = DeathCause::StartFailed { error: "cannot go on".into(), retry: Retry::Later };
+        if let Some(container) = self.containers.get_mut(&instance) {
+            container.paused &= fails;
+        }
+        let after = self.ms(50);
+        let failed = fails.then_some(cause);
+        self.plan(after, Planned::Tell(Event::InstanceResumed { instance, failed }));
     }
 
     fn stop(&mut self, instance: InstanceId, grace: Duration) {
@@ -157,6 +203,9 @@ impl World {
                 if managed || self.rng.bool() {
                     let most = if self.rng.bool() { 10 } else { 10_000 };
                     self.exit(id, cause, most);
+                }
+                if self.model.views.get(&id).is_some_and(|view| view.state == StateView::Standby) {
+                    self.history.saw("dies in standby");
                 }
                 self.cut_connections(id);
             }
@@ -216,13 +265,17 @@ fn kind(reason: &RejectReason) -> &'static str {
 }
 
 /// Everything that a run over many seeds must have met, or it shows nothing.
-pub(crate) const MUST_SEE: [&str; 18] = [
+pub(crate) const MUST_SEE: [&str; 22] = [
     "dispatch",
     "replay",
     "revoke",
     "start",
     "stop",
     "kill",
+    "pause",
+    "resume",
+    "resume that hangs",
+    "dies in standby",
     "suspect",
     "probe that never ends",
     "queue full",

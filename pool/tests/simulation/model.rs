@@ -186,7 +186,19 @@ impl Model {
                     self.instances.insert(*instance, Instance::default());
                 }
             }
-            Event::InstanceStarted { .. } | Event::InstanceReplace { .. } | Event::Restart => {}
+            Event::InstanceStarted { .. }
+            | Event::InstancePaused { .. }
+            | Event::InstanceReplace { .. }
+            | Event::Restart => {}
+            Event::InstanceResumed { instance, failed } => {
+                let state = self.views.get(instance).map(|view| view.state);
+                if failed.is_none()
+                    && state == Some(StateView::Resuming)
+                    && let Some(known) = self.instances.get_mut(instance)
+                {
+                    known.standing.ready(self.config.slow_start, self.now);
+                }
+            }
             Event::InstanceProbed { instance, health } => self.probed(*instance, *health),
             Event::InstanceExited { instance, .. } => self.exiting = Some(*instance),
             Event::SizeSet { size } => {
@@ -238,6 +250,9 @@ impl Model {
         let Some(request) = self.requests.get_mut(&id.0) else { return };
         let Place::Flying { instance: on, revoked } = request.place else { return };
         let serving = !revoked;
+        if let Outcome::Interrupted { deadline, .. } = outcome {
+            request.deadline = *deadline;
+        }
         let until = request.deadline.min(self.now + self.config.queue_timeout);
         let again =
             if request.deadline <= self.now { Place::Doomed } else { Place::Waiting { replay: true, until } };
@@ -261,15 +276,16 @@ impl Model {
                 }
                 self.requests.remove(&id.0);
             }
-            Outcome::Lost { sent, .. } => {
-                if *sent {
+            Outcome::Lost { .. } | Outcome::Interrupted { .. } => {
+                let sent = !matches!(outcome, Outcome::Lost { sent: false, .. });
+                if sent {
                     let pause = [0, 250, 500, 1_000, 2_000, 4_000][request.sent_losses.min(5) as usize];
                     request.trust_from = self.now + Duration::from_millis(pause);
                     request.sent_losses += 1;
                 }
                 request.lost_on.push(on);
                 request.place = again;
-                if *sent && (!request.replayable || request.sent_losses >= self.config.replay_attempts) {
+                if sent && (!request.replayable || request.sent_losses >= self.config.replay_attempts) {
                     request.place = Place::Doomed;
                 }
                 if serving {
@@ -293,6 +309,13 @@ impl Model {
         let serves = match view.state {
             StateView::Starting => false,
             StateView::Ready | StateView::Suspect | StateView::Draining => true,
+            StateView::Standby | StateView::Resuming => {
+                // It began before the pause, and says nothing.
+                if let Some(instance) = self.instances.get_mut(&id) {
+                    instance.probe = None;
+                }
+                return;
+            }
             StateView::Stopping | StateView::BackingOff | StateView::Exited => return,
         };
         let Some(instance) = self.instances.get_mut(&id) else { return };
@@ -300,7 +323,7 @@ impl Model {
         instance.frozen = if serves && health == Health::Frozen { instance.frozen + 1 } else { 0 };
         match health {
             Health::Ready => {
-                if !instance.ready {
+                if !instance.ready && !serves {
                     instance.standing.ready(self.config.slow_start, self.now);
                 }
                 instance.ready = true;
@@ -346,6 +369,12 @@ impl Model {
                 }
                 // A server that is not ours to start begins anew under its old name.
                 StateView::Starting if instance.ready => *instance = Instance::default(),
+                // What was held against it before its pause is forgotten.
+                StateView::Standby | StateView::Resuming => {
+                    instance.drained_by = None;
+                    (instance.failed_probes, instance.frozen, instance.losses) = (0, 0, 0);
+                    instance.paused_until = Time::ZERO;
+                }
                 StateView::Starting
                 | StateView::Ready
                 | StateView::Suspect

@@ -24,6 +24,8 @@ pub(crate) struct Profile {
     pub(crate) accident: f64,
     /// A stop is never answered.
     pub(crate) bad_stop: f64,
+    /// A pause or its end fails, or is never answered.
+    pub(crate) bad_pause: f64,
     /// An event is told again later.
     pub(crate) double: f64,
     /// Each event of the world: an operator does something.
@@ -41,8 +43,9 @@ pub(crate) struct Profile {
 impl Profile {
     pub(crate) fn draw(rng: &mut Rng) -> Self {
         let mut chance = |most: f64| if rng.u32(0..3) == 0 { 0.0 } else { rng.f64() * rng.f64() * most };
-        let faults = [0.8, 0.4, 0.8, 0.1, 0.5, 0.2, 0.04, 0.3].map(&mut chance);
-        let [bad_start, bad_probe, bad_attempt, accident, bad_stop, double, operator, late_timer] = faults;
+        let faults = [0.8, 0.4, 0.8, 0.1, 0.5, 0.2, 0.04, 0.3, 0.5].map(&mut chance);
+        let [bad_start, bad_probe, bad_attempt, accident, bad_stop, double, operator, late_timer, bad_pause] =
+            faults;
         let service = Duration::from_millis(rng.u64(2..500));
         Self {
             bad_start,
@@ -50,6 +53,7 @@ impl Profile {
             bad_attempt,
             accident,
             bad_stop,
+            bad_pause,
             double,
             operator,
             late_timer,
@@ -92,6 +96,7 @@ pub(crate) fn config(rng: &mut Rng, managed: bool) -> Arc<PoolConfig> {
         up_step: [1, 2, u32::MAX][rng.usize(0..3)],
         down_delay,
         dry_run: false,
+        standby: [0, 0, 1, 2][rng.usize(0..4)],
     })
 }
 

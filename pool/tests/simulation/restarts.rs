@@ -52,6 +52,8 @@ impl Model {
             | Event::InstanceFound { .. }
             | Event::InstanceStarted { .. }
             | Event::InstanceProbed { .. }
+            | Event::InstancePaused { .. }
+            | Event::InstanceResumed { .. }
             | Event::SizeSet { .. }
             | Event::ConfigChanged { .. }
             | Event::Drain => {}
@@ -62,6 +64,8 @@ impl Model {
         let unasked = self.views.get(&id).is_some_and(|view| match view.state {
             // One that is outdated is replaced anyway.
             StateView::Starting | StateView::Ready | StateView::Suspect => !view.outdated,
+            // One that did not serve is replaced under every policy.
+            StateView::Standby | StateView::Resuming => false,
             StateView::Draining | StateView::Stopping | StateView::BackingOff | StateView::Exited => false,
         });
         let always = self.config.restart == RestartPolicy::Always;

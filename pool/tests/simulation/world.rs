@@ -31,6 +31,7 @@ pub(crate) struct Container {
     pub(crate) alive: bool,
     pub(crate) warm_at: Time,
     pub(crate) health: Health,
+    pub(crate) paused: bool,
 }
 
 pub(crate) struct World {
@@ -110,8 +111,9 @@ impl World {
         for _ in 0..self.rng.u32(0..8).saturating_sub(3) {
             let instance = InstanceId { slot: self.rng.u32(0..4), incarnation: self.rng.u32(1..100) };
             let health = [Health::Ready, Health::Ready, Health::NotReady][self.rng.usize(0..3)];
-            self.containers.insert(instance, Container { alive: true, warm_at: Time::ZERO, health });
-            self.tell(Event::InstanceFound { instance, address: address() })?;
+            let paused = self.rng.u32(0..4) == 0;
+            self.containers.insert(instance, Container { alive: true, warm_at: Time::ZERO, health, paused });
+            self.tell(Event::InstanceFound { instance, address: address(), paused })?;
         }
         Ok(())
     }
@@ -273,6 +275,7 @@ impl World {
             bad_attempt: 0.0,
             accident: 0.0,
             bad_stop: 0.0,
+            bad_pause: 0.0,
             double: 0.0,
             operator: 0.0,
             late_timer: 0.0,
@@ -310,9 +313,12 @@ impl World {
     fn is_quiet(&self) -> bool {
         let snapshot = self.rest();
         let served = self.model.requests.is_empty() && self.pool.table_sizes().0 == 0;
-        let ready = |view: &longshore_pool::InstanceView| view.state == StateView::Ready && !view.outdated;
-        let settled = snapshot.instances.iter().all(ready);
-        let sized = snapshot.instances.len() == snapshot.wanted as usize;
+        let count =
+            |state| snapshot.instances.iter().filter(|view| view.state == state && !view.outdated).count();
+        let (ready, standby) = (count(StateView::Ready), count(StateView::Standby));
+        let settled = snapshot.instances.len() == ready + standby;
+        let kept = if self.model.config.managed { self.model.config.standby } else { 0 };
+        let sized = ready == snapshot.wanted as usize && standby == kept as usize;
         served && (snapshot.draining || (settled && sized && snapshot.cannot_start.is_none()))
     }
 

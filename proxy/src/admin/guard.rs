@@ -16,7 +16,7 @@ use crate::problem::Problem;
 /// Lets a request pass, or answers 401 or 400.
 pub async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     let headers = request.headers();
-    let allowed = match &admin.token {
+    let allowed = match &*admin.token.load() {
         Some(token) => has_token(headers, token),
         None => is_local(headers).and_then(|()| is_same_origin(request.method(), headers)),
     };

@@ -1,6 +1,7 @@
 //! The admin API: what operators, commands and Prometheus ask. Reads snapshots; changes nothing but through the pools.
 
 mod guard;
+mod reload;
 mod routes;
 mod size;
 pub mod view;
@@ -8,9 +9,14 @@ pub mod view;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::control::Control;
+use arc_swap::ArcSwapOption;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::control::{Control, Controls};
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
+pub use reload::Refusal;
+use view::ReloadView;
 
 /// What the API can reach.
 pub struct Admin {
@@ -18,26 +24,38 @@ pub struct Admin {
     pub cluster: String,
     /// `docker` or `process`.
     pub backend: &'static str,
-    /// By name.
-    pub services: Vec<Arc<Control>>,
+    /// In the order of the file.
+    pub services: Controls,
     /// For scrapes.
     pub metrics: Arc<Metrics>,
     /// Demanded of every request, if there is one.
-    pub token: Option<String>,
+    pub token: ArcSwapOption<String>,
     /// The cluster's jobs.
     pub jobs: Arc<Jobs>,
-    /// Told when somebody asks for the end.
-    pub shutdown: tokio::sync::mpsc::UnboundedSender<()>,
+    /// Told what is asked of the process as a whole.
+    pub orders: mpsc::UnboundedSender<Order>,
+}
+
+/// What somebody asks of the process as a whole.
+pub enum Order {
+    /// The end.
+    Shutdown,
+    /// That the file is read again; answered with what changed.
+    Reload(oneshot::Sender<Result<ReloadView, Refusal>>),
 }
 
 impl Admin {
-    /// Answers on `listener` for as long as the process lives.
-    pub async fn serve(self: Arc<Self>, listener: tokio::net::TcpListener) -> std::io::Result<()> {
+    /// Answers on `listener` until `closed` says so, and the last answer is out.
+    pub async fn serve(
+        self: Arc<Self>,
+        listener: tokio::net::TcpListener,
+        closed: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<()> {
         let app = routes::router(self).into_make_service_with_connect_info::<SocketAddr>();
-        axum::serve(listener, app).await
+        axum::serve(listener, app).with_graceful_shutdown(closed).await
     }
 
-    fn service(&self, name: &str) -> Option<&Arc<Control>> {
-        self.services.iter().find(|control| *control.service().name == *name)
+    fn service(&self, name: &str) -> Option<Arc<Control>> {
+        self.services.load().iter().find(|control| *control.service().name == *name).cloned()
     }
 }

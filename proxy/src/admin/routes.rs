@@ -12,7 +12,7 @@ use longshore_pool::{Event, InstanceId, Snapshot, StateView};
 use serde::Deserialize;
 
 use super::view::{InstanceView, QueueView, ServiceView, Services, SizeView};
-use super::{Admin, guard, size};
+use super::{Admin, Order, guard, reload, size};
 use crate::config::Source;
 use crate::control::Control;
 use crate::problem::{Problem, death};
@@ -41,6 +41,7 @@ pub fn router(admin: Arc<Admin>) -> axum::Router {
         .route("/services/{name}/instances/{id}/logs", get(logs))
         .route("/metrics", get(metrics))
         .route("/shutdown", post(shutdown))
+        .route("/reload", post(reload::reload))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route(JOBS, any(jobs))
@@ -78,13 +79,13 @@ async fn jobs(State(admin): Shared, request: axum::extract::Request) -> Response
 }
 
 async fn services(State(admin): Shared) -> Json<Services> {
-    let services = admin.services.iter().map(|control| service_view(control)).collect();
+    let services = admin.services.load().iter().map(|control| service_view(control)).collect();
     Json(Services { cluster: admin.cluster.clone(), backend: admin.backend.to_owned(), services })
 }
 
 async fn service(State(admin): Shared, Path(name): Path<String>) -> Response {
     match known(&admin, &name) {
-        Ok(control) => Json(service_view(control)).into_response(),
+        Ok(control) => Json(service_view(&control)).into_response(),
         Err(problem) => refused(&problem),
     }
 }
@@ -94,7 +95,7 @@ async fn restart(State(admin): Shared, Path(name): Path<String>) -> Response {
         Ok(control) => {
             control.service().dispatcher.tell(Event::Restart);
             tracing::info!(service = %name, "rolling restart asked for");
-            (StatusCode::ACCEPTED, Json(service_view(control))).into_response()
+            (StatusCode::ACCEPTED, Json(service_view(&control))).into_response()
         }
         Err(problem) => refused(&problem),
     }
@@ -105,7 +106,7 @@ async fn replace(State(admin): Shared, Path((name, id)): Path<(String, String)>)
         Ok((control, instance)) => {
             control.service().dispatcher.tell(Event::InstanceReplace { instance });
             tracing::info!(instance = id, "replacement asked for");
-            (StatusCode::ACCEPTED, Json(service_view(control))).into_response()
+            (StatusCode::ACCEPTED, Json(service_view(&control))).into_response()
         }
         Err(problem) => refused(&problem),
     }
@@ -122,7 +123,7 @@ async fn kill(State(admin): Shared, Path((name, id)): Path<(String, String)>) ->
     match backend.kill(&key).await {
         Ok(()) => {
             tracing::info!(instance = id, "killed, as asked");
-            (StatusCode::ACCEPTED, Json(service_view(control))).into_response()
+            (StatusCode::ACCEPTED, Json(service_view(&control))).into_response()
         }
         Err(error) => refused(&Problem::CannotStart(
             format!("failed to kill {id}: {error}"),
@@ -163,7 +164,7 @@ async fn logs(
 }
 
 async fn metrics(State(admin): Shared) -> Response {
-    for control in &admin.services {
+    for control in admin.services.load().iter() {
         let service = control.service();
         admin.metrics.observe(&service.name, &service.gauges());
         admin.metrics.observe_jobs(&service.name, &admin.jobs.gauges(&service.name));
@@ -182,6 +183,7 @@ async fn metrics(State(admin): Shared) -> Response {
 async fn ready(State(admin): Shared) -> Response {
     let missing: Vec<String> = admin
         .services
+        .load()
         .iter()
         .map(|control| service_view(control))
         .filter(|service| service.size.wanted > 0 && service.size.ready == 0)
@@ -198,25 +200,25 @@ async fn ready(State(admin): Shared) -> Response {
 
 async fn shutdown(State(admin): Shared) -> Response {
     // Nobody listens any more only when the process is ending already.
-    let _ = admin.shutdown.send(());
+    let _ = admin.orders.send(Order::Shutdown);
     (StatusCode::ACCEPTED, "shutting down\n").into_response()
 }
 
-pub(super) fn known<'a>(admin: &'a Admin, name: &str) -> Result<&'a Arc<Control>, Problem> {
+pub(super) fn known(admin: &Admin, name: &str) -> Result<Arc<Control>, Problem> {
     admin.service(name).ok_or_else(|| {
         let names: Vec<String> =
-            admin.services.iter().map(|control| control.service().name.to_string()).collect();
+            admin.services.load().iter().map(|control| control.service().name.to_string()).collect();
         Problem::NoService(format!("no service is named {name:?}; the services are: {}", names.join(", ")))
     })
 }
 
 /// An instance by its whole name (`calc-0-3`), or by what follows the service's (`0-3`).
-fn instance<'a>(admin: &'a Admin, name: &str, id: &str) -> Result<(&'a Arc<Control>, InstanceId), Problem> {
+fn instance(admin: &Admin, name: &str, id: &str) -> Result<(Arc<Control>, InstanceId), Problem> {
     let control = known(admin, name)?;
     let short = id.strip_prefix(name).and_then(|rest| rest.strip_prefix('-')).unwrap_or(id);
     let snapshot = control.service().dispatcher.snapshot();
     let found = snapshot.instances.iter().find(|view| view.instance.to_string() == short);
-    found.map(|view| (control, view.instance)).ok_or_else(|| {
+    found.map(|view| (control.clone(), view.instance)).ok_or_else(|| {
         let ids: Vec<String> =
             snapshot.instances.iter().map(|view| format!("{name}-{}", view.instance)).collect();
         Problem::NotFound(format!("{name} has no instance {id:?}; it has: {}", ids.join(", ")))
@@ -247,6 +249,7 @@ pub(super) fn service_view(control: &Control) -> ServiceView {
         in_flight: snapshot.in_flight,
         concurrency: config.concurrency,
         cannot_start: snapshot.cannot_start.as_ref().map(death),
+        config: config.shown(),
         instances: snapshot.instances.iter().map(|view| instance_view(control, view)).collect(),
     }
 }
@@ -260,6 +263,7 @@ fn size_view(control: &Control, snapshot: &Snapshot) -> SizeView {
         wanted: snapshot.wanted,
         ready: count(StateView::Ready),
         starting: count(StateView::Starting),
+        standby: count(StateView::Standby),
         min: snapshot.bounds.0,
         max: snapshot.bounds.1,
         policy: control.service().sizing.present().form(),

@@ -28,7 +28,7 @@ pub(super) async fn set(
         .map_err(|error| error.body_text())
         .and_then(|body| serde_json::from_slice::<SizeRequest>(&body).map_err(|error| error.to_string()))
         .map_err(|error| format!("the body must be JSON such as {{\"size\": 3}}: {error}"));
-    let sizing = &control.service().sizing;
+    let sizing = control.service().sizing.clone();
     let size = asked.and_then(|request| {
         sizing.understand(&request.size).map_err(|error| match error.pointer.as_str() {
             "" => error.message,
@@ -39,7 +39,7 @@ pub(super) async fn set(
         Ok(size) => {
             tracing::info!(service = %name, size = %size.form(), "size set");
             sizing.set(size);
-            Json(service_view(control)).into_response()
+            Json(service_view(&control)).into_response()
         }
         Err(detail) => refused(&Problem::Invalid(detail)),
     }
@@ -49,10 +49,10 @@ pub(super) async fn set(
 pub(super) async fn reset(State(admin): Shared, Path(name): Path<String>) -> Response {
     match known(&admin, &name) {
         Ok(control) => {
-            let sizing = &control.service().sizing;
+            let sizing = control.service().sizing.clone();
             sizing.reset();
             tracing::info!(service = %name, size = %sizing.present().form(), "size set back to the file's");
-            Json(service_view(control)).into_response()
+            Json(service_view(&control)).into_response()
         }
         Err(problem) => refused(&problem),
     }
@@ -61,7 +61,7 @@ pub(super) async fn reset(State(admin): Shared, Path(name): Path<String>) -> Res
 /// `GET /services/NAME/decisions`.
 pub(super) async fn decisions(State(admin): Shared, Path(name): Path<String>) -> Response {
     match known(&admin, &name) {
-        Ok(control) => Json(view(control)).into_response(),
+        Ok(control) => Json(view(&control)).into_response(),
         Err(problem) => refused(&problem),
     }
 }
@@ -99,6 +99,7 @@ fn load(decision: &Decision) -> LoadView {
         in_flight: load.in_flight,
         ready: load.ready,
         starting: load.starting,
+        standby: load.standby,
         size: load.size,
         arrival_rate: load.arrival_rate,
         service_time: load.service_time,

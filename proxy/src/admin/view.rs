@@ -39,6 +39,9 @@ pub struct ServiceView {
     pub concurrency: u32,
     /// Why no instance can be started, while that is so.
     pub cannot_start: Option<String>,
+    /// The settings in force, as cluster.toml has them; the values of `env` are left out. The size in force is `size`.
+    #[serde(default)]
+    pub config: serde_json::Value,
     /// By slot.
     pub instances: Vec<InstanceView>,
 }
@@ -52,6 +55,9 @@ pub struct SizeView {
     pub ready: u32,
     /// How many are being started.
     pub starting: u32,
+    /// How many are in standby: paused, to be resumed when more are wanted.
+    #[serde(default)]
+    pub standby: u32,
     /// Fewest that may be asked for.
     pub min: u32,
     /// Most that may be asked for.
@@ -82,7 +88,7 @@ pub struct QueueView {
 pub struct InstanceView {
     /// `SERVICE-SLOT-INCARNATION`, as in the `Longshore-Instance` header.
     pub id: String,
-    /// `starting`, `ready`, `suspect`, `draining`, `stopping`, `backing-off` or `exited`.
+    /// `starting`, `ready`, `suspect`, `draining`, `standby`, `resuming`, `stopping`, `backing-off` or `exited`.
     pub state: String,
     /// Where it listens.
     pub address: Option<SocketAddr>,
@@ -121,6 +127,53 @@ pub struct Decisions {
     pub dry_run: bool,
     /// The newest first.
     pub decisions: Vec<DecisionView>,
+}
+
+/// `POST /reload`: what was put in force.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReloadView {
+    /// Whether anything is different.
+    pub changed: bool,
+    /// All of it in a line.
+    pub summary: String,
+    /// Services that are new.
+    pub services_added: Vec<String>,
+    /// Services that are no more; what was accepted for them is answered.
+    pub services_removed: Vec<String>,
+    /// Services with other settings.
+    pub services_changed: Vec<ChangedService>,
+    /// Keys of `[proxy]` that are different.
+    pub proxy: Vec<String>,
+    /// Addresses that are listened on from now on.
+    pub listeners_opened: Vec<SocketAddr>,
+    /// Addresses that are not listened on any more.
+    pub listeners_closed: Vec<SocketAddr>,
+    /// Keys of `[admin]` that are different.
+    pub admin: Vec<String>,
+}
+
+/// A service whose settings are different.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChangedService {
+    /// Its name.
+    pub name: String,
+    /// The keys and tables that are different.
+    pub keys: Vec<String>,
+    /// Whether its instances are being replaced one by one.
+    pub rolls: bool,
+}
+
+/// A mistake in cluster.toml.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MistakeView {
+    /// Where in the document it is, as a JSON pointer; none where the text is not TOML.
+    pub pointer: Option<String>,
+    /// The line, from 1; none when it is about the file as a whole.
+    pub line: Option<usize>,
+    /// The character in the line, from 1.
+    pub column: Option<usize>,
+    /// What is wrong.
+    pub detail: String,
 }
 
 /// One decision about a size. Looks that come to the same are one decision, shown as it was made last.
@@ -169,6 +222,9 @@ pub struct LoadView {
     pub ready: u32,
     /// Instances being started.
     pub starting: u32,
+    /// Instances in standby.
+    #[serde(default)]
+    pub standby: u32,
     /// The size before.
     pub size: u32,
     /// Requests arriving a second.

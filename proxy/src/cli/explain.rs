@@ -63,14 +63,16 @@ fn paragraph(decision: &DecisionView) -> String {
     }
     let _ = writeln!(text, "    {path}");
     let load = &decision.load;
+    let standby = if load.standby > 0 { format!(", standby {}", load.standby) } else { String::new() };
     let _ = writeln!(
         text,
-        "    saw: queue {}, oldest wait {}, in flight {}, ready {}, starting {}, {}/s arriving, {} s each",
+        "    saw: queue {}, oldest wait {}, in flight {}, ready {}, starting {}{}, {}/s arriving, {} s each",
         load.queue,
         output::seconds(load.oldest_wait),
         load.in_flight,
         load.ready,
         load.starting,
+        standby,
         short(load.arrival_rate),
         short(load.service_time),
     );
@@ -107,7 +109,7 @@ mod tests {
         let decisions: Decisions = serde_json::from_str(
             r#"{ "service": "calc", "size": {"policy": "wait", "max": 8}, "dry_run": false, "decisions": [
               { "at": 1.0, "age_s": 12.0, "since_age_s": 180.0, "looks": 168, "policy": "wait",
-                "load": { "queue": 3, "oldest_wait": 0.25, "in_flight": 5, "ready": 5, "starting": 1, "size": 8,
+                "load": { "queue": 3, "oldest_wait": 0.25, "in_flight": 5, "ready": 5, "starting": 1, "standby": 2, "size": 8,
                           "arrival_rate": 10.25, "service_time": 0.5, "start_time": 4.0 },
                 "inputs": { "want": 9.0, "rate": 10.1234 },
                 "recommended": 9, "failed": false,
@@ -126,7 +128,7 @@ calc: size = {\"max\":8,\"policy\":\"wait\"}
 from 3m00s to 12s ago, 168 looks  stays 8  (wait)
     many come; held to max 8
     recommended 9, max made it 8
-    saw: queue 3, oldest wait 250ms, in flight 5, ready 5, starting 1, 10.25/s arriving, 0.5 s each
+    saw: queue 3, oldest wait 250ms, in flight 5, ready 5, starting 1, standby 2, 10.25/s arriving, 0.5 s each
     reckoned with: rate 10.123, want 9
 
 3m01s ago  would be: 0 -> 8  (wait, it could not tell)

@@ -146,7 +146,8 @@ async fn ls(args: &LsArgs, client: &Client) -> Result<(), CliError> {
         }
     }
     if args.json {
-        let text = serde_json::to_string_pretty(&jobs).map_err(|error| CliError::Failed(error.to_string()))?;
+        let text =
+            serde_json::to_string_pretty(&jobs).map_err(|error| CliError::Failed(error.to_string()))?;
         return Ok(output::line(text)?);
     }
     Ok(output::line(table(&jobs))?)
@@ -241,7 +242,8 @@ async fn export(id: Option<&str>, file: Option<&Path>, client: &Client) -> Resul
 async fn import(file: &Path, overwrite: bool, client: &Client) -> Result<(), CliError> {
     let failed = |error: std::io::Error| CliError::Failed(format!("{}: {error}", file.display()));
     let opened = tokio::fs::File::open(file).await.map_err(failed)?;
-    let pieces = ReaderStream::with_capacity(opened, 256 * 1024).map(|piece: std::io::Result<Bytes>| piece.map(Frame::data));
+    let pieces = ReaderStream::with_capacity(opened, 256 * 1024)
+        .map(|piece: std::io::Result<Bytes>| piece.map(Frame::data));
     let path = format!("/_jobs/import?overwrite={overwrite}");
     let imported: serde_json::Value = client.upload(&path, StreamBody::new(pieces.boxed())).await?;
     Ok(output::line(format!("{} imported, {} kept as they were", imported["imported"], imported["kept"]))?)

@@ -51,7 +51,8 @@ fn page(all: &Services) -> String {
 }
 
 fn services(services: &[ServiceView]) -> String {
-    let mut table = columns(&["SERVICE", "WANTED", "READY", "STARTING", "QUEUE", "IN FLIGHT", "IMAGE"]);
+    let mut table =
+        columns(&["SERVICE", "WANTED", "READY", "STARTING", "STANDBY", "QUEUE", "IN FLIGHT", "IMAGE"]);
     for service in services {
         let size = &service.size;
         table.add_row([
@@ -59,12 +60,13 @@ fn services(services: &[ServiceView]) -> String {
             size.wanted.to_string(),
             size.ready.to_string(),
             size.starting.to_string(),
+            size.standby.to_string(),
             queue(service),
             service.in_flight.to_string(),
             service.image.clone(),
         ]);
     }
-    right(&mut table, &[1, 2, 3, 5]);
+    right(&mut table, &[1, 2, 3, 4, 6]);
     table.trim_fmt()
 }
 
@@ -144,7 +146,7 @@ pub(super) mod tests {
         let text = r#"{
             "cluster": "default", "backend": "docker", "services": [
               { "name": "calc", "image": "longshore/model-server", "hosts": ["calc"], "paths": [], "default": true,
-                "size": { "wanted": 3, "ready": 1, "starting": 1, "min": 0, "max": 1000, "policy": 3,
+                "size": { "wanted": 3, "ready": 1, "starting": 1, "standby": 2, "min": 0, "max": 1000, "policy": 3,
                           "overridden": true, "last_decision": null },
                 "queue": { "depth": 12, "limit": 10000, "bytes": 0, "oldest_wait_s": 4.2 },
                 "in_flight": 1, "concurrency": 1, "cannot_start": null,
@@ -176,9 +178,9 @@ pub(super) mod tests {
         let expected = "\
 cluster default, docker backend
 
-SERVICE  WANTED  READY  STARTING  QUEUE    IN FLIGHT  IMAGE
-calc          3      1         1  12 (4s)          1  longshore/model-server
-broken        1      0         0  0                0  example/broken
+SERVICE  WANTED  READY  STARTING  STANDBY  QUEUE    IN FLIGHT  IMAGE
+calc          3      1         1        2  12 (4s)          1  longshore/model-server
+broken        1      0         0        0  0                0  example/broken
 
 INSTANCE    STATE                     ADDRESS          IN FLIGHT    AGE  RESTARTS  LAST DEATH
 calc-0-4    ready                     127.0.0.1:32768          1  3m12s         3  killed by signal 9, 3m13s ago

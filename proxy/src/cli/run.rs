@@ -32,6 +32,6 @@ pub(super) async fn run(args: RunArgs, console: Console) -> Result<(), CliError>
     let command = (!args.command.is_empty()).then_some(args.command);
     let config = Config::single(&args.image, args.port, args.size, command)?;
     let backend = args.backend.map(BackendKind::from);
-    let options = UpOptions { config, backend, build: false, keep: args.keep, record: None };
+    let options = UpOptions { config, file: None, backend, build: false, keep: args.keep, record: None };
     Ok(crate::run::up(options, console).await?)
 }

@@ -13,6 +13,8 @@ use crate::console::Console;
 pub struct UpOptions {
     /// The cluster.
     pub config: Config,
+    /// The file that says so, which is watched and read again.
+    pub file: Option<PathBuf>,
     /// What runs instances; without it, what the configuration says.
     pub backend: Option<BackendKind>,
     /// Builds images that are there already, too.
@@ -66,6 +68,8 @@ pub(super) struct UpArgs {
 pub(super) async fn up(args: UpArgs, console: Console) -> Result<(), CliError> {
     let config = Config::load(&args.config)?;
     let backend = args.backend.map(BackendKind::from);
-    let options = UpOptions { config, backend, build: args.build, keep: args.keep, record: args.record };
+    let file = Some(args.config);
+    let options =
+        UpOptions { config, file, backend, build: args.build, keep: args.keep, record: args.record };
     Ok(crate::run::up(options, console).await?)
 }

@@ -49,7 +49,7 @@ impl Diagnostic {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostics {
     name: String,
-    text: String,
+    pub(super) text: String,
     list: Vec<Diagnostic>,
 }
 

@@ -16,7 +16,8 @@
 //! | `network` | networks of addresses |
 //! | `values` | durations, byte sizes, addresses, names, `${VAR}` |
 //! | `unavailable` | the one table of keys and words that later versions know |
-//! | `diagnostics` | mistakes, shown with file, line and caret |
+//! | `diagnostics`, `places` | mistakes, shown with file, line and caret; or told by line and pointer |
+//! | `shown` | the settings of a service, as they are in force |
 //!
 //! Talks to nothing but the file system, and that only in [`Config::load`].
 
@@ -27,11 +28,13 @@ mod jobs;
 pub mod keys;
 mod limits;
 mod network;
+mod places;
 mod reader;
 mod service;
 mod service_parts;
 mod service_queue;
 mod service_table;
+mod shown;
 mod single;
 mod size;
 mod unavailable;
@@ -51,6 +54,7 @@ pub use diagnostics::{Diagnostic, Diagnostics};
 pub use jobs::{JobStore, JobsConfig, JobsMode, ServiceJobs};
 pub use limits::{Limits, Rate};
 pub use network::Network;
+pub use places::Place;
 pub use service::{
     Balance, Check, Health, Pattern, Queue, Replay, ReplayMethods, RequestKey, Restart, Service, Source,
     default_spec,

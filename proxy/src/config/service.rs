@@ -202,13 +202,25 @@ pub struct Replay {
     pub attempts: u32,
     /// A response with a Content-Length up to so many bytes is held until it is complete.
     pub hold: u64,
+    /// Whether an answer that breaks off in the middle of its stream goes on with another instance, if that one gives
+    /// the same bytes again.
+    pub resume: bool,
+    /// So many bytes of each such stream are kept, to say at which byte another run differs; of the rest a digest.
+    pub resume_keep: u64,
     /// Statuses by which an instance says that it is busy.
     pub busy: Vec<u16>,
 }
 
 impl Default for Replay {
     fn default() -> Self {
-        Self { methods: ReplayMethods::All, attempts: 3, hold: 1 << 20, busy: vec![429, 503] }
+        Self {
+            methods: ReplayMethods::All,
+            attempts: 3,
+            hold: 1 << 20,
+            resume: false,
+            resume_keep: 16 << 20,
+            busy: vec![429, 503],
+        }
     }
 }
 

@@ -220,9 +220,20 @@ fn read_replay(table: &mut Table<'_>, out: &mut Replay) {
     });
     table.set("attempts", &mut out.attempts, |value| value.integer(1..=1_000));
     table.set("hold", &mut out.hold, Value::bytes);
+    read_resume(table, out);
     table.set("busy", &mut out.busy, |value| {
         value.list("an array of statuses such as [429, 503]", |one| one.integer(400..=599))
     });
+}
+
+/// `resume` and `resume_keep`, which want requests that may be sent again.
+fn read_resume(table: &mut Table<'_>, out: &mut Replay) {
+    let resume = table.take("resume");
+    out.resume = resume.as_ref().and_then(Value::boolean).unwrap_or(out.resume);
+    if let Some(value) = resume.filter(|_| out.resume && out.methods == ReplayMethods::None) {
+        value.reject::<()>("`resume` sends a request again, and `methods = \"none\"` forbids that");
+    }
+    table.set("resume_keep", &mut out.resume_keep, Value::bytes);
 }
 
 fn read_restart(table: &mut Table<'_>, out: &mut Restart, started: bool) {

@@ -82,7 +82,12 @@ fn read_size(table: &mut Table<'_>, service: &mut Service) {
                     value.reject::<()>(message);
                 }
             }
-            service.size = ServiceSize { max: asked.max.min(most), ..asked };
+            if asked.standby > 0 {
+                let message =
+                    "servers that already run are not started or paused: there is no `standby` of them";
+                value.reject::<()>(message);
+            }
+            service.size = ServiceSize { max: asked.max.min(most), standby: 0, ..asked };
         }
     }
 }

@@ -40,6 +40,8 @@ pub struct ServiceSize {
     pub down_delay: Duration,
     /// Whether decisions are only recorded.
     pub dry_run: bool,
+    /// Instances kept paused beyond the size.
+    pub standby: u32,
 }
 
 impl Default for ServiceSize {
@@ -74,7 +76,7 @@ impl ServiceSize {
             | Policy::Schedule(_) => pool.down_delay,
         };
         let (interval, up_step) = (pool.scale_interval, pool.up_step);
-        Self { policy, min, max, interval, up_step, down_delay, dry_run: false }
+        Self { policy, min, max, interval, up_step, down_delay, dry_run: false, standby: 0 }
     }
 
     /// A number, everything else at its default.
@@ -109,6 +111,7 @@ impl ServiceSize {
             up_step: self.up_step,
             down_delay: self.down_delay,
             dry_run: self.dry_run,
+            standby: self.standby,
             ..config
         }
     }
@@ -145,6 +148,7 @@ impl ServiceSize {
         settings.insert("up_step".into(), self.up_step.into());
         settings.insert("down_delay".into(), policies::text(self.down_delay).into());
         settings.insert("dry_run".into(), self.dry_run.into());
+        settings.insert("standby".into(), self.standby.into());
         settings
     }
 
@@ -227,6 +231,7 @@ fn table<K: Keys>(keys: &mut K) -> Option<ServiceSize> {
     set(&mut size.up_step, keys.integer("up_step", 1..=MAX_SIZE));
     set(&mut size.down_delay, keys.duration("down_delay"));
     set(&mut size.dry_run, keys.flag("dry_run"));
+    set(&mut size.standby, keys.integer("standby", 0..=MAX_SIZE));
     if size.min > size.max {
         let message = format!("`max` is {} and below `min`, which is {}", size.max, size.min);
         keys.wrong("max", message);

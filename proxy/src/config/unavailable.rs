@@ -17,8 +17,6 @@ pub(super) enum Later {
     Duration(&'static str),
     /// `true`.
     True,
-    /// Every integer but 0.
-    NonZero,
     /// These words, beside others that are there.
     Words(&'static [&'static str]),
 }
@@ -31,9 +29,7 @@ const ROWS: &[Row] = &[
     row("jobs", "callbacks", Later::Key),
     row("services.*", "models", Later::Key),
     row("services.*", "protocol", Later::Words(&["h2c"])),
-    row("services.*.size", "standby", Later::NonZero),
     row("services.*.health", "docker", Later::True),
-    row("services.*.replay", "resume", Later::True),
     row("services.*.cache", "ttl", Later::Duration("0s")),
 ];
 
@@ -55,6 +51,6 @@ pub(super) fn keys(section: &str) -> impl Iterator<Item = &'static str> {
 pub(super) fn words(section: &str, key: &str) -> &'static [&'static str] {
     match find(section, key).map(|row| &row.later) {
         Some(Later::Words(words)) => words,
-        Some(Later::Key | Later::Duration(_) | Later::True | Later::NonZero) | None => &[],
+        Some(Later::Key | Later::Duration(_) | Later::True) | None => &[],
     }
 }

@@ -266,7 +266,6 @@ impl<'a> Value<'a> {
             Later::Words(_) => return,
             Later::Duration(default) => self.duration().map(|is| Ok(is) == values::duration(default)),
             Later::True => self.boolean().map(|is| !is),
-            Later::NonZero => self.integer(0..=i64::MAX).map(|is| is == 0),
         };
         if default == Some(false) {
             let value = self.reader.text.get(self.span.clone()).unwrap_or_default();

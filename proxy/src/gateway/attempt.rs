@@ -4,9 +4,9 @@
 //! what was seen before it.
 
 use std::pin::Pin;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -15,7 +15,9 @@ use tokio::time::Instant;
 
 use super::body::{AttemptBody, RequestBody, ResponseBody};
 use super::connections::{Connection, Wire};
+use super::held::Holding;
 use super::lease::Lease;
+use super::space::Space;
 use super::spool::SpoolError;
 
 /// A server that closes idle connections does so after a second or more; younger ones break for other reasons.
@@ -43,6 +45,8 @@ pub struct Attempt<'a> {
     pub first_byte_timeout: Option<Duration>,
     /// The largest answer that is held until it is complete.
     pub hold: u64,
+    /// Where it is held.
+    pub space: &'a Arc<Space>,
     /// Statuses that mean "busy".
     pub busy: &'a [u16],
 }
@@ -103,8 +107,8 @@ impl Attempt<'_> {
             if self.busy.contains(&response.status().as_u16()) {
                 return Err(Failure::Busy(retry_after(response.headers())));
             }
-            if let Some(length) = self.holdable(&response) {
-                return self.hold(lease, response, wire, length).await;
+            if let Some(holding) = self.holding(&response) {
+                return self.hold(lease, response, wire, holding).await;
             }
         }
         Ok(Answer::Live(response, wire))
@@ -168,9 +172,10 @@ impl Attempt<'_> {
         request
     }
 
-    /// The length of an answer that is to be held: it must be known, and hyper must see to it that it is kept.
-    fn holdable(&self, response: &Response<Incoming>) -> Option<u64> {
-        response.body().size_hint().exact().filter(|length| *length <= self.hold)
+    /// Room for an answer that is to be held: its length must be known, and hyper must see to it that it is kept.
+    fn holding(&self, response: &Response<Incoming>) -> Option<Holding> {
+        let length = response.body().size_hint().exact().filter(|length| *length <= self.hold)?;
+        Holding::begin(self.space, length)
     }
 
     async fn hold(
@@ -178,34 +183,32 @@ impl Attempt<'_> {
         lease: &Lease,
         response: Response<Incoming>,
         mut wire: Wire,
-        length: u64,
+        mut holding: Holding,
     ) -> Result<Answer, Failure> {
         let (head, mut source) = response.into_parts();
-        let mut held: Vec<Bytes> = Vec::with_capacity(if length == 0 { 0 } else { 1 });
-        if length > 0 {
-            let collected =
-                tokio::time::timeout_at(self.deadline, wire.driving(collect(&mut source, &mut held))).await;
-            collected.map_err(|_| Failure::Deadline)?.map_err(|error| match lost(lease, &error, true) {
-                Failure::Lost { how, .. } => Failure::Lost {
-                    how: format!("in the middle of its answer: {how}"),
-                    label: "truncated",
-                    sent: true,
-                },
-                other @ (Failure::Busy(_) | Failure::Body(_) | Failure::Deadline) => other,
-            })?;
+        if !source.is_end_stream() {
+            let collected = wire.driving(collect(lease, &mut source, &mut holding));
+            tokio::time::timeout_at(self.deadline, collected).await.map_err(|_| Failure::Deadline)??;
         }
-        let response = Response::from_parts(head, ResponseBody::Held(held.into_iter()));
+        let response = Response::from_parts(head, ResponseBody::Held(holding.whole()));
         Ok(Answer::Held(response, self.body.is_complete().then_some(wire)))
     }
 }
 
-async fn collect(source: &mut Incoming, held: &mut Vec<Bytes>) -> Result<(), hyper::Error> {
+async fn collect(lease: &Lease, source: &mut Incoming, holding: &mut Holding) -> Result<(), Failure> {
     while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut *source).poll_frame(cx)).await {
-        if let Ok(data) = frame?.into_data() {
-            held.push(data);
+        let frame = frame.map_err(|error| broken_off(lease, &error))?;
+        if let Ok(data) = frame.into_data() {
+            holding.push(data).map_err(Failure::Body)?;
         }
     }
     Ok(())
+}
+
+/// An answer that had begun broke off.
+pub fn broken_off(lease: &Lease, error: &hyper::Error) -> Failure {
+    let how = format!("in the middle of its answer: {}", seen(error).0);
+    Failure::Lost { how: fate(lease, how), label: "truncated", sent: true }
 }
 
 fn not_connected(lease: &Lease, error: &std::io::Error) -> Failure {
@@ -218,19 +221,25 @@ fn not_connected(lease: &Lease, error: &std::io::Error) -> Failure {
 }
 
 fn lost(lease: &Lease, error: &hyper::Error, sent: bool) -> Failure {
+    let (how, label) = seen(error);
+    let how = if label == "malformed" { how } else { format!("{how} before an answer") };
+    Failure::Lost { how: fate(lease, how), label, sent }
+}
+
+/// What a connection's end looked like, in words and as a label.
+fn seen(error: &hyper::Error) -> (String, &'static str) {
     let reset = std::error::Error::source(error)
         .and_then(|source| source.downcast_ref::<std::io::Error>())
         .is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset);
-    let (how, label) = if error.is_parse() {
+    if error.is_parse() {
         (format!("its answer is not HTTP: {error}"), "malformed")
     } else if reset {
-        ("connection reset before an answer".to_owned(), "died")
+        ("connection reset".to_owned(), "died")
     } else if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
-        ("connection closed before an answer".to_owned(), "died")
+        ("connection closed".to_owned(), "died")
     } else {
         (error.to_string(), "died")
-    };
-    Failure::Lost { how: fate(lease, how), label, sent }
+    }
 }
 
 /// What the backend says of the instance's end is worth more than what the connection saw of it.
@@ -238,7 +247,43 @@ fn fate(lease: &Lease, seen: String) -> String {
     lease.link().fate().map_or(seen, str::to_owned)
 }
 
+/// How long the instance asks to be left alone: in seconds, or until a date.
 fn retry_after(headers: &HeaderMap) -> Duration {
-    let seconds = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    seconds.map_or(BUSY_DEFAULT, Duration::from_secs)
+    let asked = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::trim);
+    asked.and_then(|asked| pause(asked, SystemTime::now())).unwrap_or(BUSY_DEFAULT)
+}
+
+fn pause(asked: &str, now: SystemTime) -> Option<Duration> {
+    if !asked.is_empty() && asked.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than a number has: for as long as the pool lets it.
+        return Some(Duration::from_secs(asked.parse().unwrap_or(u64::from(u32::MAX))));
+    }
+    let until = httpdate::parse_http_date(asked).ok()?;
+    // A date that has passed: at once.
+    Some(until.duration_since(now).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        for (asked, wanted) in [
+            ("0", Some(0)),
+            ("17", Some(17)),
+            ("99999999999999999999999", Some(u64::from(u32::MAX))),
+            ("Sun, 06 Nov 1994 08:49:40 GMT", Some(3)),
+            ("Sunday, 06-Nov-94 08:49:40 GMT", Some(3)),
+            ("Sun, 06 Nov 1994 08:49:00 GMT", Some(0)),
+            ("-1", None),
+            ("+1", None),
+            ("1.5", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(pause(asked, now), wanted.map(Duration::from_secs), "{asked:?}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::Version;
 use http_body::{Body, Frame, SizeHint};
 
+use super::held::HeldBody;
 use super::paced::Paced;
 use super::space::{Room, Space};
 use super::spool::{Spool, SpoolError, SpoolReader};
@@ -106,6 +107,14 @@ impl RequestBody {
         }
     }
 
+    /// Reads on until the body fails; never ends otherwise.
+    pub async fn failure(&self) -> SpoolError {
+        match self.fill().await {
+            Ok(()) => std::future::pending().await,
+            Err(error) => error,
+        }
+    }
+
     /// Whether there is none.
     pub const fn is_empty(&self) -> bool {
         matches!(self, Self::Empty)
@@ -125,6 +134,32 @@ impl RequestBody {
             Self::Empty | Self::Whole(_) => None,
             Self::Spooled(spool) => spool.error(),
             Self::Kept(kept) => kept.error(),
+        }
+    }
+
+    /// Another handle on the same body.
+    pub fn share(&self) -> Self {
+        match self {
+            Self::Empty => Self::Empty,
+            Self::Whole(chunks) => Self::Whole(chunks.clone()),
+            Self::Spooled(spool) => Self::Spooled(spool.clone()),
+            Self::Kept(kept) => Self::Kept(kept.clone()),
+        }
+    }
+
+    /// An answer has begun that may have to be asked for again: the body is kept as long as there is room.
+    pub fn relax(&self) {
+        match self {
+            Self::Empty | Self::Whole(_) | Self::Kept(_) => {}
+            Self::Spooled(spool) => spool.relax(),
+        }
+    }
+
+    /// One more attempt is to follow; says whether there is all that it needs.
+    pub fn demand(&self) -> bool {
+        match self {
+            Self::Empty | Self::Whole(_) | Self::Kept(_) => true,
+            Self::Spooled(spool) => spool.demand(),
         }
     }
 
@@ -232,8 +267,8 @@ impl Body for AttemptBody {
 
 /// What a client gets.
 pub enum ResponseBody {
-    /// Complete, in pieces as they came.
-    Held(std::vec::IntoIter<Bytes>),
+    /// Complete.
+    Held(HeldBody),
     /// As the instance sends it.
     Streaming(Box<Streaming>),
     /// Longshore's own, as it is made.
@@ -246,13 +281,13 @@ pub type OwnBody = Pin<Box<dyn Body<Data = Bytes, Error = StreamError> + Send>>;
 impl ResponseBody {
     /// Nothing.
     pub fn empty() -> Self {
-        Self::Held(Vec::new().into_iter())
+        Self::Held(Vec::new().into())
     }
 }
 
 impl From<Bytes> for ResponseBody {
     fn from(bytes: Bytes) -> Self {
-        Self::Held(vec![bytes].into_iter())
+        Self::Held(vec![bytes].into())
     }
 }
 
@@ -265,7 +300,10 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         match self.get_mut() {
-            Self::Held(chunks) => Poll::Ready(chunks.next().map(|chunk| Ok(Frame::data(chunk)))),
+            Self::Held(held) => {
+                let next = held.next().map(|piece| piece.map(Frame::data).map_err(StreamError::Storage));
+                Poll::Ready(next)
+            }
             Self::Streaming(streaming) => streaming.poll_frame(cx),
             Self::Own(body) => body.as_mut().poll_frame(cx),
         }
@@ -273,7 +311,7 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Held(chunks) => chunks.as_slice().is_empty(),
+            Self::Held(held) => held.left() == 0,
             Self::Streaming(_) => false,
             Self::Own(body) => body.is_end_stream(),
         }
@@ -281,9 +319,7 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Held(chunks) => {
-                SizeHint::with_exact(chunks.as_slice().iter().map(|chunk| chunk.len() as u64).sum())
-            }
+            Self::Held(held) => SizeHint::with_exact(held.left()),
             Self::Streaming(streaming) => streaming.size_hint(),
             Self::Own(body) => body.size_hint(),
         }

@@ -17,12 +17,14 @@ use super::attempt::{Answer, Attempt, Failure};
 use super::body::{RequestBody, ResponseBody};
 use super::class;
 use super::connections::Carrier;
+use super::framing;
 use super::headers::{self, Origin, Told};
 use super::ids::Trace;
 use super::keys::Key;
 use super::lease::{Entry, Lease};
 use super::pace::Pace;
 use super::paced::Paced;
+use super::resume::{Head, Question, Resume};
 use super::route;
 use super::serve::{Active, Client};
 use super::service::Service;
@@ -137,7 +139,7 @@ fn begin<'g>(
     active: &mut Active,
     now: Time,
 ) -> Result<Begun<'g>, Problem> {
-    headers::check_framing(parts.version, &parts.method, &parts.headers)?;
+    framing::check(parts)?;
     let sender = Requester { connected: client.connected(), address: client.address(&parts.headers) };
     let (permits, key) = gateway.admission.admit(&sender, &mut parts.headers, now)?;
     active.hold(permits);
@@ -219,7 +221,10 @@ impl Exchange {
         let Chosen { service, target, timeout, class, pace, key: _ } = begun;
         let authority =
             parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-        let host = authority.or_else(|| parts.headers.get(http::header::HOST).cloned());
+        // HTTP/1.0 and HTTP/2 do without a Host, an instance's HTTP/1.1 does not: the service's name is one.
+        let host = authority
+            .or_else(|| parts.headers.get(http::header::HOST).cloned())
+            .or_else(|| HeaderValue::from_str(&service.name).ok());
         let origin = Origin {
             sender: client.sender(),
             scheme: "http",
@@ -307,7 +312,7 @@ impl Exchange {
                 tokio::select! {
                     biased;
                     decided = waiter.decided() => decided,
-                    error = body_failure(body) => return Err(self.body_problem(&error)),
+                    error = body.failure() => return Err(self.body_problem(&error)),
                 }
             }
         };
@@ -334,6 +339,7 @@ impl Exchange {
             deadline: self.service.clock.instant(self.deadline),
             first_byte_timeout: config.first_byte_timeout,
             hold: config.replay.hold,
+            space: &self.service.space,
             // An answer that must not be asked for twice is passed on as it is.
             busy: if self.replayable() { &config.replay.busy } else { &[] },
         }
@@ -408,6 +414,7 @@ impl Exchange {
                 *response.version_mut() = http::Version::HTTP_11;
                 headers::prepare_response(response.headers_mut(), switch);
                 headers::tell(response.headers_mut(), &told);
+                let resume = (!switch).then(|| self.resume(&response, body)).flatten();
                 let open = Open {
                     lease,
                     carrier: wire.carry(switch || body.is_complete()),
@@ -417,18 +424,55 @@ impl Exchange {
                     request_id: self.request_id.clone(),
                     inside: self.inside,
                 };
-                body.release();
-                if switch { self.switch(response, open, active) } else { self.stream(response, open, active) }
+                match resume {
+                    Some(_) => body.relax(),
+                    None => body.release(),
+                }
+                if switch {
+                    self.switch(response, open, active)
+                } else {
+                    self.stream(response, open, resume, active)
+                }
             }
         }
     }
 
     /// Passes the answer on as it comes. One of known length must be complete by the deadline; one without end need not.
-    fn stream(&self, response: Response<Incoming>, open: Open, active: Active) -> Response<ResponseBody> {
-        let known = http_body::Body::size_hint(response.body()).exact().is_some();
-        let deadline = known.then(|| self.service.clock.instant(self.deadline));
-        response
-            .map(|source| ResponseBody::Streaming(Box::new(Streaming::new(source, open, deadline, active))))
+    fn stream(
+        &self,
+        response: Response<Incoming>,
+        open: Open,
+        resume: Option<Box<Resume>>,
+        active: Active,
+    ) -> Response<ResponseBody> {
+        let deadline = self.deadline_of(&response).map(|deadline| self.service.clock.instant(deadline));
+        response.map(|source| {
+            ResponseBody::Streaming(Box::new(Streaming::new(source, open, deadline, resume, active)))
+        })
+    }
+
+    /// By when an answer must be complete: one without a known end need not be.
+    fn deadline_of(&self, response: &Response<Incoming>) -> Option<Time> {
+        http_body::Body::size_hint(response.body()).exact().map(|_| self.deadline)
+    }
+
+    /// What the answer needs to go on elsewhere, where that is wanted and allowed.
+    fn resume(&self, response: &Response<Incoming>, body: &RequestBody) -> Option<Box<Resume>> {
+        // Whoever is inside asks again for the whole of it.
+        if self.inside || !self.service.config.replay.resume || !self.replayable() {
+            return None;
+        }
+        let question = Question {
+            service: self.service.clone(),
+            method: self.parts.method.clone(),
+            target: self.target.clone(),
+            headers: self.parts.headers.clone(),
+            body: body.share(),
+            deadline: self.deadline_of(response),
+            request_id: self.request_id.clone(),
+            head: Head::of(response.status(), response.headers()),
+        };
+        Some(Box::new(Resume::new(question, self.started)))
     }
 
     /// Joins both connections and lets them talk; the slot is held until either side ends.
@@ -487,14 +531,6 @@ impl Exchange {
                 Problem::BadRequest("the body broke off or is not framed as its header says".to_owned())
             }
         }
-    }
-}
-
-/// Reads on until the body fails; never ends otherwise.
-async fn body_failure(body: &RequestBody) -> SpoolError {
-    match body.fill().await {
-        Ok(()) => std::future::pending().await,
-        Err(error) => error,
     }
 }
 

@@ -98,6 +98,11 @@ impl Dispatcher {
         self.inner.lock().pool.skip_incarnations(last);
     }
 
+    /// The last incarnation that was used, here or before.
+    pub fn last_incarnation(&self) -> u32 {
+        self.inner.lock().pool.last_incarnation()
+    }
+
     /// Something happened that no request waits for.
     pub fn tell(&self, event: Event) {
         self.tell_at(event, self.clock.now());
@@ -118,6 +123,8 @@ impl Dispatcher {
             | Event::InstanceFound { .. }
             | Event::InstanceStarted { .. }
             | Event::InstanceProbed { .. }
+            | Event::InstancePaused { .. }
+            | Event::InstanceResumed { .. }
             | Event::SizeSet { .. }
             | Event::InstanceReplace { .. }
             | Event::Restart
@@ -279,7 +286,11 @@ impl Dispatcher {
                         link.close();
                     }
                 }
-                Action::Start { .. } | Action::Probe { .. } | Action::Stop { .. } => {
+                Action::Start { .. }
+                | Action::Probe { .. }
+                | Action::Pause { .. }
+                | Action::Resume { .. }
+                | Action::Stop { .. } => {
                     // The control loop outlives every request; without it the process is ending.
                     let _ = self.actions.send(action);
                 }

@@ -18,12 +18,28 @@ use tokio::task::JoinHandle;
 
 use super::{Gateway, serve};
 
-/// The listening sockets of a gateway, being served.
+/// The listening sockets of a gateway, being served. They may come and go.
 pub struct Listening {
-    addresses: Vec<SocketAddr>,
+    gateway: Arc<Gateway>,
+    endpoints: Vec<Endpoint>,
+    /// Each connection holds a clone; when the last is gone, there is none.
+    open: watch::Sender<()>,
+}
+
+/// One socket that is served.
+struct Endpoint {
+    socket: Socket,
     shutdown: watch::Sender<bool>,
-    connections: watch::Receiver<()>,
     service: JoinHandle<()>,
+}
+
+/// A socket that is bound.
+pub struct Socket {
+    /// What was asked for; its port may be 0.
+    pub asked: SocketAddr,
+    /// What it is.
+    pub address: SocketAddr,
+    listener: TcpListener,
 }
 
 /// A listener that could not be bound.
@@ -46,61 +62,98 @@ fn hint(error: &std::io::Error) -> &'static str {
 }
 
 /// Sockets that are bound and not served yet: a port in use is known before anything is started.
-pub struct Bound(Vec<(SocketAddr, TcpListener)>);
+#[derive(Default)]
+pub struct Bound(Vec<Socket>);
 
 impl Bound {
     /// Binds every address; port 0 picks a free one.
     pub fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
-        let bind = |&address: &SocketAddr| {
-            let listener = Self::single(address)?;
-            let bound = listener.local_addr().map_err(|error| BindError { address, error })?;
-            Ok((bound, listener))
-        };
-        addresses.iter().map(bind).collect::<Result<_, _>>().map(Self)
-    }
-
-    /// Binds one address, for whoever serves it.
-    pub fn single(address: SocketAddr) -> Result<TcpListener, BindError> {
-        let error = |error| BindError { address, error };
-        let listener = TcpListener::bind(address).map_err(error)?;
-        listener.set_nonblocking(true).map_err(error)?;
-        Ok(listener)
+        addresses.iter().map(|address| Socket::bind(*address)).collect::<Result<_, _>>().map(Self)
     }
 
     /// Serves `gateway` on the sockets, on the current runtime.
-    pub fn serve(self, gateway: Arc<Gateway>) -> Listening {
-        let (open, connections) = watch::channel(());
-        let mut service = Service::new("proxy".to_owned(), App { gateway, open });
-        let mut fds = Fds::new();
-        let mut addresses = Vec::new();
-        for (address, listener) in self.0 {
-            // pingora finds a socket that is bound already under the name of its address.
-            fds.add(address.to_string(), listener.into_raw_fd());
-            // hyper has buffers of its own; a second pair for each connection would only take memory.
-            let endpoint = ListenerConfig::tcp(address.to_string()).l4_buffer(L4BufferSettings::unbuffered());
-            service.add_listener(endpoint);
-            addresses.push(address);
-        }
-        let (shutdown, watched) = watch::channel(false);
-        let fds = Arc::new(Mutex::new(fds));
-        let service = tokio::spawn(async move { service.start_service(Some(fds), watched, 1).await });
-        Listening { addresses, shutdown, connections, service }
+    pub fn serve(self, gateway: Arc<Gateway>) -> Result<Listening, BindError> {
+        let mut listening = Listening { gateway, endpoints: Vec::new(), open: watch::channel(()).0 };
+        listening.open(self)?;
+        Ok(listening)
+    }
+}
+
+impl Socket {
+    /// Binds one address.
+    pub fn bind(asked: SocketAddr) -> Result<Self, BindError> {
+        let error = |error| BindError { address: asked, error };
+        let listener = TcpListener::bind(asked).map_err(error)?;
+        listener.set_nonblocking(true).map_err(error)?;
+        let address = listener.local_addr().map_err(error)?;
+        Ok(Self { asked, address, listener })
+    }
+
+    /// For whoever else serves it.
+    pub fn into_listener(self) -> TcpListener {
+        self.listener
     }
 }
 
 impl Listening {
     /// Where it listens.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.endpoints.iter().map(|endpoint| endpoint.socket.address).collect()
+    }
+
+    /// Serves on these sockets too. All of them, or none.
+    pub fn open(&mut self, bound: Bound) -> Result<(), BindError> {
+        let error = |address| move |error| BindError { address, error };
+        let copies: Result<Vec<TcpListener>, BindError> =
+            bound.0.iter().map(|one| one.listener.try_clone().map_err(error(one.address))).collect();
+        for (socket, copy) in bound.0.into_iter().zip(copies?) {
+            let endpoint = self.endpoint(socket, copy);
+            self.endpoints.push(endpoint);
+        }
+        Ok(())
+    }
+
+    fn endpoint(&self, socket: Socket, listener: TcpListener) -> Endpoint {
+        let app = App { gateway: self.gateway.clone(), open: self.open.clone() };
+        let mut service = Service::new("proxy".to_owned(), app);
+        let name = socket.address.to_string();
+        // hyper has buffers of its own; a second pair for each connection would only take memory.
+        service.add_listener(ListenerConfig::tcp(name.clone()).l4_buffer(L4BufferSettings::unbuffered()));
+        let mut fds = Fds::new();
+        // pingora finds a socket that is bound already under the name of its address.
+        fds.add(name, listener.into_raw_fd());
+        let (shutdown, watched) = watch::channel(false);
+        let fds = Arc::new(Mutex::new(fds));
+        let service = tokio::spawn(async move { service.start_service(Some(fds), watched, 1).await });
+        Endpoint { socket, shutdown, service }
+    }
+
+    /// Takes no more connections on these addresses, as they were asked for. Connections that are open finish their
+    /// present answers.
+    pub fn close(&mut self, asked: &[SocketAddr]) {
+        for address in asked {
+            let Some(index) = self.endpoints.iter().position(|one| one.socket.asked == *address) else {
+                continue;
+            };
+            let Endpoint { socket: _, shutdown, service: _ } = self.endpoints.remove(index);
+            // Without a receiver it has ended already.
+            let _ = shutdown.send(true);
+        }
     }
 
     /// Takes no more connections, lets those that are open finish their answers, and returns when the last has ended.
-    pub async fn drain(mut self) {
-        // Without a receiver there is nothing left to drain.
-        let _ = self.shutdown.send(true);
-        let _ = self.service.await;
+    pub async fn drain(self) {
+        let Self { gateway: _, endpoints, open } = self;
+        let mut connections = open.subscribe();
+        drop(open);
+        let ending = endpoints.into_iter().map(|Endpoint { socket: _, shutdown, service }| {
+            let _ = shutdown.send(true);
+            service
+        });
+        // A task that has panicked has ended, too.
+        let _ = futures_util::future::join_all(ending.collect::<Vec<_>>()).await;
         // The application and each connection hold a sender; when the last is gone, so are they.
-        while self.connections.changed().await.is_ok() {}
+        while connections.changed().await.is_ok() {}
     }
 }
 

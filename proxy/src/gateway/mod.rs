@@ -9,10 +9,13 @@
 //! | `route` | which service it is for |
 //! | `class` | whose it is, how urgent, and where it belongs |
 //! | `lease` | the service's pool, and the slot that a request holds |
-//! | `space`, `spool`, `body` | its body, which can be sent again |
+//! | `space`, `kept`, `spool`, `body` | its body, which can be sent again |
 //! | `pace`, `paced` | how slow a client may be |
 //! | `attempt`, `connections`, `relay` | sending it to an instance |
+//! | `held` | an answer that is held until it is complete |
 //! | `stream` | an answer that is passed on as it comes |
+//! | `resume` | an answer that broke off, and goes on elsewhere |
+//! | `framing` | requests that two readers could take for two different things |
 //! | `headers` | fields on their way through |
 //! | `forwarding` | where a request comes from, and whom to believe about it |
 //! | `trace_context` | the trace that it belongs to |
@@ -26,14 +29,18 @@ mod clients;
 mod connections;
 pub mod exchange;
 mod forwarding;
+mod framing;
 mod headers;
+mod held;
 mod ids;
+mod kept;
 mod keys;
 pub mod lease;
 pub mod listen;
 mod pace;
 pub mod paced;
 mod relay;
+mod resume;
 pub mod route;
 pub mod serve;
 pub mod service;

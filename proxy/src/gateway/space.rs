@@ -21,9 +21,10 @@ impl Default for BodyMemory {
 }
 
 impl BodyMemory {
-    fn reserve(&self, bytes: u64) -> bool {
-        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
-        taken.is_ok()
+    /// Takes `bytes`, unless less than `rest` would be left.
+    fn reserve(&self, bytes: u64, rest: u64) -> bool {
+        let less = |left: u64| left.checked_sub(bytes).filter(|left| *left >= rest);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
     }
 
     fn give_back(&self, bytes: u64) {
@@ -52,8 +53,18 @@ pub struct Space {
 #[derive(Debug)]
 pub struct Room {
     space: Arc<Space>,
+    share: Share,
     kept: u64,
     in_memory: u64,
+}
+
+/// How much of a [`Space`] a [`Room`] may fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Share {
+    /// All of it: bodies of requests.
+    All,
+    /// Half of it: answers, which must not push out what waits.
+    Half,
 }
 
 impl Space {
@@ -66,7 +77,12 @@ impl Space {
 impl Room {
     /// No room yet.
     pub const fn none(space: Arc<Space>) -> Self {
-        Self { space, kept: 0, in_memory: 0 }
+        Self { space, share: Share::All, kept: 0, in_memory: 0 }
+    }
+
+    /// No room yet, for an answer: it takes what is left only down to one half, so that requests can still wait.
+    pub const fn for_answer(space: Arc<Space>) -> Self {
+        Self { space, share: Share::Half, kept: 0, in_memory: 0 }
     }
 
     /// What it is part of.
@@ -76,17 +92,33 @@ impl Room {
 
     /// Takes room for so many bytes more, wherever they go.
     pub fn grow(&mut self, bytes: u64) -> Result<(), SpoolError> {
+        let most = match self.share {
+            Share::All => self.space.max_total,
+            Share::Half => self.space.max_total / 2,
+        };
         let before = self.space.kept.fetch_add(bytes, Ordering::Relaxed);
-        self.kept += bytes;
-        if before + bytes > self.space.max_total {
-            return Err(SpoolError::QueueFull(self.space.max_total));
+        if before + bytes > most {
+            self.space.kept.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(SpoolError::QueueFull(most));
         }
+        self.kept += bytes;
         Ok(())
+    }
+
+    /// Gives back what [`grow`](Self::grow) took.
+    pub fn shrink(&mut self, bytes: u64) {
+        self.kept -= bytes;
+        self.space.kept.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Whether so many bytes more may lie in memory; then they count there.
     pub fn grow_in_memory(&mut self, bytes: u64) -> bool {
-        let fits = self.in_memory + bytes <= self.space.memory_per_body && self.space.memory.reserve(bytes);
+        let rest = match self.share {
+            Share::All => 0,
+            Share::Half => SHARED_MEMORY / 2,
+        };
+        let fits =
+            self.in_memory + bytes <= self.space.memory_per_body && self.space.memory.reserve(bytes, rest);
         self.in_memory += if fits { bytes } else { 0 };
         fits
     }
@@ -101,11 +133,6 @@ impl Room {
         self.leave_memory();
         self.space.kept.fetch_sub(std::mem::take(&mut self.kept), Ordering::Relaxed);
     }
-
-    /// Whether nothing is kept.
-    pub const fn is_empty(&self) -> bool {
-        self.kept == 0
-    }
 }
 
 impl Drop for Room {
@@ -115,24 +142,34 @@ impl Drop for Room {
 }
 
 #[cfg(test)]
-mod tests {
+#[expect(missing_docs, reason = "shared by the tests of other modules")]
+pub mod tests {
     use super::*;
 
-    fn space(memory: &BodyMemory, max_total: u64) -> Arc<Space> {
+    impl Clone for Space {
+        fn clone(&self) -> Self {
+            let Self { memory_per_body, max_body, max_total, .. } = *self;
+            let (directory, memory) = (self.directory.clone(), self.memory.clone());
+            Self { memory_per_body, max_body, max_total, directory, memory, kept: Arc::default() }
+        }
+    }
+
+    /// A space of its own.
+    pub fn space(memory_per_body: u64, max_total: u64) -> Arc<Space> {
         Arc::new(Space {
-            memory_per_body: 1 << 20,
+            memory_per_body,
             max_body: 1 << 30,
             max_total,
             directory: std::env::temp_dir(),
-            memory: memory.clone(),
+            memory: BodyMemory::default(),
             kept: Arc::default(),
         })
     }
 
     #[test]
     fn memory_is_shared_and_comes_back() {
-        let memory = BodyMemory::default();
-        let (one, two) = (space(&memory, 1 << 30), space(&memory, 1 << 30));
+        let one = space(1 << 20, 1 << 30);
+        let two = Arc::new(Space::clone(&one));
         let mut rooms: Vec<Room> = (0..8).map(|_| Room::none(one.clone())).collect();
         assert!(rooms.iter_mut().all(|room| room.grow_in_memory(1 << 20)), "8 MiB in all");
         let mut other = Room::none(two);
@@ -144,11 +181,22 @@ mod tests {
 
     #[test]
     fn the_total_is_bounded_and_comes_back() {
-        let space = space(&BodyMemory::default(), 100);
+        let space = space(1 << 20, 100);
         let mut room = Room::none(space.clone());
         assert!(room.grow(100).is_ok());
         assert!(matches!(Room::none(space.clone()).grow(1), Err(SpoolError::QueueFull(100))));
+        assert_eq!(space.kept(), 100, "what was refused does not count");
         drop(room);
         assert_eq!(space.kept(), 0);
+    }
+
+    #[test]
+    fn answers_leave_half_of_everything_to_requests() {
+        let space = space(8 << 20, 100);
+        let mut answer = Room::for_answer(space.clone());
+        assert!(answer.grow(50).is_ok() && answer.grow(1).is_err());
+        assert!(answer.grow_in_memory(4 << 20) && !answer.grow_in_memory(1));
+        let mut request = Room::none(space);
+        assert!(request.grow(50).is_ok() && request.grow_in_memory(4 << 20));
     }
 }

@@ -4,8 +4,6 @@
 //! slot. What was read is kept, in memory first and then in an unnamed temporary file, until a byte of the answer has
 //! left; each attempt reads it from the start and goes on live. After that nothing is kept.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,11 +14,9 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 
+use super::kept::Kept;
 use super::paced::{Paced, PacedError};
 use super::space::{Room, Space};
-
-/// What is read from the temporary file at once.
-const FILE_CHUNK: usize = 64 * 1024;
 
 /// Why a body could not be taken.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -57,22 +53,27 @@ pub struct Spool {
 
 struct State {
     source: Paced,
+    /// All that was read, until it is forgotten.
     kept: Kept,
-    room: Room,
     /// Bytes read from the source so far.
     read: u64,
     complete: bool,
     trailers: Option<HeaderMap>,
     error: Option<SpoolError>,
-    /// Whether nothing more needs to be kept.
-    released: bool,
+    keeping: Keeping,
     /// Counts attempts: only the newest may read.
     reader: u64,
 }
 
-enum Kept {
-    Memory(Vec<u8>),
-    File(File),
+/// Whether what is read must be there for one more attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeping {
+    /// It must: what finds no room ends the request.
+    Must,
+    /// It should: without room the answer goes on, and cannot be asked for again.
+    Should,
+    /// No attempt will follow.
+    No,
 }
 
 impl From<PacedError> for SpoolError {
@@ -90,13 +91,12 @@ impl Spool {
         let length = source.size_hint().exact();
         let state = State {
             source,
-            kept: Kept::Memory(Vec::new()),
-            room: Room::none(space.clone()),
+            kept: Kept::new(Room::none(space.clone())),
             read: 0,
             complete: false,
             trailers: None,
             error: None,
-            released: false,
+            keeping: Keeping::Must,
             reader: 0,
         };
         Arc::new(Self { space: space.clone(), length, state: Mutex::new(state) })
@@ -132,8 +132,25 @@ impl Spool {
     /// Keeps nothing more from now on: a byte of the answer has left, and no attempt will follow this one.
     pub fn release(&self) {
         let mut state = self.state.lock();
-        state.released = true;
+        state.keeping = Keeping::No;
         state.source.release();
+    }
+
+    /// An answer has begun that may have to be asked for again: from now on it is kept as long as there is room.
+    pub fn relax(&self) {
+        let mut state = self.state.lock();
+        state.keeping.relax();
+        state.source.release();
+    }
+
+    /// One more attempt is to follow; says whether there is all that it needs.
+    pub fn demand(&self) -> bool {
+        let mut state = self.state.lock();
+        match state.keeping {
+            Keeping::Must | Keeping::Should => state.keeping = Keeping::Must,
+            Keeping::No => return false,
+        }
+        state.error.is_none()
     }
 
     /// The body from its start, for one more attempt. Earlier readers end with an error.
@@ -167,59 +184,29 @@ impl Spool {
     }
 
     fn keep(&self, state: &mut State, data: Bytes) -> Result<Bytes, SpoolError> {
-        let (at, size) = (state.read, data.len() as u64);
-        state.read += size;
+        state.read += data.len() as u64;
         if state.read > self.space.max_body {
             return Err(SpoolError::TooLarge(self.space.max_body));
         }
-        if state.released {
-            return Ok(data);
-        }
-        state.room.grow(size)?;
-        if let Kept::Memory(memory) = &state.kept
-            && !state.room.grow_in_memory(size)
-        {
-            state.kept = Kept::File(self.spill(memory).map_err(|error| self.storage(error))?);
-            state.room.leave_memory();
-        }
-        match &mut state.kept {
-            Kept::Memory(memory) => memory.extend_from_slice(&data),
-            Kept::File(file) => file.write_all_at(&data, at).map_err(|error| self.storage(error))?,
-        }
-        Ok(data)
-    }
-
-    fn spill(&self, memory: &[u8]) -> std::io::Result<File> {
-        let file = tempfile::tempfile_in(&self.space.directory)?;
-        file.write_all_at(memory, 0)?;
-        Ok(file)
-    }
-
-    fn storage(&self, error: std::io::Error) -> SpoolError {
-        SpoolError::Storage(self.space.directory.clone(), Arc::new(error))
-    }
-
-    /// What was kept from `at` on, up to one chunk. Only called with `at` below what was read and kept.
-    fn read_kept(&self, state: &State, at: u64) -> Result<Bytes, SpoolError> {
-        match &state.kept {
-            Kept::Memory(memory) => {
-                let rest = usize::try_from(at).ok().and_then(|at| memory.get(at..)).unwrap_or_default();
-                Ok(Bytes::copy_from_slice(&rest[..rest.len().min(FILE_CHUNK)]))
-            }
-            Kept::File(file) => {
-                let size = FILE_CHUNK.min(usize::try_from(state.read - at).unwrap_or(FILE_CHUNK));
-                let mut chunk = vec![0; size];
-                file.read_exact_at(&mut chunk, at).map_err(|error| self.storage(error))?;
-                Ok(chunk.into())
-            }
-        }
+        let kept = match state.keeping {
+            Keeping::Must => state.kept.append(&data),
+            Keeping::Should => state.kept.append(&data).or_else(|error| {
+                tracing::info!(%error, "an answer under way cannot be asked for again: its request is not kept");
+                state.keeping = Keeping::No;
+                Ok(())
+            }),
+            Keeping::No => Ok(()),
+        };
+        kept.map(|()| data)
     }
 }
 
-impl State {
-    fn forget(&mut self) {
-        self.kept = Kept::Memory(Vec::new());
-        self.room.clear();
+impl Keeping {
+    fn relax(&mut self) {
+        match self {
+            Self::Must => *self = Self::Should,
+            Self::Should | Self::No => {}
+        }
     }
 }
 
@@ -241,12 +228,12 @@ impl SpoolReader {
                 return Poll::Ready(Some(Err(error.clone())));
             }
             if self.at < state.read {
-                let data = self.spool.read_kept(&state, self.at)?;
+                let data = state.kept.read(self.at)?;
                 self.at += data.len() as u64;
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
-            if state.released && !state.room.is_empty() {
-                state.forget();
+            if state.keeping == Keeping::No && !state.kept.is_empty() {
+                state.kept.forget();
             }
             if state.complete {
                 // Trailers stay for a later attempt; this one has them once, by moving past the end.

@@ -12,8 +12,10 @@ use tokio::time::Sleep;
 
 use super::connections::Carrier;
 use super::lease::Lease;
+use super::resume::{Cut, Resume};
 use super::serve::Active;
 use super::service::Service;
+use super::spool::SpoolError;
 
 /// Why an answer breaks off in the client's sight.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +26,12 @@ pub enum StreamError {
     /// An answer of Longshore's own could not be finished.
     #[error("{0}")]
     Own(String),
+    /// What was held cannot be read back.
+    #[error("{0}")]
+    Storage(SpoolError),
+    /// It broke off, and does not go on elsewhere.
+    #[error("the instance broke off its answer, and it does not go on elsewhere: {0}")]
+    Cut(#[from] Cut),
     /// The request's deadline passed.
     #[error("the request's deadline passed in the middle of its answer")]
     Deadline,
@@ -34,6 +42,8 @@ pub struct Streaming {
     source: Incoming,
     open: Option<Open>,
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Where the answer may go on elsewhere.
+    resume: Option<Box<Resume>>,
     _active: Active,
 }
 
@@ -57,22 +67,21 @@ pub struct Open {
 
 impl Streaming {
     /// Passes `source` on. `deadline` is when it must be complete, if it must.
-    pub fn new(source: Incoming, open: Open, deadline: Option<tokio::time::Instant>, active: Active) -> Self {
+    pub fn new(
+        source: Incoming,
+        open: Open,
+        deadline: Option<tokio::time::Instant>,
+        resume: Option<Box<Resume>>,
+        active: Active,
+    ) -> Self {
         let deadline = deadline.map(|at| Box::pin(tokio::time::sleep_until(at)));
-        Self { source, open: Some(open), deadline, _active: active }
+        Self { source, open: Some(open), deadline, resume, _active: active }
     }
 
     /// The next piece.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
-        if let Poll::Ready(frame) = self.poll_source(cx) {
-            return Poll::Ready(match frame {
-                Some(Ok(frame)) => Some(Ok(frame)),
-                Some(Err(error)) => Some(Err(self.broke(error))),
-                None => {
-                    self.complete();
-                    None
-                }
-            });
+        if let Poll::Ready(frame) = self.poll_answer(cx) {
+            return Poll::Ready(frame);
         }
         match &mut self.deadline {
             Some(deadline) => {
@@ -82,6 +91,41 @@ impl Streaming {
             }
             None => Poll::Pending,
         }
+    }
+
+    /// The next piece, from whichever instance has it.
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+        loop {
+            if let Some(resume) = self.resume.as_mut().filter(|resume| resume.is_asking()) {
+                let (source, open, new) = ready!(resume.poll(cx))?;
+                (self.source, self.open) = (source, Some(open));
+                if !new.is_empty() {
+                    resume.note(&new);
+                    return Poll::Ready(Some(Ok(Frame::data(new))));
+                }
+            }
+            match ready!(self.poll_source(cx)) {
+                Some(Ok(frame)) => {
+                    if let (Some(resume), Some(data)) = (&mut self.resume, frame.data_ref()) {
+                        resume.note(data);
+                    }
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                Some(Err(error)) if self.goes_on(&error) => {}
+                Some(Err(error)) => return Poll::Ready(Some(Err(self.broke(error)))),
+                None => {
+                    self.complete();
+                    return Poll::Ready(None);
+                }
+            }
+        }
+    }
+
+    /// The instance broke off: whether another one is asked to go on.
+    fn goes_on(&mut self, error: &hyper::Error) -> bool {
+        let Some(resume) = &mut self.resume else { return false };
+        self.open = self.open.take().and_then(|open| resume.begin(open, error));
+        self.open.is_none()
     }
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
@@ -130,6 +174,8 @@ impl Streaming {
                 "the deadline passed in the middle of an answer: it is cut"
             );
             open.finish(Outcome::Abandoned { broken: false });
+        } else if let Some(resume) = &mut self.resume {
+            resume.expire();
         }
     }
 }
@@ -154,6 +200,8 @@ impl Drop for Streaming {
             // The lease and the connection go with it: the instance sees that nobody listens any more.
             open.service.metrics.client_gone();
             open.finish(Outcome::Abandoned { broken: false });
+        } else if let Some(resume) = &mut self.resume {
+            resume.abandon();
         }
     }
 }

@@ -83,9 +83,10 @@ impl Jobs {
             }
             (&Method::POST, [id, "cancel"]) => self.cancel(id).await,
             (&Method::POST, [id, "retry"]) => self.retry(id).await,
-            (_, [] | ["export" | "import"] | [_] | [_, "result" | "events" | "export" | "cancel" | "retry"]) => {
-                Err(Problem::MethodNotAllowed(format!("{} does not know {method}", parts.uri.path())))
-            }
+            (
+                _,
+                [] | ["export" | "import"] | [_] | [_, "result" | "events" | "export" | "cancel" | "retry"],
+            ) => Err(Problem::MethodNotAllowed(format!("{} does not know {method}", parts.uri.path()))),
             (_, _) => Err(Problem::NotFound(format!(
                 "jobs have no such path; {} lists them, {0}/ID is one of them",
                 self.config.path

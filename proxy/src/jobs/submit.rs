@@ -15,8 +15,8 @@ use super::{Jobs, Wish, answer, unavailable};
 use crate::config::ServiceJobs;
 use crate::gateway::body::ResponseBody;
 use crate::gateway::paced::{Paced, PacedError};
-use crate::gateway::serve::Client;
 use crate::gateway::route::LONGSHORE_SERVICE;
+use crate::gateway::serve::Client;
 use crate::gateway::service::Service;
 use crate::problem::Problem;
 

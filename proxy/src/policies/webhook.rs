@@ -110,6 +110,7 @@ pub fn observation(service: &str, load: &Load, zone: &Zone) -> Json {
         "in_flight": load.in_flight,
         "ready": load.ready,
         "starting": load.starting,
+        "standby": load.standby,
         "size": load.size,
         "concurrency": load.concurrency,
         "arrival_rate": load.arrival_rate,

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::UpError;
+use crate::gateway::lease::Dispatcher;
 use crate::gateway::service::Service;
 
 /// Time between two looks at what was answered.
@@ -26,7 +27,8 @@ pub(super) struct Recording {
 
 /// One service's part of it.
 struct Track {
-    service: Arc<Service>,
+    // Not the service: one that is held would never be taken to be idle.
+    dispatcher: Arc<Dispatcher>,
     path: PathBuf,
     file: File,
 }
@@ -44,7 +46,7 @@ pub(super) fn begin(file: &Path, services: &[Arc<Service>]) -> Result<Recording,
         let file = open().map_err(|error| UpError::Record { path: path.clone(), error })?;
         // The first look begins the record.
         service.dispatcher.take_record();
-        tracks.push(Track { service: service.clone(), path, file });
+        tracks.push(Track { dispatcher: service.dispatcher.clone(), path, file });
     }
     let (stop, stopped) = oneshot::channel();
     Ok(Recording { stop, task: tokio::spawn(go_on(tracks, stopped)) })
@@ -77,7 +79,7 @@ async fn go_on(mut tracks: Vec<Track>, mut stopped: oneshot::Receiver<()>) {
 
 impl Track {
     fn write(&mut self) -> std::io::Result<()> {
-        self.file.write_all(lines(&self.service.dispatcher.take_record()).as_bytes())
+        self.file.write_all(lines(&self.dispatcher.take_record()).as_bytes())
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) async fn answer(state: &State, input: &Input) -> Option<Reply> {
         [""] => Ok(Reply::json(&body_json(&input.body))),
         ["status", code] => status(code),
         ["bytes", count] => bytes(count).await,
-        ["stream"] => stream(query),
+        ["stream"] => stream(query, &state.instance),
         _ => return None,
     };
     Some(reply.unwrap_or_else(Reply::bad_request))
@@ -77,22 +77,37 @@ async fn bytes(count: &str) -> Result<Reply, String> {
     Ok(reply)
 }
 
-/// `?chunks=10&interval_ms=50&size=100`, and `sse=1` for server-sent events.
-fn stream(query: &str) -> Result<Reply, String> {
+/// `?chunks=10&interval_ms=50&size=100`, and `sse=1` for server-sent events; `vary=N` puts the instance's name into part
+/// N, from 0: a model whose answers are not the same everywhere.
+fn stream(query: &str, instance: &str) -> Result<Reply, String> {
     let parts = parameter(query, "chunks", 10_u64)?;
     let size = parameter(query, "size", 100_usize)?;
     let interval = match value(query, "interval_ms") {
         Some(text) => duration(text).map_err(|_| format!("interval_ms cannot be {text:?}"))?,
         None => Duration::from_millis(50),
     };
+    let vary = value(query, "vary").map(|text| text.parse().map_err(|_| format!("vary cannot be {text:?}")));
+    let name = Named { part: vary.transpose()?, name: instance.to_owned() };
     if value(query, "sse").is_some_and(|value| value != "0") {
-        return Ok(Reply::stream("text/event-stream", Events::new(parts, interval).boxed_unsync()));
+        return Ok(Reply::stream("text/event-stream", Events::new(parts, interval, name).boxed_unsync()));
     }
     if !(1..=PART).contains(&size) {
         return Err(format!("size is from 1 to {PART}"));
     }
     let left = parts.saturating_mul(size as u64);
     let content = Paced { parts, left, size, pace: Some(Pace::new(interval)), length_known: false };
+    let mut part = 0;
+    let content = content.map_frame(move |frame| {
+        part += 1;
+        match (frame.into_data(), name.at(part - 1)) {
+            (Ok(data), Some(name)) => {
+                let named = name.bytes().chain(data[name.len().min(data.len())..].iter().copied());
+                Frame::data(named.take(data.len()).collect())
+            }
+            (Ok(data), None) => Frame::data(data),
+            (Err(other), _) => other,
+        }
+    });
     Ok(Reply::stream("application/octet-stream", content.boxed_unsync()))
 }
 
@@ -147,6 +162,18 @@ impl Pace {
     }
 }
 
+/// The part of a stream that names its instance, if one does.
+struct Named {
+    part: Option<u64>,
+    name: String,
+}
+
+impl Named {
+    fn at(&self, part: u64) -> Option<&str> {
+        (self.part == Some(part)).then_some(self.name.as_str())
+    }
+}
+
 /// Parts of [`PATTERN`], each from its beginning.
 struct Paced {
     parts: u64,
@@ -190,11 +217,12 @@ struct Events {
     next: u64,
     count: u64,
     pace: Pace,
+    name: Named,
 }
 
 impl Events {
-    fn new(count: u64, interval: Duration) -> Self {
-        Self { next: 0, count, pace: Pace::new(interval) }
+    fn new(count: u64, interval: Duration, name: Named) -> Self {
+        Self { next: 0, count, pace: Pace::new(interval), name }
     }
 }
 
@@ -210,7 +238,8 @@ impl Body for Events {
             return Poll::Ready(None);
         }
         ready!(self.pace.poll(context));
-        let event = format!("id: {0}\ndata: {0}\n\n", self.next);
+        let name = self.name.at(self.next).map_or_else(String::new, |name| format!(" {name}"));
+        let event = format!("id: {0}\ndata: {0}{name}\n\n", self.next);
         self.next += 1;
         Poll::Ready(Some(Ok(Frame::data(event.into()))))
     }

@@ -88,6 +88,13 @@ fn bodies_of_any_size_have_a_digest_and_streams_have_none() {
     let stream = server.get("/stream?chunks=3&interval_ms=1&size=100");
     assert_eq!((stream.body.len(), stream.header("content-digest")), (300, None));
     assert_eq!(server.get("/stream?sse=1&chunks=1").text(), "id: 0\ndata: 0\n\n");
+    let varied = server.get("/stream?sse=1&chunks=2&interval_ms=1&vary=1");
+    let name = varied.header("model-instance").expect("every answer has it").to_owned();
+    assert_eq!(varied.text(), format!("id: 0\ndata: 0\n\nid: 1\ndata: 1 {name}\n\n"));
+    let varied = server.get("/stream?chunks=3&interval_ms=1&size=100&vary=1");
+    let plain = stream.body;
+    assert_eq!((varied.body.len(), &varied.body[..100]), (300, &plain[..100]));
+    assert!(varied.body[100..].starts_with(name.as_bytes()) && varied.body[200..] == plain[200..]);
     assert_eq!(server.send("POST", "/reflect", "", b"abc").whole().text(), "abc");
 }
 

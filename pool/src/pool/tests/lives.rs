@@ -128,7 +128,7 @@ fn found_instances_are_kept_if_they_answer_and_counted_in() {
     let pool = Pool::new(Arc::new(PoolConfig::default()), Box::new(Fixed(2)), 7, Time::ZERO);
     let mut story = Story { pool, now: Time::ZERO, asked: Vec::new() };
     let found = InstanceId { slot: 1, incarnation: 41 };
-    let asked = story.event(Event::InstanceFound { instance: found, address: address() });
+    let asked = story.event(Event::InstanceFound { instance: found, address: address(), paused: true });
     assert_eq!(asked, [Action::Probe { instance: found, address: address() }]);
     let asked = story.pass(ms(0));
     assert_eq!(asked, [Action::Start { instance: InstanceId { slot: 0, incarnation: 42 } }]);
@@ -142,7 +142,7 @@ fn a_found_instance_that_does_not_answer_is_replaced_and_surplus_ones_are_stoppe
     let mut story = Story { pool, now: Time::ZERO, asked: Vec::new() };
     let [first, second] = [3, 4].map(|incarnation| InstanceId { slot: incarnation, incarnation });
     for instance in [first, second] {
-        story.event(Event::InstanceFound { instance, address: address() });
+        story.event(Event::InstanceFound { instance, address: address(), paused: false });
     }
     assert_eq!(story.pass(ms(0)), [stop(second, ms(10_000))]);
     for _ in 0..2 {

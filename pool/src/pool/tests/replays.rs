@@ -17,6 +17,34 @@ fn a_lost_request_goes_to_the_head_and_to_another_instance() {
 }
 
 #[test]
+fn a_stream_that_can_go_on_elsewhere_goes_to_the_head_with_a_deadline_of_its_own() {
+    let mut story = Story::ready(2, PoolConfig::default());
+    let interrupted = |deadline| Outcome::Interrupted { how: "connection reset".into(), deadline };
+    let deadline = story.now + Duration::from_secs(1);
+    story.arrive_until(1, deadline);
+    story.arrive(2);
+    story.arrive(3);
+    // It has streamed far beyond its deadline, which was for its first byte.
+    story.pass(Duration::from_secs(60));
+    let again = story.now + Duration::from_secs(1);
+    assert_eq!(dispatched(&story.finish(1, interrupted(again))), []);
+    assert_eq!(dispatched(&story.finish(2, Outcome::Answered)), [(1, 1)], "before 3, not where it broke");
+    let passed = story.now;
+    let asked = story.finish(1, interrupted(passed));
+    assert_eq!(rejected(&asked), [(1, RejectReason::DeadlinePassed)]);
+}
+
+#[test]
+fn a_stream_that_outlived_as_many_instances_as_allowed_is_given_up() {
+    let mut story = Story::ready(2, PoolConfig { replay_attempts: 2, ..PoolConfig::default() });
+    story.arrive(1);
+    let interrupted = || Outcome::Interrupted { how: "connection reset".into(), deadline: Time::MAX };
+    assert_eq!(dispatched(&story.finish(1, interrupted())), [(1, 1)]);
+    let asked = story.finish(1, interrupted());
+    assert_eq!(rejected(&asked), [(1, exhausted(&[story.id(0), story.id(1)]))]);
+}
+
+#[test]
 fn replays_are_ordered_by_age_not_by_loss() {
     let mut story = Story::ready(3, PoolConfig::default());
     (1..=4).for_each(|n| drop(story.arrive(n)));

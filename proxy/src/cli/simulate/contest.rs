@@ -100,6 +100,7 @@ impl Contest {
             objective: self.objective.wait,
             unix_start: self.unix_start,
             sample: self.sample,
+            ..Simulation::default()
         };
         simulation.run(kind.make(), &self.workload)
     }

@@ -123,6 +123,7 @@ pub(super) fn report(contest: &Contest, name: &str, report: &Report) -> Json {
         "rejected": report.rejected,
         "expired": report.expired,
         "instance_seconds": report.instance_seconds,
+        "standby_seconds": report.standby_seconds,
         "starts": report.starts,
         "most_instances": report.most,
         "size_changes": report.resizes,

@@ -111,10 +111,7 @@ impl<'a> JsonKeys<'a> {
         let Some(unknown) = self.object.keys().find(|key| !self.taken.contains(&key.as_str())) else {
             return;
         };
-        let message = match unknown.as_str() {
-            "standby" => "standby is not available in this version".to_owned(),
-            _ => format!("unknown key {unknown:?}: the keys here are {}", self.taken.join(", ")),
-        };
+        let message = format!("unknown key {unknown:?}: the keys here are {}", self.taken.join(", "));
         self.fail(pointer(unknown), message);
     }
 }

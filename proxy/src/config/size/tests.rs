@@ -20,7 +20,7 @@ fn every_form_of_the_interface_is_understood() {
     assert_eq!(concurrency, ServiceSize { max: 8, ..ServiceSize::of(Policy::Concurrency(settings)) });
     let wait = size(&json!({
         "policy": "wait", "objective": "2s", "min": 1, "interval": "500ms", "up_step": 3, "down_delay": "1m",
-        "dry_run": true
+        "dry_run": true, "standby": 2
     }));
     let settings = WaitSettings { objective: Duration::from_secs(2), ..WaitSettings::default() };
     let expected = ServiceSize {
@@ -29,6 +29,7 @@ fn every_form_of_the_interface_is_understood() {
         up_step: 3,
         down_delay: Duration::from_secs(60),
         dry_run: true,
+        standby: 2,
         ..ServiceSize::of(Policy::Wait(settings))
     };
     assert_eq!(wait, expected);
@@ -53,6 +54,7 @@ fn a_size_is_written_so_that_it_is_read_as_the_same() {
     for form in [
         json!(3),
         json!({"policy": "fixed", "size": 3, "max": 5}),
+        json!({"policy": "fixed", "size": 3, "standby": 2}),
         json!("if queue > 7 { 2 } else { 1 }"),
         json!({"policy": "queue", "max": 9, "first": 2, "every": "1m 30s"}),
         json!({"policy": "concurrency", "target": 2.5, "stable_window": "2m"}),
@@ -93,7 +95,7 @@ fn a_wrong_size_is_told_what_is_allowed_and_what_was_sent() {
         (json!({"policy": "fixed"}), "", "needs \"size\""),
         (json!({"policy": "fixed", "size": 1, "a/b": 1}), "/a~1b", "unknown key \"a/b\""),
         (json!({"policy": "wait", "target": 1}), "/target", "unknown key \"target\""),
-        (json!({"policy": "wait", "standby": 1}), "/standby", "not available in this version"),
+        (json!({"policy": "wait", "standby": -1}), "/standby", "an integer from 0 to 1000, got -1"),
         (json!({"policy": "wait", "objective": 1}), "/objective", "a duration such as \"30s\", got 1"),
         (json!({"policy": "wait", "min": 3, "max": 2}), "/max", "`max` is 2 and below `min`, which is 3"),
         (json!({"policy": "wait", "late": 0.9}), "/late", "a number from 0.0001 to 0.5, got 0.9"),

@@ -50,6 +50,7 @@ fn the_defaults_are_those_of_the_interface() {
     assert_eq!(calc.queue.max_bytes, 2 * 1024 * 1024 * 1024);
     assert_eq!(calc.replay.busy, [429, 503]);
     assert_eq!(calc.replay.hold, 1024 * 1024);
+    assert_eq!((calc.replay.resume, calc.replay.resume_keep), (false, 16 * 1024 * 1024));
     let Source::Image { spec } = &calc.source else { panic!("an image") };
     assert_eq!((spec.port, spec.pull, spec.address), (8080, Pull::Missing, Reach::Published));
 }
@@ -135,7 +136,7 @@ fn a_pool_gets_what_the_file_says() {
         stop_grace = "0s"
         health = { interval = "5s", failures = 7, start_timeout = "1h" }
         queue = { limit = 5, timeout = "3s" }
-        replay = { attempts = 9, methods = "idempotent", busy = [] }
+        replay = { attempts = 9, methods = "idempotent", busy = [], resume = true, resume_keep = "1KiB" }
         restart = { backoff = { initial = "1s", max = "2s" } }
         "#,
     );
@@ -149,6 +150,7 @@ fn a_pool_gets_what_the_file_says() {
     );
     assert_eq!((pool.backoff_initial, pool.backoff_max), (Duration::from_secs(1), Duration::from_secs(2)));
     assert_eq!(calc.replay.methods, ReplayMethods::Idempotent);
+    assert_eq!((calc.replay.resume, calc.replay.resume_keep), (true, 1024));
     assert!(pool.managed && calc.replay.busy.is_empty());
 }
 

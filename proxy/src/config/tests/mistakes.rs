@@ -69,6 +69,9 @@ fn every_wrong_line_of_a_service_has_its_message() {
         ("size = 2.5", "must be an integer", "found a float"),
         ("size = { policy = \"fixed\", min = 3, max = 2 }", "`max` is 2 and below `min`, which is 3", "^"),
         ("size = { size = 9, max = 2 }", "`size` is 9 and not within `min` and `max`", "^"),
+        ("replay = { resume = true, methods = \"none\" }", "`resume` sends a request again", "forbids that"),
+        ("replay = { resume = 1 }", "`services.calc.replay.resume` must be", "found an integer"),
+        ("replay = { resume_keep = \"big\" }", "`services.calc.replay.resume_keep`", "big"),
         ("size = { polcy = \"fixed\" }", "unknown key `polcy`", "did you mean `policy`?"),
         (
             "size = \"if queu > 7 { 2 } else { 1 }\"",
@@ -85,7 +88,7 @@ fn every_wrong_line_of_a_service_has_its_message() {
         ("size = { policy = \"schedule\", lines = { \"0 8 * * *\" = -1 } }", "must be an integer", "got -1"),
         ("size = { policy = \"schedule\" }", "the policy `schedule` needs `lines`", "^"),
         ("size = { policy = \"queue\", interval = \"1ms\" }", "`interval` must be 10ms or more", "^"),
-        ("size = { policy = \"wait\", standby = 2 }", "is not available in this version", "^"),
+        ("size = { policy = \"wait\", standby = -2 }", "size.standby` must be an integer", "got -2"),
         ("timeout = \"30\"", "`services.calc.timeout` cannot be \"30\"", "a duration is `250ms`"),
         ("timeout = 30", "must be a duration such as \"30s\"", "found an integer"),
         ("timeout = \"0s\"", "`services.calc.timeout` must be above 0", "^"),
@@ -191,6 +194,11 @@ fn every_wrong_document_has_its_message() {
             "`services.a.size` is 2, of 1 addresses",
             "^",
         ),
+        (
+            "[services.a]\naddresses = [\"1.2.3.4:5\"]\nsize = { policy = \"fixed\", standby = 1 }",
+            "there is no `standby` of them",
+            "^",
+        ),
         ("[services.a]\naddresses = [\"1.2.3.4:5\"]\nport = 2", "`port` is for what Longshore starts", "^"),
         (
             "[services.a]\naddresses = [\"1.2.3.4:5\"]\nhealth = { log = \"x\" }",
@@ -275,11 +283,7 @@ fn every_wrong_document_has_its_message() {
         (&format!("jobs.path = \"/\"\n{service}"), "`jobs.path` cannot be \"/\"", "hide every service"),
         (&format!("jobs.lease = \"0s\"\n{service}"), "`jobs.lease` must be above 0", "^"),
         (&format!("jobs.max_bytes = 5\n{service}"), "`jobs.max_bytes` must be a string", "found an integer"),
-        (
-            &format!("{service}\njobs.mode = \"later\""),
-            "it is one of off, prefer, always, poll",
-            "^",
-        ),
+        (&format!("{service}\njobs.mode = \"later\""), "it is one of off, prefer, always, poll", "^"),
         (&format!("{service}\njobs.result_ttl = \"1\""), "result_ttl` cannot be \"1\"", "^"),
         (&format!("backend.kind = \"podman\"\n{service}"), "it is one of auto, docker, process, swarm", "^"),
         ("a = [1, \n[services.a]\nb = 'x", "cluster.toml:", "^"),
@@ -308,9 +312,7 @@ fn what_this_version_cannot_do_is_refused_and_not_ignored() {
     let service = [
         ("models = [\"m\"]", "models`"),
         ("protocol = \"h2c\"", "protocol = \"h2c\"`"),
-        ("size = { policy = \"fixed\", size = 1, standby = 2 }", "size.standby = 2`"),
         ("health = { docker = true }", "health.docker = true`"),
-        ("replay = { resume = true }", "replay.resume = true`"),
         ("cache = { ttl = \"5s\" }", "cache.ttl = \"5s\"`"),
     ];
     for (lines, what) in service {

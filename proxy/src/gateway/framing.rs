@@ -1,0 +1,208 @@
+//! What RFC 9112 and 9113 call malformed or ambiguous, and hyper lets through.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::uri::Scheme;
+use http::{Method, Uri, Version};
+
+use crate::problem::Problem;
+
+/// Refuses a request that two readers could take for two different things. Everything else of that kind is refused by
+/// hyper itself.
+pub fn check(parts: &Parts) -> Result<(), Problem> {
+    check_target(parts)?;
+    if parts.version == Version::HTTP_2 {
+        return check_authority(&parts.uri, &parts.headers);
+    }
+    check_codings(&parts.headers)?;
+    match host(&parts.headers)? {
+        None if parts.version == Version::HTTP_11 => refused("an HTTP/1.1 request needs a Host field"),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn refused<T>(why: &str) -> Result<T, Problem> {
+    Err(Problem::BadRequest(why.to_owned()))
+}
+
+/// A target is a path, a whole `http` URI, or `*` for OPTIONS (RFC 9112, 3.2).
+fn check_target(parts: &Parts) -> Result<(), Problem> {
+    let (uri, path) = (&parts.uri, parts.uri.path());
+    if parts.method == Method::CONNECT {
+        return refused("CONNECT is not served: this is no tunnel");
+    }
+    let has_form = match uri.scheme() {
+        Some(scheme) => *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS,
+        None => uri.authority().is_none(),
+    };
+    if !has_form || !(path.starts_with('/') || (path == "*" && parts.method == Method::OPTIONS)) {
+        return refused("the request target is neither a path nor an http URI");
+    }
+    match uri.authority() {
+        Some(authority) if !is_host(authority.as_str().as_bytes()) => {
+            refused("the request target names a user or no proper host")
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn check_codings(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match codings.next() {
+        Some(coding) if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
+            refused("Transfer-Encoding must be exactly one `chunked`")
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The only Host field, if there is one.
+fn host(headers: &HeaderMap) -> Result<Option<&HeaderValue>, Problem> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(_), Some(_)) => refused("more than one Host field"),
+        (Some(host), None) if !is_host(host.as_bytes()) => refused("the Host field names no host"),
+        (host, _) => Ok(host),
+    }
+}
+
+/// `:authority` and Host say the same, where there are both (RFC 9113, 8.3.1).
+fn check_authority(uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+    match (uri.authority(), host(headers)?) {
+        (Some(authority), Some(host))
+            if !authority.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes()) =>
+        {
+            refused("Host and :authority name different hosts")
+        }
+        (Some(_) | None, _) => Ok(()),
+    }
+}
+
+/// Whether these bytes may be a host with or without a port (RFC 3986, 3.2): an empty one may, too.
+fn is_host(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| IN_HOST[*byte as usize])
+}
+
+const IN_HOST: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let others = b"-._~%!$&'()*+,;=:[]";
+    let mut index = 0;
+    while index < others.len() {
+        table[others[index] as usize] = true;
+        index += 1;
+    }
+    table
+};
+
+/// Whether a field pretends to be one that Longshore alone writes: servers that hand fields to a program as variables
+/// (CGI, WSGI) read `Content_Length` as `Content-Length`.
+pub fn is_disguised(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    if !name.contains('_') {
+        return false;
+    }
+    let plain = name.replace('_', "-");
+    matches!(plain.as_str(), "content-length" | "transfer-encoding" | "x-request-id" | "x-real-ip")
+        || plain.starts_with("x-forwarded-")
+        || plain.starts_with("longshore-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(version: Version, method: Method, target: &str, fields: &[(&str, &str)]) -> Parts {
+        let request = http::Request::builder().version(version).method(method).uri(target);
+        let request = fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn what_is_ambiguous_is_refused() {
+        let host = ("host", "calc");
+        for (version, fields, refused) in [
+            (Version::HTTP_11, vec![host], false),
+            (Version::HTTP_11, vec![("host", "")], false),
+            (Version::HTTP_11, vec![("host", "[::1]:5000")], false),
+            (Version::HTTP_11, vec![("host", "some_name")], false),
+            (Version::HTTP_11, vec![("host", "a b")], true),
+            (Version::HTTP_11, vec![("host", "a/b")], true),
+            (Version::HTTP_11, vec![("host", "user@calc")], true),
+            (Version::HTTP_11, vec![], true),
+            (Version::HTTP_10, vec![], false),
+            (Version::HTTP_11, vec![host, host], true),
+            (Version::HTTP_10, vec![host, host], true),
+            (Version::HTTP_11, vec![host, ("transfer-encoding", "chunked")], false),
+            (Version::HTTP_11, vec![host, ("transfer-encoding", "Chunked")], false),
+            (Version::HTTP_11, vec![host, ("transfer-encoding", "chunked, chunked")], true),
+            (Version::HTTP_11, vec![host, ("transfer-encoding", "gzip, chunked")], true),
+            (
+                Version::HTTP_11,
+                vec![host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+                true,
+            ),
+            (Version::HTTP_2, vec![], false),
+            (Version::HTTP_2, vec![host, host], true),
+        ] {
+            let checked = check(&parts(version, Method::POST, "/", &fields));
+            assert_eq!(checked.is_err(), refused, "{version:?} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_target_has_one_of_three_forms() {
+        for (method, target, refused) in [
+            (Method::GET, "/a?b", false),
+            (Method::GET, "//a", false),
+            (Method::GET, "http://calc/a", false),
+            (Method::GET, "https://calc", false),
+            (Method::GET, "http://CALC:5000/a", false),
+            (Method::OPTIONS, "*", false),
+            (Method::GET, "*", true),
+            (Method::GET, "calc", true),
+            (Method::GET, "calc:80", true),
+            (Method::GET, "ftp://calc/a", true),
+            (Method::GET, "http://user@calc/a", true),
+            (Method::GET, "http://user:secret@calc/a", true),
+            (Method::CONNECT, "calc:80", true),
+        ] {
+            let checked = check(&parts(Version::HTTP_11, method.clone(), target, &[("host", "calc")]));
+            assert_eq!(checked.is_err(), refused, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn host_and_authority_of_http2_are_the_same() {
+        for (target, host, refused) in [
+            ("http://calc/a", "calc", false),
+            ("http://calc/a", "Calc", false),
+            ("http://calc/a", "other", true),
+            ("http://calc/a", "calc:80", true),
+            ("/a", "calc", false),
+        ] {
+            let checked = check(&parts(Version::HTTP_2, Method::GET, target, &[("host", host)]));
+            assert_eq!(checked.is_err(), refused, "{target} {host}");
+        }
+    }
+
+    #[test]
+    fn a_field_in_disguise_is_known() {
+        for (name, disguised) in [
+            ("content_length", true),
+            ("transfer_encoding", true),
+            ("x_forwarded_for", true),
+            ("x-forwarded_for", true),
+            ("longshore_service", true),
+            ("content-length", false),
+            ("x_custom", false),
+            ("x-forwarded-for", false),
+        ] {
+            assert_eq!(is_disguised(&HeaderName::from_static(name)), disguised, "{name}");
+        }
+    }
+}
