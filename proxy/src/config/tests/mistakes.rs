@@ -282,7 +282,7 @@ fn every_wrong_document_has_its_message() {
         (&format!("jobs.store = \"rediss://h\"\n{service}"), "`jobs.store` cannot be", "through a tunnel"),
         (&format!("jobs.path = \"/\"\n{service}"), "`jobs.path` cannot be \"/\"", "hide every service"),
         (&format!("jobs.lease = \"0s\"\n{service}"), "`jobs.lease` must be above 0", "^"),
-        (&format!("jobs.max_bytes = 5\n{service}"), "`jobs.max_bytes` must be a string", "found an integer"),
+        (&format!("jobs.max_bytes = \"lots\"\n{service}"), "`jobs.max_bytes` cannot be \"lots\"", "^"),
         (&format!("{service}\njobs.mode = \"later\""), "it is one of off, prefer, always, poll", "^"),
         (&format!("{service}\njobs.result_ttl = \"1\""), "result_ttl` cannot be \"1\"", "^"),
         (&format!("backend.kind = \"podman\"\n{service}"), "it is one of auto, docker, process, swarm", "^"),
