@@ -53,6 +53,7 @@ async fn work(store: &Arc<dyn Store>) {
             target: "/".to_owned(),
             headers: Fields::default(),
             peer: None,
+            key: None,
         },
         input: staged.as_ref().map(|staged| staged.body),
         ttl: Ttl { input: 3_600_000, result: 3_600_000 },

@@ -27,7 +27,6 @@ const ROWS: &[Row] = &[
     row("backend", "hosts", Later::Key),
     row("backend", "tls", Later::Key),
     row("jobs", "callbacks", Later::Key),
-    row("services.*", "models", Later::Key),
     row("services.*", "protocol", Later::Words(&["h2c"])),
     row("services.*.health", "docker", Later::True),
     row("services.*.cache", "ttl", Later::Duration("0s")),

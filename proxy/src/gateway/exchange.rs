@@ -1,6 +1,5 @@
 //! The life of one request, from its head to its answer: route, keep its body, wait, attempt, attempt again.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,20 +11,16 @@ use longshore_pool::{Class, Outcome, RequestId, Time};
 use tokio::sync::oneshot;
 
 use super::Gateway;
-use super::admission::Requester;
+use super::arrival::{self, Absent, Begun, Early, Upload};
 use super::attempt::{Answer, Attempt, Failure};
 use super::body::{RequestBody, ResponseBody};
-use super::class;
 use super::connections::Carrier;
-use super::framing;
 use super::headers::{self, Origin, Told};
 use super::ids::Trace;
-use super::keys::Key;
 use super::lease::{Entry, Lease};
 use super::pace::Pace;
 use super::paced::Paced;
 use super::resume::{Head, Question, Resume};
-use super::route;
 use super::serve::{Active, Client};
 use super::service::Service;
 use super::spool::SpoolError;
@@ -45,30 +40,24 @@ pub async fn handle(
     let (request_in_pool, trace) = gateway.ids.next();
     let request_id = headers::request_id(request.headers()).unwrap_or_else(|| trace.request_id());
     let (mut parts, body) = request.into_parts();
-    let answered = match begin(gateway, &mut parts, client, &mut active, started) {
-        Ok(Begun::Own(jobs)) => return jobs.api(parts, body, jobs.path()).await,
-        Ok(Begun::Job(jobs, begun, wish)) => {
+    let answered = match arrival::begin(gateway, &mut parts, client, &mut active, body, started).await {
+        Ok(begun) if let Some((jobs, wish)) = job(gateway, &begun, &parts) => {
             let (headers, service) = (parts.headers.clone(), begun.service.clone());
-            let request = Submission {
-                service: &service,
-                client,
-                key: begun.key.as_deref().map(Key::name),
-                parts,
-                body: Paced::new(body, begun.pace),
-                id: request_id.clone(),
-            };
+            let request = Submission { begun, client, parts, id: request_id.clone() };
             let submitted = jobs.submit(request, wish).await;
             let took = gateway.clock.now().since(started);
             submitted.map_err(|problem| Refusal { problem, service: Some(service), headers, took })
         }
-        Ok(Begun::Exchange(begun)) => {
+        Ok(begun) => {
             let name = Name { request: request_in_pool, trace, id: request_id.clone() };
             let mut exchange = Exchange::new(gateway, client, begun, parts, name, started);
-            let answered = exchange.run(body, active).await;
+            let answered = exchange.run(active).await;
             exchange.answered = true;
             answered.map_err(|problem| Refusal::from(&exchange, problem))
         }
-        Err(problem) => {
+        Err(Early::Jobs(jobs, body)) => return jobs.api(parts, body, jobs.path()).await,
+        Err(Early::Own(json)) => return headers::own(json, &request_id).map(ResponseBody::from),
+        Err(Early::Problem(problem)) => {
             gateway.refused.count(problem.kind());
             Err(Refusal { problem, service: None, headers: parts.headers, took: Duration::ZERO })
         }
@@ -76,110 +65,26 @@ pub async fn handle(
     answered.unwrap_or_else(|refusal| refusal.response(&request_id))
 }
 
-/// A request whose client does not wait on a connection.
-pub struct Absent {
-    /// The request.
-    pub parts: Parts,
-    /// Its body.
-    pub body: RequestBody,
-    /// Whom it came from.
-    pub peer: Option<IpAddr>,
-    /// The name of the key that it came with.
-    pub key: Option<String>,
-    /// Told when it has an instance for the first time.
-    pub started: oneshot::Sender<()>,
+/// What the client of a request wants of its job, if it is to be one.
+fn job<'g>(gateway: &'g Gateway, begun: &Begun, parts: &Parts) -> Option<(&'g Arc<Jobs>, Wish)> {
+    let jobs = gateway.jobs.as_ref()?;
+    Some((jobs, jobs::wish(begun.service.config.jobs.mode, parts)?))
 }
 
 /// Carries a request for somebody who is not connected. An answer that breaks off is to be asked for again.
 pub async fn absent(gateway: &Gateway, request: Absent) -> Result<Response<ResponseBody>, Problem> {
-    let Absent { mut parts, body, peer, key, started: told } = request;
-    let client = Client::absent(gateway, peer);
+    let client = Client::absent(gateway, request.peer);
     let (active, started) = (client.begin(), gateway.clock.now());
-    let (request, trace) = gateway.ids.next();
-    let id = headers::request_id(&parts.headers).unwrap_or_else(|| trace.request_id());
-    let begun = choose(gateway, &parts, client.address(&parts.headers), key.as_deref())?;
-    // It has done its work: an instance sees what the client has sent.
-    parts.headers.remove(route::LONGSHORE_SERVICE);
-    let mut exchange = Exchange::new(gateway, &client, begun, parts, Name { request, trace, id }, started);
+    let (name, trace) = gateway.ids.next();
+    let id = headers::request_id(&request.parts.headers).unwrap_or_else(|| trace.request_id());
+    let (begun, parts, told) = arrival::absent(gateway, &client, request)?;
+    let name = Name { request: name, trace, id };
+    let mut exchange = Exchange::new(gateway, &client, begun, parts, name, started);
     exchange.told = Some(told);
     exchange.inside = true;
-    let answered = exchange.carry(body, active).await;
+    let answered = exchange.run(active).await;
     exchange.answered = true;
     answered
-}
-
-/// What becomes of a request.
-enum Begun<'g> {
-    /// It is sent to an instance.
-    Exchange(Chosen),
-    /// It becomes a job.
-    Job(&'g Arc<Jobs>, Chosen, Wish),
-    /// It asks for jobs.
-    Own(&'g Arc<Jobs>),
-}
-
-/// What a request's head says.
-struct Chosen {
-    service: Arc<Service>,
-    /// What an instance is asked for.
-    target: http::Uri,
-    /// From acceptance to the last byte.
-    timeout: Duration,
-    class: Class,
-    pace: Option<Pace>,
-    /// The key that it came with.
-    key: Option<Arc<Key>>,
-}
-
-/// Checks what can be checked before a byte of the body is read.
-fn begin<'g>(
-    gateway: &'g Gateway,
-    parts: &mut Parts,
-    client: &Client,
-    active: &mut Active,
-    now: Time,
-) -> Result<Begun<'g>, Problem> {
-    framing::check(parts)?;
-    let sender = Requester { connected: client.connected(), address: client.address(&parts.headers) };
-    let (permits, key) = gateway.admission.admit(&sender, &mut parts.headers, now)?;
-    active.hold(permits);
-    let jobs = gateway.jobs.as_ref();
-    if let Some(jobs) = jobs.filter(|jobs| jobs.serves(parts.uri.path())) {
-        return Ok(Begun::Own(jobs));
-    }
-    let mut chosen = choose(gateway, parts, sender.address, key.as_deref().map(Key::name))?;
-    chosen.key = key;
-    let mode = chosen.service.config.jobs.mode;
-    Ok(match jobs.and_then(|jobs| Some((jobs, jobs::wish(mode, parts)?))) {
-        Some((jobs, wish)) => Begun::Job(jobs, chosen, wish),
-        None => Begun::Exchange(chosen),
-    })
-}
-
-/// Whose request it is, and under which conditions.
-fn choose(
-    gateway: &Gateway,
-    parts: &Parts,
-    client: Option<IpAddr>,
-    key: Option<&str>,
-) -> Result<Chosen, Problem> {
-    let asked = headers::client_timeout(&parts.headers)?;
-    let host = match parts.uri.authority() {
-        Some(authority) => Some(authority.as_str()),
-        None => parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()),
-    };
-    let routes = gateway.routes.load();
-    let route = routes.choose(&parts.uri, &parts.headers, host)?;
-    let timeout = route.service.config.timeout;
-    let class = class::of(parts, client, key, &route.service.config)?;
-    Ok(Chosen {
-        service: route.service.clone(),
-        target: route::target(&parts.uri, route.strip),
-        timeout: asked.map_or(timeout, |asked| asked.min(timeout)),
-        class,
-        pace: gateway.admission.pace(&parts.headers),
-        key: None,
-    })
 }
 
 /// What a request is called: in the pool, in traces, by people.
@@ -203,6 +108,8 @@ struct Exchange {
     /// Time spent in the queue so far, all waits together.
     waited: Duration,
     answered: bool,
+    /// Until it is taken.
+    body: Option<Upload>,
     /// Told when the request first has an instance.
     told: Option<oneshot::Sender<()>>,
     /// Whether it is asked for again when its answer breaks off.
@@ -213,12 +120,12 @@ impl Exchange {
     fn new(
         gateway: &Gateway,
         client: &Client,
-        begun: Chosen,
+        begun: Begun,
         mut parts: Parts,
         name: Name,
         started: Time,
     ) -> Self {
-        let Chosen { service, target, timeout, class, pace, key: _ } = begun;
+        let Begun { service, target, timeout, class, pace, body, key: _ } = begun;
         let authority =
             parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
         // HTTP/1.0 and HTTP/2 do without a Host, an instance's HTTP/1.1 does not: the service's name is one.
@@ -249,27 +156,18 @@ impl Exchange {
             deadline,
             waited,
             answered: false,
+            body: Some(body),
             told: None,
             inside: false,
         }
     }
 
-    async fn run(&mut self, body: Incoming, active: Active) -> Result<Response<ResponseBody>, Problem> {
+    async fn run(&mut self, active: Active) -> Result<Response<ResponseBody>, Problem> {
         let until = self.service.clock.instant(self.deadline);
-        let body = match tokio::time::timeout_at(until, self.take_body(body)).await {
+        let mut body = match tokio::time::timeout_at(until, self.take_body()).await {
             Ok(body) => body.map_err(|error| self.body_problem(&error))?,
-            Err(_) => {
-                return Err(Problem::RequestTimeout("the body did not arrive within the timeout".to_owned()));
-            }
+            Err(_) => return Err(arrival::late_body()),
         };
-        self.carry(body, active).await
-    }
-
-    async fn carry(
-        &mut self,
-        mut body: RequestBody,
-        active: Active,
-    ) -> Result<Response<ResponseBody>, Problem> {
         let mut since = if body.is_empty() { self.started } else { self.service.clock.now() };
         let mut entry = self.arrive(since);
         loop {
@@ -299,8 +197,15 @@ impl Exchange {
         self.service.dispatcher.arrive(request, self.deadline, replayable, self.class, now)
     }
 
-    async fn take_body(&self, body: Incoming) -> Result<RequestBody, SpoolError> {
-        RequestBody::take(Paced::new(body, self.pace), &self.service.space, self.parts.version).await
+    async fn take_body(&mut self) -> Result<RequestBody, SpoolError> {
+        match self.body.take() {
+            Some(Upload::Unread(body)) => {
+                let body = Paced::new(body, self.pace);
+                RequestBody::take(body, &self.service.space, self.parts.version).await
+            }
+            Some(Upload::Begun(body)) => Ok(body),
+            None => Ok(RequestBody::Empty),
+        }
     }
 
     /// Waits for a slot, and reads the body meanwhile: so a departing client is seen.
@@ -504,33 +409,7 @@ impl Exchange {
     }
 
     fn body_problem(&self, error: &SpoolError) -> Problem {
-        match error {
-            SpoolError::TooLarge(limit) => Problem::BodyTooLarge(format!(
-                "the body is larger than the {limit} bytes that are taken (max_body)"
-            )),
-            SpoolError::QueueFull(limit) => Problem::QueueFull(
-                format!(
-                    "the bodies waiting for {} take all of {limit} bytes (queue.max_bytes)",
-                    self.service.name
-                ),
-                Duration::from_secs(1),
-            ),
-            SpoolError::Storage(folder, cause) => {
-                tracing::error!(folder = %folder.display(), error = %cause, "failed to keep a waiting body: make room there");
-                Problem::Storage("there is no room to keep the body while it waits".to_owned())
-            }
-            SpoolError::Kept(cause) => {
-                tracing::error!(cause, "failed to read the body of a job");
-                Problem::Storage("the body of the job cannot be read".to_owned())
-            }
-            SpoolError::Slow => Problem::RequestTimeout(
-                "the body comes too slowly: it was waited for as long as a client may take (min_rate)"
-                    .to_owned(),
-            ),
-            SpoolError::Client(_) | SpoolError::Superseded => {
-                Problem::BadRequest("the body broke off or is not framed as its header says".to_owned())
-            }
-        }
+        arrival::body_problem(error, &self.service.name)
     }
 }
 

@@ -1,10 +1,13 @@
 //! A request becomes a job: its body goes to the store as it comes, and once the job is durable its client is told.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use http_body::Body as _;
 use longshore_jobs::{
     Change, Fields, Head, IdempotencyKey, Job, JobId, Millis, NewJob, Outcome, Staged, Store, StoreError, Ttl,
 };
@@ -13,11 +16,15 @@ use sha2::{Digest, Sha256};
 use super::wish::PREFER;
 use super::{Jobs, Wish, answer, unavailable};
 use crate::config::ServiceJobs;
-use crate::gateway::body::ResponseBody;
-use crate::gateway::paced::{Paced, PacedError};
+use crate::gateway::arrival::{Begun, Upload, body_problem};
+use crate::gateway::body::{AttemptBody, ResponseBody};
+use crate::gateway::keys::Key;
+use crate::gateway::pace::Pace;
+use crate::gateway::paced::Paced;
 use crate::gateway::route::LONGSHORE_SERVICE;
 use crate::gateway::serve::Client;
 use crate::gateway::service::Service;
+use crate::gateway::spool::SpoolError;
 use crate::problem::Problem;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -40,16 +47,12 @@ const DROPPED: [HeaderName; 7] = [
 
 /// A request that is to become a job.
 pub struct Submission<'a> {
-    /// Whose instances shall work on it.
-    pub service: &'a Arc<Service>,
+    /// Whose it is, and its body.
+    pub begun: Begun,
     /// Who sends it.
     pub client: &'a Client,
     /// Its head.
     pub parts: Parts,
-    /// The name of the key that it came with.
-    pub key: Option<&'a str>,
-    /// Its body.
-    pub body: Paced,
     /// Its id.
     pub id: HeaderValue,
 }
@@ -69,10 +72,12 @@ impl Jobs {
         wish: Wish,
     ) -> Result<Response<ResponseBody>, Problem> {
         let store = self.store().await.map_err(|error| unavailable(&error))?;
-        let Submission { service, client, key: holder, parts, body, id } = submission;
+        let Submission { begun, client, parts, id } = submission;
+        let Begun { service, body, pace, key: holder, .. } = begun;
+        let holder = holder.as_deref().map(Key::name);
         let key = key(&parts.headers)?;
         let timeout = service.config.timeout;
-        let taken = tokio::time::timeout(timeout, take(store, &parts, body, service.space.max_body));
+        let taken = tokio::time::timeout(timeout, take(store, &parts, Source::new(body, pace), &service));
         let taken = taken.await.map_err(|_| {
             Problem::RequestTimeout("the body did not arrive within the timeout".to_owned())
         })??;
@@ -169,8 +174,8 @@ impl Jobs {
 async fn take(
     store: &Arc<dyn Store>,
     parts: &Parts,
-    mut body: Paced,
-    max_body: u64,
+    mut body: Source,
+    service: &Service,
 ) -> Result<Taken, Problem> {
     let mut digest = Sha256::new();
     let kind = parts.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
@@ -179,34 +184,57 @@ async fn take(
         digest.update((part.len() as u64).to_le_bytes());
         digest.update(part);
     }
+    let max_body = service.space.max_body;
     let too_large = || {
         Problem::BodyTooLarge(format!(
             "the body is larger than the {max_body} bytes that are taken (max_body)"
         ))
     };
-    if body.size_hint().lower() > max_body {
-        return Err(too_large());
-    }
     let mut writer = store.write().map_err(|error| unavailable(&error))?;
-    while let Some(frame) = std::future::poll_fn(|cx| body.poll_frame(cx)).await {
-        let frame = frame.map_err(|error| match error {
-            PacedError::Client(_) => {
-                Problem::BadRequest("the body broke off or is not framed as its header says".to_owned())
-            }
-            PacedError::Slow => Problem::RequestTimeout(
-                "the body comes more slowly than a client may be (min_rate)".to_owned(),
-            ),
-        })?;
-        if let Ok(data) = frame.into_data() {
-            if writer.length() + data.len() as u64 > max_body {
-                return Err(too_large());
-            }
-            digest.update(&data);
-            writer.write(&data).await.map_err(|error| unavailable(&error))?;
+    while let Some(data) = body.next(&service.name).await? {
+        if writer.length() + data.len() as u64 > max_body {
+            return Err(too_large());
         }
+        digest.update(&data);
+        writer.write(&data).await.map_err(|error| unavailable(&error))?;
     }
     let staged = writer.finish().await.map_err(|error| unavailable(&error))?;
     Ok(Taken { staged, digest: hex(&digest.finalize()) })
+}
+
+/// A body, from where it is by now.
+enum Source {
+    Client(Paced),
+    Taken(AttemptBody),
+}
+
+impl Source {
+    fn new(body: Upload, pace: Option<Pace>) -> Self {
+        match body {
+            Upload::Unread(body) => Self::Client(Paced::new(body, pace)),
+            Upload::Begun(body) => Self::Taken(body.attempt()),
+        }
+    }
+
+    /// The next piece of it.
+    async fn next(&mut self, service: &str) -> Result<Option<Bytes>, Problem> {
+        loop {
+            let frame = std::future::poll_fn(|cx| match self {
+                Self::Client(body) => {
+                    body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(SpoolError::from)))
+                }
+                Self::Taken(body) => Pin::new(body).poll_frame(cx),
+            });
+            match frame.await.transpose().map_err(|error| body_problem(&error, service))? {
+                None => return Ok(None),
+                Some(frame) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// The request as it is made when its turn has come.

@@ -17,8 +17,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use super::Jobs;
+use crate::gateway::arrival::Absent;
 use crate::gateway::body::{Kept, KeptBody, RequestBody, ResponseBody};
-use crate::gateway::exchange::{self, Absent};
+use crate::gateway::exchange;
 use crate::gateway::route::LONGSHORE_SERVICE;
 use crate::gateway::spool::SpoolError;
 use crate::problem::Problem;
