@@ -2,6 +2,8 @@
 
 mod admin;
 mod adoption;
+mod answers;
+mod cache;
 mod causes;
 mod clients;
 mod commands;
@@ -10,6 +12,7 @@ mod engine;
 mod faults;
 mod first;
 mod forwarding;
+mod frames;
 mod framing;
 mod hangs;
 mod jobs;
@@ -27,7 +30,9 @@ mod rolling;
 mod routing;
 mod shutdown;
 mod sizes;
+mod slow;
 mod smuggling;
 mod standby;
 mod streams;
 mod terminal;
+mod traces;

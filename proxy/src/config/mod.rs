@@ -50,14 +50,15 @@ use std::time::Duration;
 
 use keys::ApiKeys;
 
+pub use crate::telemetry::Telemetry;
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use jobs::{JobStore, JobsConfig, JobsMode, ServiceJobs};
 pub use limits::{Limits, Rate};
 pub use network::Network;
 pub use places::Place;
 pub use service::{
-    Balance, Check, Health, Pattern, Queue, Replay, ReplayMethods, RequestKey, Restart, Service, Source,
-    default_spec,
+    Balance, Cache, Check, Health, Pattern, Queue, Replay, ReplayMethods, RequestKey, Restart, Service,
+    Source, default_spec,
 };
 pub use size::{MAX_SIZE, ServiceSize, SizeError, parse_size, typed_size};
 pub use values::{bytes as parse_bytes, duration as parse_duration};
@@ -75,6 +76,8 @@ pub struct Config {
     pub backend: BackendConfig,
     /// Asynchronous jobs.
     pub jobs: JobsConfig,
+    /// Who gets traces.
+    pub telemetry: Telemetry,
     /// In the order of the file; at least one.
     pub services: Vec<Service>,
 }

@@ -13,8 +13,6 @@ pub(super) struct Row {
 pub(super) enum Later {
     /// All of it.
     Key,
-    /// Every duration but this one.
-    Duration(&'static str),
     /// `true`.
     True,
     /// These words, beside others that are there.
@@ -29,7 +27,6 @@ const ROWS: &[Row] = &[
     row("jobs", "callbacks", Later::Key),
     row("services.*", "protocol", Later::Words(&["h2c"])),
     row("services.*.health", "docker", Later::True),
-    row("services.*.cache", "ttl", Later::Duration("0s")),
 ];
 
 const fn row(section: &'static str, key: &'static str, later: Later) -> Row {
@@ -50,6 +47,6 @@ pub(super) fn keys(section: &str) -> impl Iterator<Item = &'static str> {
 pub(super) fn words(section: &str, key: &str) -> &'static [&'static str] {
     match find(section, key).map(|row| &row.later) {
         Some(Later::Words(words)) => words,
-        Some(Later::Key | Later::Duration(_) | Later::True) | None => &[],
+        Some(Later::Key | Later::True) | None => &[],
     }
 }

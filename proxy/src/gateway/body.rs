@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::Version;
 use http_body::{Body, Frame, SizeHint};
 
+use super::cache::Kept;
 use super::held::HeldBody;
 use super::paced::Paced;
 use super::space::{Room, Space};
@@ -23,19 +24,19 @@ pub enum RequestBody {
     /// It comes as it comes.
     Spooled(Arc<Spool>),
     /// It is kept elsewhere.
-    Kept(Arc<dyn Kept>),
+    Elsewhere(Arc<dyn Elsewhere>),
 }
 
 /// A body that is kept elsewhere and can be read as often as need be.
-pub trait Kept: Send + Sync {
+pub trait Elsewhere: Send + Sync {
     /// From its start.
-    fn open(&self) -> KeptBody;
+    fn open(&self) -> ElsewhereBody;
     /// Why it could not be read, if that is so.
     fn error(&self) -> Option<SpoolError>;
 }
 
 /// A body being read from where it is kept.
-pub type KeptBody = Pin<Box<dyn Body<Data = Bytes, Error = SpoolError> + Send>>;
+pub type ElsewhereBody = Pin<Box<dyn Body<Data = Bytes, Error = SpoolError> + Send>>;
 
 /// A complete body in memory, counted among what the service keeps.
 pub struct Chunks {
@@ -95,23 +96,46 @@ impl RequestBody {
             Self::Empty => AttemptBody::Empty,
             Self::Whole(chunks) => AttemptBody::Whole { chunks: chunks.clone(), next: 0 },
             Self::Spooled(spool) => AttemptBody::Spooled(spool.reader()),
-            Self::Kept(kept) => AttemptBody::Kept(kept.open()),
+            Self::Elsewhere(kept) => AttemptBody::Elsewhere(kept.open()),
         }
     }
 
     /// Reads on from the client, until everything is here. Cancel-safe.
     pub async fn fill(&self) -> Result<(), SpoolError> {
         match self {
-            Self::Empty | Self::Whole(_) | Self::Kept(_) => Ok(()),
+            Self::Empty | Self::Whole(_) | Self::Elsewhere(_) => Ok(()),
             Self::Spooled(spool) => spool.fill().await,
         }
+    }
+
+    /// How long it is, where that is known before all of it is here.
+    pub fn length(&self) -> Option<u64> {
+        match self {
+            Self::Empty => Some(0),
+            Self::Whole(chunks) => Some(chunks.list.iter().map(|chunk| chunk.len() as u64).sum()),
+            Self::Spooled(spool) => spool.length(),
+            // Only what comes from a client is asked.
+            Self::Elsewhere(_) => None,
+        }
+    }
+
+    /// Reads all of it, piece by piece, as an attempt would. Returns whether there is nothing behind it.
+    pub async fn read(&self, mut take: impl FnMut(&[u8])) -> Result<bool, SpoolError> {
+        let mut body = self.attempt();
+        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            match frame?.into_data() {
+                Ok(data) => take(&data),
+                Err(_) => return Ok(false),
+            }
+        }
+        Ok(true)
     }
 
     /// Shows the body from its start, as far as it comes, until `look` has seen enough. Before any attempt.
     pub async fn peek(&self, mut look: impl FnMut(&[u8]) -> bool) -> Result<(), SpoolError> {
         match self {
             // What is kept elsewhere has a service already.
-            Self::Empty | Self::Kept(_) => Ok(()),
+            Self::Empty | Self::Elsewhere(_) => Ok(()),
             Self::Whole(chunks) => {
                 let _ = chunks.list.iter().any(|part| look(part));
                 Ok(())
@@ -123,7 +147,7 @@ impl RequestBody {
     /// It belongs to another space from now on. Before any attempt.
     pub fn rehome(&mut self, space: &Arc<Space>) -> Result<(), SpoolError> {
         match self {
-            Self::Empty | Self::Kept(_) => Ok(()),
+            Self::Empty | Self::Elsewhere(_) => Ok(()),
             Self::Whole(chunks) => match Arc::get_mut(chunks) {
                 Some(chunks) => chunks.room.move_to(space),
                 None => Ok(()),
@@ -151,7 +175,7 @@ impl RequestBody {
     /// Whether every byte has come from the client.
     pub fn is_complete(&self) -> bool {
         match self {
-            Self::Empty | Self::Whole(_) | Self::Kept(_) => true,
+            Self::Empty | Self::Whole(_) | Self::Elsewhere(_) => true,
             Self::Spooled(spool) => spool.is_complete(),
         }
     }
@@ -161,7 +185,7 @@ impl RequestBody {
         match self {
             Self::Empty | Self::Whole(_) => None,
             Self::Spooled(spool) => spool.error(),
-            Self::Kept(kept) => kept.error(),
+            Self::Elsewhere(kept) => kept.error(),
         }
     }
 
@@ -171,14 +195,14 @@ impl RequestBody {
             Self::Empty => Self::Empty,
             Self::Whole(chunks) => Self::Whole(chunks.clone()),
             Self::Spooled(spool) => Self::Spooled(spool.clone()),
-            Self::Kept(kept) => Self::Kept(kept.clone()),
+            Self::Elsewhere(kept) => Self::Elsewhere(kept.clone()),
         }
     }
 
     /// An answer has begun that may have to be asked for again: the body is kept as long as there is room.
     pub fn relax(&self) {
         match self {
-            Self::Empty | Self::Whole(_) | Self::Kept(_) => {}
+            Self::Empty | Self::Whole(_) | Self::Elsewhere(_) => {}
             Self::Spooled(spool) => spool.relax(),
         }
     }
@@ -186,7 +210,7 @@ impl RequestBody {
     /// One more attempt is to follow; says whether there is all that it needs.
     pub fn demand(&self) -> bool {
         match self {
-            Self::Empty | Self::Whole(_) | Self::Kept(_) => true,
+            Self::Empty | Self::Whole(_) | Self::Elsewhere(_) => true,
             Self::Spooled(spool) => spool.demand(),
         }
     }
@@ -194,7 +218,7 @@ impl RequestBody {
     /// No attempt will follow: what was kept may go.
     pub fn release(&self) {
         match self {
-            Self::Empty | Self::Whole(_) | Self::Kept(_) => {}
+            Self::Empty | Self::Whole(_) | Self::Elsewhere(_) => {}
             Self::Spooled(spool) => spool.release(),
         }
     }
@@ -248,7 +272,7 @@ pub enum AttemptBody {
     /// From the spool.
     Spooled(SpoolReader),
     /// From where it is kept.
-    Kept(KeptBody),
+    Elsewhere(ElsewhereBody),
 }
 
 impl Body for AttemptBody {
@@ -267,7 +291,7 @@ impl Body for AttemptBody {
                 Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))))
             }
             Self::Spooled(reader) => Pin::new(reader).poll_frame(cx),
-            Self::Kept(body) => body.as_mut().poll_frame(cx),
+            Self::Elsewhere(body) => body.as_mut().poll_frame(cx),
         }
     }
 
@@ -276,7 +300,7 @@ impl Body for AttemptBody {
             Self::Empty => true,
             Self::Whole { chunks, next } => *next >= chunks.list.len(),
             Self::Spooled(_) => false,
-            Self::Kept(body) => body.is_end_stream(),
+            Self::Elsewhere(body) => body.is_end_stream(),
         }
     }
 
@@ -288,7 +312,7 @@ impl Body for AttemptBody {
                 SizeHint::with_exact(left as u64)
             }
             Self::Spooled(reader) => reader.size_hint(),
-            Self::Kept(body) => body.size_hint(),
+            Self::Elsewhere(body) => body.size_hint(),
         }
     }
 }
@@ -301,6 +325,8 @@ pub enum ResponseBody {
     Streaming(Box<Streaming>),
     /// Longshore's own, as it is made.
     Own(OwnBody),
+    /// The same, and kept for others.
+    Kept(Box<Kept>),
 }
 
 /// An answer of Longshore's own, as it is made.
@@ -334,13 +360,14 @@ impl Body for ResponseBody {
             }
             Self::Streaming(streaming) => streaming.poll_frame(cx),
             Self::Own(body) => body.as_mut().poll_frame(cx),
+            Self::Kept(kept) => kept.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Held(held) => held.left() == 0,
-            Self::Streaming(_) => false,
+            Self::Streaming(_) | Self::Kept(_) => false,
             Self::Own(body) => body.is_end_stream(),
         }
     }
@@ -350,6 +377,7 @@ impl Body for ResponseBody {
             Self::Held(held) => SizeHint::with_exact(held.left()),
             Self::Streaming(streaming) => streaming.size_hint(),
             Self::Own(body) => body.size_hint(),
+            Self::Kept(kept) => kept.size_hint(),
         }
     }
 }

@@ -23,6 +23,7 @@ use super::paced::Paced;
 use super::resume::{Head, Question, Resume};
 use super::serve::{Active, Client};
 use super::service::Service;
+use super::spans::Spans;
 use super::spool::SpoolError;
 use super::stream::{Open, Streaming};
 use crate::config::ReplayMethods;
@@ -40,25 +41,55 @@ pub async fn handle(
     let (request_in_pool, trace) = gateway.ids.next();
     let request_id = headers::request_id(request.headers()).unwrap_or_else(|| trace.request_id());
     let (mut parts, body) = request.into_parts();
+    let mut spans = gateway.tracing.begin(&parts, || client.address(&parts.headers), trace, started);
     let answered = match arrival::begin(gateway, &mut parts, client, &mut active, body, started).await {
         Ok(begun) if let Some((jobs, wish)) = job(gateway, &begun, &parts) => {
             let (headers, service) = (parts.headers.clone(), begun.service.clone());
             let request = Submission { begun, client, parts, id: request_id.clone() };
             let submitted = jobs.submit(request, wish).await;
             let took = gateway.clock.now().since(started);
-            submitted.map_err(|problem| Refusal { problem, service: Some(service), headers, took })
+            match submitted {
+                Ok(response) => {
+                    spans.answered(started, response.status().as_u16());
+                    spans.end(None);
+                    Ok(response)
+                }
+                Err(problem) => {
+                    spans.refused(&problem);
+                    Err(Refusal { problem, service: Some(service), headers, took })
+                }
+            }
         }
         Ok(begun) => {
-            let name = Name { request: request_in_pool, trace, id: request_id.clone() };
+            let name = Name { request: request_in_pool, trace, id: request_id.clone(), spans };
             let mut exchange = Exchange::new(gateway, client, begun, parts, name, started);
-            let answered = exchange.run(active).await;
+            let answered = match exchange.service.cache.clone() {
+                None => exchange.run(active).await,
+                Some(cache) => exchange.share(&cache, active).await,
+            };
             exchange.answered = true;
-            answered.map_err(|problem| Refusal::from(&exchange, problem))
+            if let Ok(response) = &answered {
+                exchange.spans.shared(response.status().as_u16());
+            }
+            answered.map_err(|problem| {
+                exchange.spans.refused(&problem);
+                Refusal::from(&exchange, problem)
+            })
         }
-        Err(Early::Jobs(jobs, body)) => return jobs.api(parts, body, jobs.path()).await,
-        Err(Early::Own(json)) => return headers::own(json, &request_id).map(ResponseBody::from),
+        Err(Early::Jobs(jobs, body)) => {
+            let response = jobs.api(parts, body, jobs.path()).await;
+            spans.answered(started, response.status().as_u16());
+            spans.end(None);
+            return response;
+        }
+        Err(Early::Own(json)) => {
+            spans.answered(started, StatusCode::OK.as_u16());
+            spans.end(None);
+            return headers::own(json, &request_id).map(ResponseBody::from);
+        }
         Err(Early::Problem(problem)) => {
             gateway.refused.count(problem.kind());
+            spans.refused(&problem);
             Err(Refusal { problem, service: None, headers: parts.headers, took: Duration::ZERO })
         }
     };
@@ -77,14 +108,16 @@ pub async fn absent(gateway: &Gateway, request: Absent) -> Result<Response<Respo
     let (active, started) = (client.begin(), gateway.clock.now());
     let (name, trace) = gateway.ids.next();
     let id = headers::request_id(&request.parts.headers).unwrap_or_else(|| trace.request_id());
+    let address = || client.address(&request.parts.headers);
+    let spans = gateway.tracing.begin(&request.parts, address, trace, started);
     let (begun, parts, told) = arrival::absent(gateway, &client, request)?;
-    let name = Name { request: name, trace, id };
+    let name = Name { request: name, trace, id, spans };
     let mut exchange = Exchange::new(gateway, &client, begun, parts, name, started);
     exchange.told = Some(told);
     exchange.inside = true;
     let answered = exchange.run(active).await;
     exchange.answered = true;
-    answered
+    answered.inspect_err(|problem| exchange.spans.refused(problem))
 }
 
 /// What a request is called: in the pool, in traces, by people.
@@ -92,19 +125,20 @@ struct Name {
     request: RequestId,
     trace: Trace,
     id: HeaderValue,
+    spans: Spans,
 }
 
-struct Exchange {
-    service: Arc<Service>,
-    parts: Parts,
-    target: http::Uri,
+pub(super) struct Exchange {
+    pub(super) service: Arc<Service>,
+    pub(super) parts: Parts,
+    pub(super) target: http::Uri,
     upgrade: Option<HeaderValue>,
     request: RequestId,
     class: Class,
     pace: Option<Pace>,
-    request_id: HeaderValue,
-    started: Time,
-    deadline: Time,
+    pub(super) request_id: HeaderValue,
+    pub(super) started: Time,
+    pub(super) deadline: Time,
     /// Time spent in the queue so far, all waits together.
     waited: Duration,
     answered: bool,
@@ -114,6 +148,8 @@ struct Exchange {
     told: Option<oneshot::Sender<()>>,
     /// Whether it is asked for again when its answer breaks off.
     inside: bool,
+    /// Until the answer streams, which ends them then.
+    spans: Spans,
 }
 
 impl Exchange {
@@ -122,7 +158,7 @@ impl Exchange {
         client: &Client,
         begun: Begun,
         mut parts: Parts,
-        name: Name,
+        mut name: Name,
         started: Time,
     ) -> Self {
         let Begun { service, target, timeout, class, pace, body, key: _ } = begun;
@@ -139,10 +175,12 @@ impl Exchange {
             forwarded: gateway.settings.load().forwarded,
             request_id: &name.id,
             trace: name.trace,
+            sampled: gateway.tracing.samples(name.trace),
         };
         let deadline = started + timeout;
         let upgrade = headers::prepare_request(&mut parts.headers, parts.version, &origin);
         let waited = Duration::ZERO;
+        name.spans.routed(&service.name, &name.id);
         Self {
             service,
             parts,
@@ -159,33 +197,54 @@ impl Exchange {
             body: Some(body),
             told: None,
             inside: false,
+            spans: name.spans,
         }
     }
 
     async fn run(&mut self, active: Active) -> Result<Response<ResponseBody>, Problem> {
+        let body = self.take().await?;
+        let since = if body.is_empty() { self.started } else { self.service.clock.now() };
+        self.perform(body, since, active).await
+    }
+
+    /// Takes the body from the client, as far as it is taken before the request waits.
+    pub(super) async fn take(&mut self) -> Result<RequestBody, Problem> {
         let until = self.service.clock.instant(self.deadline);
-        let mut body = match tokio::time::timeout_at(until, self.take_body()).await {
-            Ok(body) => body.map_err(|error| self.body_problem(&error))?,
-            Err(_) => return Err(arrival::late_body()),
-        };
-        let mut since = if body.is_empty() { self.started } else { self.service.clock.now() };
+        match tokio::time::timeout_at(until, self.take_body()).await {
+            Ok(body) => body.map_err(|error| self.body_problem(&error)),
+            Err(_) => Err(arrival::late_body()),
+        }
+    }
+
+    /// Waits for a slot, counted from `since`, and sends the request until there is an answer.
+    pub(super) async fn perform(
+        &mut self,
+        mut body: RequestBody,
+        mut since: Time,
+        active: Active,
+    ) -> Result<Response<ResponseBody>, Problem> {
+        self.spans.accepted(since);
         let mut entry = self.arrive(since);
         loop {
             if let Entry::Waiting(_) = entry {
                 body.compact();
             }
-            let lease = self.granted(entry, &body).await?;
+            let granted = self.granted(entry, &body).await;
+            let lease = granted.inspect_err(|problem| self.spans.rejected(since, problem))?;
             if let Some(told) = self.told.take() {
                 // Who wanted to know may have gone.
                 let _ = told.send(());
             }
+            self.spans.queued(since, lease.dispatched());
+            let traceparent = self.spans.attempt(&lease);
             let wait = lease.dispatched().since(since);
             self.waited += wait;
             self.service.metrics.waited(wait);
-            match self.attempt(&body).run(&lease).await {
+            match self.attempt(&body, traceparent).run(&lease).await {
                 Ok(answer) => return Ok(self.answer(answer, lease, &body, active)),
                 Err(failure) => {
                     since = self.service.clock.now();
+                    self.spans.lost(since, failure.label(), failure.how());
                     entry = self.again(lease, failure, since)?;
                 }
             }
@@ -234,12 +293,13 @@ impl Exchange {
         })
     }
 
-    fn attempt<'b>(&'b self, body: &'b RequestBody) -> Attempt<'b> {
+    fn attempt<'b>(&'b self, body: &'b RequestBody, traceparent: Option<HeaderValue>) -> Attempt<'b> {
         let config = &self.service.config;
         Attempt {
             method: &self.parts.method,
             target: &self.target,
             headers: &self.parts.headers,
+            traceparent,
             body,
             deadline: self.service.clock.instant(self.deadline),
             first_byte_timeout: config.first_byte_timeout,
@@ -303,6 +363,8 @@ impl Exchange {
         };
         match answer {
             Answer::Held(mut response, wire) => {
+                self.spans.answered(now, response.status().as_u16());
+                self.spans.end(None);
                 *response.version_mut() = http::Version::HTTP_11;
                 headers::prepare_response(response.headers_mut(), false);
                 headers::tell(response.headers_mut(), &told);
@@ -314,6 +376,7 @@ impl Exchange {
                 response
             }
             Answer::Live(mut response, wire) => {
+                self.spans.answered(now, response.status().as_u16());
                 let switch = response.status() == StatusCode::SWITCHING_PROTOCOLS;
                 // The version is the hop's: hyper speaks the client's.
                 *response.version_mut() = http::Version::HTTP_11;
@@ -328,6 +391,7 @@ impl Exchange {
                     code: response.status().as_u16(),
                     request_id: self.request_id.clone(),
                     inside: self.inside,
+                    spans: std::mem::take(&mut self.spans),
                 };
                 match resume {
                     Some(_) => body.relax(),
@@ -408,7 +472,7 @@ impl Exchange {
         response.map(|_| ResponseBody::empty())
     }
 
-    fn body_problem(&self, error: &SpoolError) -> Problem {
+    pub(super) fn body_problem(&self, error: &SpoolError) -> Problem {
         arrival::body_problem(error, &self.service.name)
     }
 }

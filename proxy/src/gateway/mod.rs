@@ -9,6 +9,7 @@
 //! | `exchange` | one request, from its head to its answer |
 //! | `route`, `models`, `model_name`, `by_model` | which service it is for |
 //! | `class` | whose it is, how urgent, and where it belongs |
+//! | `cache`, `sharing` | answers that identical requests share |
 //! | `lease` | the service's pool, and the slot that a request holds |
 //! | `space`, `kept`, `spool`, `body` | its body, which can be sent again |
 //! | `pace`, `paced` | how slow a client may be |
@@ -19,7 +20,7 @@
 //! | `framing` | requests that two readers could take for two different things |
 //! | `headers` | fields on their way through |
 //! | `forwarding` | where a request comes from, and whom to believe about it |
-//! | `trace_context` | the trace that it belongs to |
+//! | `trace_context`, `spans` | the trace that it belongs to, and what is recorded of it |
 //! | `ids` | names for requests |
 
 mod admission;
@@ -27,6 +28,7 @@ pub mod arrival;
 mod attempt;
 pub mod body;
 mod by_model;
+mod cache;
 mod class;
 mod clients;
 mod connections;
@@ -49,7 +51,9 @@ mod resume;
 pub mod route;
 pub mod serve;
 pub mod service;
+mod sharing;
 pub mod space;
+mod spans;
 pub mod spool;
 pub mod stream;
 mod trace_context;
@@ -64,9 +68,11 @@ use crate::clock::Clock;
 use crate::config::{Network, ProxyConfig};
 use crate::jobs::Jobs;
 use crate::metrics::Refused;
+use crate::telemetry::{Sampler, Tracer};
 use admission::Admission;
 use ids::Ids;
 use route::Routes;
+use spans::Tracing;
 use watched::Timeouts;
 
 /// What every connection shares.
@@ -80,6 +86,7 @@ pub struct Gateway {
     refused: Refused,
     ids: Ids,
     jobs: Option<Arc<Jobs>>,
+    tracing: Tracing,
 }
 
 /// What `[proxy]` says of connections and requests: put in force as a whole. A connection keeps the times that it
@@ -111,6 +118,8 @@ impl Gateway {
         proxy: &ProxyConfig,
         clock: Clock,
         refused: Refused,
+        tracer: Option<Arc<Tracer>>,
+        sampler: Sampler,
         jobs: Option<Arc<Jobs>>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -121,6 +130,7 @@ impl Gateway {
             refused,
             ids: Ids::new(),
             jobs,
+            tracing: Tracing::new(tracer, sampler, clock),
         })
     }
 

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::Jobs;
 use crate::gateway::arrival::Absent;
-use crate::gateway::body::{Kept, KeptBody, RequestBody, ResponseBody};
+use crate::gateway::body::{Elsewhere, ElsewhereBody, RequestBody, ResponseBody};
 use crate::gateway::exchange;
 use crate::gateway::route::LONGSHORE_SERVICE;
 use crate::gateway::spool::SpoolError;
@@ -246,7 +246,7 @@ fn request(store: &Arc<dyn Store>, job: &Job, started: oneshot::Sender<()>) -> R
     let body = match job.input {
         None => RequestBody::Empty,
         Some(body) => {
-            RequestBody::Kept(Arc::new(Stored { store: store.clone(), body, error: Arc::default() }))
+            RequestBody::Elsewhere(Arc::new(Stored { store: store.clone(), body, error: Arc::default() }))
         }
     };
     let peer = job.request.peer.as_deref().and_then(|peer| peer.parse().ok());
@@ -270,8 +270,8 @@ struct Stored {
     error: Arc<Mutex<Option<SpoolError>>>,
 }
 
-impl Kept for Stored {
-    fn open(&self) -> KeptBody {
+impl Elsewhere for Stored {
+    fn open(&self) -> ElsewhereBody {
         let reader = Reader::new(self.store.clone(), self.body);
         let failed = self.error.clone();
         let pieces = futures_util::stream::try_unfold(reader, move |mut reader| {

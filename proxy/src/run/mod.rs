@@ -28,6 +28,7 @@ use crate::gateway::Gateway;
 use crate::gateway::listen::{BindError, Bound, Socket};
 use crate::gateway::route::Routes;
 use crate::jobs::Jobs;
+use crate::telemetry::{Exporter, Sampler, Tracer};
 use cluster::Cluster;
 use doors::AdminDoor;
 use reload::Serving;
@@ -84,9 +85,14 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         Some(file) => Some(record::begin(file, &cluster.services())?),
         None => None,
     };
+    let telemetry = config.telemetry.clone().within(&|name| std::env::var(name).ok());
+    let (tracer, exporting) = Tracer::new(&telemetry, cluster.metrics.spans()).unzip();
+    let exporting = exporting.map(Exporter::start);
+    let sampler = Sampler::new(telemetry.sample);
     let jobs = Jobs::new(config.jobs.clone(), &config.name);
     let (routes, refused) = (Routes::new(&cluster.services()), cluster.metrics.refused());
-    let gateway = Gateway::new(routes, &config.proxy, cluster.clock, refused, Some(jobs.clone()));
+    let (clock, kept) = (cluster.clock, Some(jobs.clone()));
+    let gateway = Gateway::new(routes, &config.proxy, clock, refused, tracer, sampler, kept);
     jobs.start(&gateway).await?;
     keys::follow(&gateway);
     let listening = bound.serve(gateway.clone())?;
@@ -120,6 +126,9 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     }
     if let Some(recording) = recording {
         recording.end().await;
+    }
+    if let Some(exporting) = exporting {
+        exporting.end().await;
     }
     if options.keep {
         tracing::info!("leaving the instances running, for the next `longshore up` to adopt");

@@ -37,6 +37,8 @@ fn the_defaults_are_those_of_the_interface() {
     assert_eq!(config.proxy.request_header_timeout, Duration::from_secs(10));
     assert_eq!(config.proxy.max_body, 1024 * 1024 * 1024);
     assert_eq!(config.proxy.memory_per_body, 256 * 1024);
+    assert_eq!(config.telemetry, Telemetry::default());
+    assert_eq!((&config.telemetry.collector, config.telemetry.sample), (&None, 1.0));
     assert_eq!(config.proxy.model_head, 16 * 1024 * 1024);
     assert_eq!(config.proxy.trusted, Network::LOOPBACK, "a proxy on this machine is believed");
     assert_eq!(config.admin.listen, "127.0.0.1:5001".parse().unwrap());
@@ -123,6 +125,16 @@ fn a_listener_may_be_public_by_default_and_every_limit_can_be_set() {
     let keys = parse("proxy = { api_keys_file = \"k.txt\" }\n[services.calc]\nimage = \"x\"").unwrap().proxy;
     assert_eq!(keys.api_keys.map(|keys| keys.file), Some(PathBuf::from("k.txt")));
     assert!(!keys.forward_api_key);
+}
+
+#[test]
+fn answers_are_shared_only_where_the_file_says_so() {
+    let cache = |lines: &str| service(&format!("[services.calc]\nimage = \"x\"\n{lines}")).cache;
+    let default = Cache { ttl: Duration::ZERO, max_bytes: 64 << 20, max_entry: 1 << 20 };
+    assert_eq!(cache(""), default);
+    let set = Cache { ttl: Duration::from_secs(5), max_bytes: 2_048, max_entry: 1_024 };
+    assert_eq!(cache("cache = { ttl = \"5s\", max_bytes = \"2KiB\", max_entry = \"1KiB\" }"), set);
+    assert_eq!(cache("cache = { max_bytes = \"2KiB\" }").max_entry, 2_048);
 }
 
 #[test]

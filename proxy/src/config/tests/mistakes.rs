@@ -162,6 +162,9 @@ fn every_wrong_line_of_a_service_has_its_message() {
         ("replay = { attempts = 0 }", "must be an integer from 1 to 1000", "got 0"),
         ("restart = { policy = \"nevr\" }", "did you mean \"never\"?", "^"),
         ("restart = { backoff = { initial = \"1m\", max = \"1s\" } }", "is below `initial`", "^"),
+        ("cache = { ttl = 5 }", "`services.calc.cache.ttl` must be a duration", "found an integer"),
+        ("cache = { max_bytes = \"1KiB\", max_entry = \"2KiB\" }", "is more than `max_bytes`", "^"),
+        ("cache = { tll = \"5s\" }", "unknown key `tll`", "did you mean `ttl`?"),
         ("strip = true", "unknown key `strip` in [services.calc]", "the keys here are address"),
         ("user = \"a\\u0000\"", "holds a NUL character", "^"),
     ];
@@ -228,6 +231,13 @@ fn every_wrong_document_has_its_message() {
             "services `a` and `b` both have the model \"m\"",
             "first here",
         ),
+        (
+            &format!("telemetry.otlp = \"https://a\"\n{service}"),
+            "`telemetry.otlp` cannot be \"https://a\"",
+            "a collector is reached by http://",
+        ),
+        (&format!("telemetry.sample = 1.5\n{service}"), "`telemetry.sample` must be from 0 to 1", "^"),
+        (&format!("telemetry.service_name = \"\"\n{service}"), "`telemetry.service_name` is empty", "^"),
         (&format!("proxy.model_head = 5.0\n{service}"), "`proxy.model_head` must be a size", "found a float"),
         (&format!("name = \"Ä\"\n{service}"), "`name` cannot be \"Ä\"", "a name is 1 to 40"),
         (&format!("proxy.listen = []\n{service}"), "`proxy.listen` is empty", "^"),
@@ -321,7 +331,6 @@ fn what_this_version_cannot_do_is_refused_and_not_ignored() {
     let service = [
         ("protocol = \"h2c\"", "protocol = \"h2c\"`"),
         ("health = { docker = true }", "health.docker = true`"),
-        ("cache = { ttl = \"5s\" }", "cache.ttl = \"5s\"`"),
     ];
     for (lines, what) in service {
         let shown = in_service(lines);
