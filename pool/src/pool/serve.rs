@@ -186,6 +186,7 @@ impl Pool {
         self.balance.list(&mut instance.listed, candidate);
         if let State::Draining { serving, .. } = &instance.state
             && serving.held.is_empty()
+            && instance.taken == 0
         {
             self.end_drain(id.slot, now);
         }

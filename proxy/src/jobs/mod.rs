@@ -65,8 +65,8 @@ impl Jobs {
         })
     }
 
-    /// Goes on with what an earlier process has left: a store that is named, or there already, is opened now. The default
-    /// one that another process has open is no reason not to serve.
+    /// Goes on with what an earlier process has left: a store that is named, or there already, is opened now. One
+    /// that another process has open is no reason not to serve.
     pub async fn start(self: &Arc<Self>, gateway: &Arc<Gateway>) -> Result<(), StoreError> {
         // It is started once.
         let _ = self.gateway.set(Arc::downgrade(gateway));
@@ -77,13 +77,25 @@ impl Jobs {
         if !wanted {
             return Ok(());
         }
-        match (self.store().await, &self.config.store) {
-            (Err(StoreError::Locked(why)), JobStore::File { named: false, .. }) => {
-                tracing::warn!(why, "no jobs are taken");
+        match self.store().await {
+            Ok(_) => Ok(()),
+            Err(StoreError::Locked(why)) => {
+                tracing::warn!(why, "no jobs are taken until then");
+                tokio::spawn(self.clone().open_later());
                 Ok(())
             }
-            (Err(error), _) => Err(error),
-            (Ok(_), _) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Another process has the store, perhaps the one that this one takes over from: it is opened when that lets go.
+    async fn open_later(self: Arc<Self>) {
+        while let Err(error) = self.store().await {
+            if !matches!(error, StoreError::Locked(_)) {
+                tracing::error!(%error, "no jobs are taken");
+                return;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
 
