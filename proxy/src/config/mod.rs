@@ -8,7 +8,7 @@
 //! | `document` | reads the sections outside `[services]` |
 //! | `service_table`, `service_parts`, `service_queue` | read `[services.NAME]` and the tables below it |
 //! | `jobs` | `[jobs]` and `[services.NAME.jobs]` |
-//! | `limits` | `[proxy.limits]` |
+//! | `limits`, `http2` | `[proxy.limits]`, `[proxy.http2]` |
 //! | `keys` | the file of api keys |
 //! | `across` | what must hold between services: hosts, paths, the default |
 //! | `reader` | tables; collects mistakes instead of stopping at the first |
@@ -24,6 +24,7 @@
 mod across;
 mod diagnostics;
 mod document;
+mod http2;
 mod jobs;
 pub mod keys;
 mod limits;
@@ -52,13 +53,14 @@ use keys::ApiKeys;
 
 pub use crate::telemetry::Telemetry;
 pub use diagnostics::{Diagnostic, Diagnostics};
+pub use http2::Http2;
 pub use jobs::{JobStore, JobsConfig, JobsMode, ServiceJobs};
 pub use limits::{Limits, Rate};
 pub use network::Network;
 pub use places::Place;
 pub use service::{
-    Balance, Cache, Check, Health, Pattern, Queue, Replay, ReplayMethods, RequestKey, Restart, Service,
-    Source, default_spec,
+    Balance, Cache, Check, Health, Pattern, Protocol, Queue, Replay, ReplayMethods, RequestKey, Restart,
+    Service, Source, default_spec,
 };
 pub use size::{MAX_SIZE, ServiceSize, SizeError, parse_size, typed_size};
 pub use values::{bytes as parse_bytes, duration as parse_duration};
@@ -103,6 +105,8 @@ pub struct ProxyConfig {
     pub forwarded: bool,
     /// What clients may take.
     pub limits: Limits,
+    /// What they may do on a connection of HTTP/2.
+    pub http2: Http2,
     /// The keys of which a client must have one, if it must.
     pub api_keys: Option<ApiKeys>,
     /// Whether an instance gets to see the client's key.
@@ -123,6 +127,7 @@ impl Default for ProxyConfig {
             model_head: 16 << 20,
             forwarded: true,
             limits: Limits::default(),
+            http2: Http2::default(),
             api_keys: None,
             forward_api_key: false,
             trusted: Network::LOOPBACK.to_vec(),

@@ -25,7 +25,6 @@ const ROWS: &[Row] = &[
     row("backend", "hosts", Later::Key),
     row("backend", "tls", Later::Key),
     row("jobs", "callbacks", Later::Key),
-    row("services.*", "protocol", Later::Words(&["h2c"])),
     row("services.*.health", "docker", Later::True),
 ];
 

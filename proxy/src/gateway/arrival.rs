@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::Guard;
 use bytes::Bytes;
+use http::Version;
 use http::request::Parts;
 use hyper::body::Incoming;
 use longshore_pool::{Class, Time};
@@ -24,7 +25,7 @@ use super::route::{self, Choice, Routes};
 use super::serve::{Active, Client};
 use super::service::Service;
 use super::spool::SpoolError;
-use super::{class, framing, headers};
+use super::{class, deadline, framing, upgrade};
 use crate::jobs::Jobs;
 use crate::problem::Problem;
 
@@ -93,6 +94,7 @@ pub async fn begin(
     body: Incoming,
     now: Time,
 ) -> Result<Begun, Early> {
+    upgrade::from_http2(parts);
     framing::check(parts)?;
     let sender = Requester { connected: client.connected(), address: client.address(&parts.headers) };
     let (permits, key) = gateway.admission.admit(&sender, &mut parts.headers, now)?;
@@ -100,7 +102,7 @@ pub async fn begin(
     if let Some(jobs) = gateway.jobs.as_ref().filter(|jobs| jobs.serves(parts.uri.path())) {
         return Err(Early::Jobs(jobs.clone(), body));
     }
-    let asked = headers::client_timeout(&parts.headers)?;
+    let asked = deadline::of(&parts.headers, parts.version == Version::HTTP_2)?;
     let host = match parts.uri.authority() {
         Some(authority) => Some(authority.as_str()),
         None => parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()),
@@ -139,7 +141,7 @@ pub fn absent(
     request: Absent,
 ) -> Result<(Begun, Parts, oneshot::Sender<()>), Problem> {
     let Absent { mut parts, body, peer: _, key, started } = request;
-    let asked = headers::client_timeout(&parts.headers)?;
+    let asked = deadline::of(&parts.headers, parts.version == Version::HTTP_2)?;
     let routes = gateway.routes.load();
     let Choice::Service(route) = routes.choose(&parts, None)? else {
         return Err(Problem::NoService("the request does not say whose it is".to_owned(), Vec::new()));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use longshore_pool::{Class, Outcome, RequestId, Time};
@@ -14,7 +14,6 @@ use super::Gateway;
 use super::arrival::{self, Absent, Begun, Early, Upload};
 use super::attempt::{Answer, Attempt, Failure};
 use super::body::{RequestBody, ResponseBody};
-use super::connections::Carrier;
 use super::headers::{self, Origin, Told};
 use super::ids::Trace;
 use super::lease::{Entry, Lease};
@@ -26,9 +25,11 @@ use super::service::Service;
 use super::spans::Spans;
 use super::spool::SpoolError;
 use super::stream::{Open, Streaming};
+use super::upgrade;
+use super::wire::Carrier;
 use crate::config::ReplayMethods;
 use crate::jobs::{self, Jobs, Submission, Wish};
-use crate::problem::Problem;
+use crate::problem::{self, Problem};
 
 /// Answers one request. Dropping the future (the client has left) gives back whatever it holds.
 pub async fn handle(
@@ -45,6 +46,7 @@ pub async fn handle(
     let answered = match arrival::begin(gateway, &mut parts, client, &mut active, body, started).await {
         Ok(begun) if let Some((jobs, wish)) = job(gateway, &begun, &parts) => {
             let (headers, service) = (parts.headers.clone(), begun.service.clone());
+            let bare = parts.method == Method::HEAD;
             let request = Submission { begun, client, parts, id: request_id.clone() };
             let submitted = jobs.submit(request, wish).await;
             let took = gateway.clock.now().since(started);
@@ -56,7 +58,7 @@ pub async fn handle(
                 }
                 Err(problem) => {
                     spans.refused(&problem);
-                    Err(Refusal { problem, service: Some(service), headers, took })
+                    Err(Refusal { problem, service: Some(service), bare, headers, took })
                 }
             }
         }
@@ -88,9 +90,10 @@ pub async fn handle(
             return headers::own(json, &request_id).map(ResponseBody::from);
         }
         Err(Early::Problem(problem)) => {
+            let (headers, bare) = (parts.headers, parts.method == Method::HEAD);
             gateway.refused.count(problem.kind());
             spans.refused(&problem);
-            Err(Refusal { problem, service: None, headers: parts.headers, took: Duration::ZERO })
+            Err(Refusal { problem, service: None, bare, headers, took: Duration::ZERO })
         }
     };
     answered.unwrap_or_else(|refusal| refusal.response(&request_id))
@@ -367,6 +370,7 @@ impl Exchange {
                 self.spans.end(None);
                 *response.version_mut() = http::Version::HTTP_11;
                 headers::prepare_response(response.headers_mut(), false);
+                self.restyle(&mut response);
                 headers::tell(response.headers_mut(), &told);
                 self.service.metrics.answered(response.status().as_u16(), now.since(self.started));
                 if let Some(wire) = wire {
@@ -380,7 +384,11 @@ impl Exchange {
                 let switch = response.status() == StatusCode::SWITCHING_PROTOCOLS;
                 // The version is the hop's: hyper speaks the client's.
                 *response.version_mut() = http::Version::HTTP_11;
-                headers::prepare_response(response.headers_mut(), switch);
+                headers::prepare_response(
+                    response.headers_mut(),
+                    switch && self.parts.version != Version::HTTP_2,
+                );
+                self.restyle(&mut response);
                 headers::tell(response.headers_mut(), &told);
                 let resume = (!switch).then(|| self.resume(&response, body)).flatten();
                 let open = Open {
@@ -391,6 +399,7 @@ impl Exchange {
                     code: response.status().as_u16(),
                     request_id: self.request_id.clone(),
                     inside: self.inside,
+                    grpc: self.parts.version == Version::HTTP_2 && problem::is_grpc(response.headers()),
                     spans: std::mem::take(&mut self.spans),
                 };
                 match resume {
@@ -403,6 +412,14 @@ impl Exchange {
                     self.stream(response, open, resume, active)
                 }
             }
+        }
+    }
+
+    /// Gives the answer to an extended CONNECT the status that its client expects.
+    fn restyle<B>(&self, response: &mut Response<B>) {
+        if self.upgrade.is_some() && self.parts.version == Version::HTTP_2 {
+            let status = upgrade::to_http2(response.status(), response.headers_mut());
+            *response.status_mut() = status;
         }
     }
 
@@ -490,6 +507,8 @@ impl Drop for Exchange {
 struct Refusal {
     problem: Problem,
     service: Option<Arc<Service>>,
+    /// Whether only the head of an answer was asked for.
+    bare: bool,
     headers: http::HeaderMap,
     took: Duration,
 }
@@ -499,6 +518,7 @@ impl Refusal {
         Self {
             problem,
             service: Some(exchange.service.clone()),
+            bare: exchange.parts.method == Method::HEAD,
             headers: exchange.parts.headers.clone(),
             took: exchange.service.clock.now().since(exchange.started),
         }
@@ -511,6 +531,13 @@ impl Refusal {
         }
         tracing::debug!(kind = self.problem.kind(), detail = self.problem.detail(), "refused");
         let name = self.service.as_ref().map(|service| &*service.name);
-        self.problem.response(name, request_id.to_str().ok(), &self.headers).map(ResponseBody::from)
+        let mut response = self.problem.response(name, request_id.to_str().ok(), &self.headers);
+        if self.bare {
+            // hyper leaves out the body that belongs to a HEAD in HTTP/1.1 only.
+            let length = HeaderValue::from(response.body().len());
+            response.headers_mut().insert(http::header::CONTENT_LENGTH, length);
+            return response.map(|_| ResponseBody::empty());
+        }
+        response.map(ResponseBody::from)
     }
 }

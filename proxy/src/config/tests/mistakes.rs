@@ -328,10 +328,7 @@ fn what_this_version_cannot_do_is_refused_and_not_ignored() {
         assert!(shown.contains(&format!("{what} is not available in this version")), "{shown}");
         assert_eq!(shown.matches("error:").count(), 1, "{shown}");
     }
-    let service = [
-        ("protocol = \"h2c\"", "protocol = \"h2c\"`"),
-        ("health = { docker = true }", "health.docker = true`"),
-    ];
+    let service = [("health = { docker = true }", "health.docker = true`")];
     for (lines, what) in service {
         let shown = in_service(lines);
         assert!(shown.contains(&format!("`services.calc.{what}")), "{shown}");

@@ -114,6 +114,7 @@ impl Resume {
             code: self.code,
             request_id: self.question.request_id.clone(),
             inside: false,
+            grpc: false,
             spans,
         };
         Poll::Ready(Ok((source, open, new)))
