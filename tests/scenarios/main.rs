@@ -2,6 +2,7 @@
 
 mod admin;
 mod adoption;
+mod bodies;
 mod causes;
 mod clients;
 mod commands;

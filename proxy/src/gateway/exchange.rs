@@ -26,6 +26,7 @@ use super::resume::{Head, Question, Resume};
 use super::route;
 use super::serve::{Active, Client};
 use super::service::Service;
+use super::shortage;
 use super::spool::SpoolError;
 use super::stream::{Open, Streaming};
 use crate::config::ReplayMethods;
@@ -313,6 +314,9 @@ impl Exchange {
                 *response.version_mut() = http::Version::HTTP_11;
                 headers::prepare_response(response.headers_mut(), switch);
                 headers::tell(response.headers_mut(), &told);
+                if switch || self.deadline_of(&response).is_none() {
+                    lease.streams(now);
+                }
                 let resume = (!switch).then(|| self.resume(&response, body)).flatten();
                 let open = Open {
                     lease,
@@ -412,10 +416,7 @@ impl Exchange {
                 ),
                 Duration::from_secs(1),
             ),
-            SpoolError::Storage(folder, cause) => {
-                tracing::error!(folder = %folder.display(), error = %cause, "failed to keep a waiting body: make room there");
-                Problem::Storage("there is no room to keep the body while it waits".to_owned())
-            }
+            SpoolError::Storage(folder, cause) => shortage::problem(folder, cause),
             SpoolError::Slow => Problem::RequestTimeout(
                 "the body comes too slowly: it was waited for as long as a client may take (min_rate)"
                     .to_owned(),

@@ -10,6 +10,7 @@
 //! | `class` | whose it is, how urgent, and where it belongs |
 //! | `lease` | the service's pool, and the slot that a request holds |
 //! | `space`, `kept`, `spool`, `body` | its body, which can be sent again |
+//! | `shortage` | a disk that keeps bodies no more |
 //! | `pace`, `paced` | how slow a client may be |
 //! | `attempt`, `connections`, `relay` | sending it to an instance |
 //! | `held` | an answer that is held until it is complete |
@@ -44,6 +45,7 @@ mod resume;
 pub mod route;
 mod serve;
 pub mod service;
+mod shortage;
 pub mod space;
 mod spool;
 mod stream;

@@ -130,6 +130,9 @@ impl Question {
                 Ok((source, wire, new)) => {
                     let carrier = wire.carry(self.body.is_complete());
                     self.body.relax();
+                    if self.deadline.is_none() {
+                        lease.streams(self.service.clock.now());
+                    }
                     return (record, Ok(Taken { source, lease, carrier, new }));
                 }
                 Err(Short::Failed(failure)) => failure,
