@@ -1,5 +1,9 @@
 //! Longshore's own errors, and the one place where an error becomes a status code (RFC 9457 problem details).
 
+mod accept;
+mod page;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,8 +17,8 @@ pub enum Problem {
     BadRequest(String),
     /// A token is demanded.
     Unauthorized(String),
-    /// No rule matches the request.
-    NoService(String),
+    /// No rule matches the request. With the names of the services that there are.
+    NoService(String, Vec<Arc<str>>),
     /// Something named in an admin request does not exist.
     NotFound(String),
     /// A value in an admin request is wrong.
@@ -101,7 +105,7 @@ impl Problem {
         match self {
             Self::BadRequest(detail)
             | Self::Unauthorized(detail)
-            | Self::NoService(detail)
+            | Self::NoService(detail, _)
             | Self::NotFound(detail)
             | Self::Invalid(detail)
             | Self::BodyTooLarge(detail)
@@ -120,11 +124,35 @@ impl Problem {
         }
     }
 
+    /// The services that there are, where none was found.
+    fn services(&self) -> &[Arc<str>] {
+        match self {
+            Self::NoService(_, services) => services,
+            Self::BadRequest(_)
+            | Self::Unauthorized(_)
+            | Self::NotFound(_)
+            | Self::Invalid(_)
+            | Self::BodyTooLarge(_)
+            | Self::HeadersTooLarge(_)
+            | Self::RequestTimeout(_)
+            | Self::AttemptsExhausted(_)
+            | Self::ClientLimit(..)
+            | Self::Overloaded(..)
+            | Self::QueueFull(..)
+            | Self::CannotStart(..)
+            | Self::Stopped(_)
+            | Self::ShuttingDown(_)
+            | Self::QueueTimeout(_)
+            | Self::Timeout(_)
+            | Self::Storage(_) => &[],
+        }
+    }
+
     const fn facts(&self) -> (&'static str, StatusCode, &'static str) {
         match self {
             Self::BadRequest(_) => ("bad-request", StatusCode::BAD_REQUEST, "Malformed request"),
             Self::Unauthorized(_) => ("unauthorized", StatusCode::UNAUTHORIZED, "Not authorised"),
-            Self::NoService(_) => ("no-service", StatusCode::NOT_FOUND, "No such service"),
+            Self::NoService(..) => ("no-service", StatusCode::NOT_FOUND, "No such service"),
             Self::NotFound(_) => ("not-found", StatusCode::NOT_FOUND, "Not found"),
             Self::Invalid(_) => ("invalid", StatusCode::BAD_REQUEST, "Invalid value"),
             Self::BodyTooLarge(_) => ("body-too-large", StatusCode::PAYLOAD_TOO_LARGE, "Body too large"),
@@ -156,7 +184,7 @@ impl Problem {
             Self::ShuttingDown(_) => Some(Duration::from_secs(5)),
             Self::BadRequest(_)
             | Self::Unauthorized(_)
-            | Self::NoService(_)
+            | Self::NoService(..)
             | Self::NotFound(_)
             | Self::Invalid(_)
             | Self::BodyTooLarge(_)
@@ -178,9 +206,12 @@ impl Problem {
         asked: &HeaderMap,
     ) -> Response<Bytes> {
         let (_, status, title) = self.facts();
-        let html = prefers_html(asked);
-        let body =
-            if html { self.page(title, service, request_id) } else { self.json(title, service, request_id) };
+        let html = accept::prefers_html(asked);
+        let body = if html {
+            page::page(self, title, service, request_id)
+        } else {
+            self.json(title, service, request_id)
+        };
         let kind = if html { "text/html; charset=utf-8" } else { "application/problem+json" };
         let mut response = Response::new(Bytes::from(body));
         *response.status_mut() = status;
@@ -219,25 +250,6 @@ impl Problem {
             body["request_id"] = id.into();
         }
         format!("{body}\n")
-    }
-
-    fn page(&self, title: &str, service: Option<&str>, request_id: Option<&str>) -> String {
-        let rows: String = [("service", service), ("request", request_id)]
-            .into_iter()
-            .filter_map(|(name, value)| {
-                value.map(|value| format!("<p><small>{name}: {}</small></p>", escape(value)))
-            })
-            .collect();
-        format!(
-            "<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-width'>\
-             <title>{status} {title}</title>\
-             <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:40em;margin:4em auto;padding:0 1em;color:#222}}\
-             h1{{font-size:1.4em}}p{{overflow-wrap:anywhere;white-space:pre-wrap}}small{{color:#666}}</style>\
-             <h1>{status} {title}</h1><p>{detail}</p>{rows}<p><small>longshore: {kind}</small></p>\n",
-            status = self.status().as_u16(),
-            detail = escape(self.detail()),
-            kind = self.kind(),
-        )
     }
 }
 
@@ -292,20 +304,6 @@ fn count(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
-fn prefers_html(asked: &HeaderMap) -> bool {
-    // Browsers name text/html first; API clients name JSON, anything, or nothing.
-    asked.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(|accept| {
-        accept
-            .split(',')
-            .next()
-            .is_some_and(|first| first.trim().to_ascii_lowercase().starts_with("text/html"))
-    })
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -316,7 +314,7 @@ mod tests {
         for (problem, kind, status) in [
             (Problem::BadRequest(text()), "bad-request", 400),
             (Problem::Unauthorized(text()), "unauthorized", 401),
-            (Problem::NoService(text()), "no-service", 404),
+            (Problem::NoService(text(), Vec::new()), "no-service", 404),
             (Problem::BodyTooLarge(text()), "body-too-large", 413),
             (Problem::HeadersTooLarge(text()), "headers-too-large", 431),
             (Problem::AttemptsExhausted(text()), "attempts-exhausted", 502),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use longshore_pool::Load;
+use longshore_pool::{Load, ScalingPolicy};
 use parking_lot::Mutex;
 use serde_json::Value as Json;
 use tokio::task::AbortHandle;
@@ -60,6 +60,13 @@ impl Sizing {
         let config = size.within(present.config.pool_config());
         self.dispatcher.resize(Arc::new(config), size.make());
         self.install(&mut present, size);
+    }
+
+    /// Puts a policy in charge that no file can name, with the bounds and standby of the file. Within a runtime.
+    pub fn govern(&self, policy: Box<dyn ScalingPolicy>) {
+        let mut present = self.present.lock();
+        present.silence();
+        self.dispatcher.resize(Arc::new(present.config.pool_config()), policy);
     }
 
     /// The file's again.

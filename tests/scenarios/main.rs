@@ -24,6 +24,7 @@ mod replay;
 mod resize;
 mod resume;
 mod rolling;
+mod routing;
 mod shutdown;
 mod sizes;
 mod smuggling;

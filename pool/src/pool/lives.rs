@@ -282,9 +282,8 @@ impl Pool {
 
     /// 9. A drain is over: nothing is held any more, or its deadline has come.
     pub(super) fn end_drain(&mut self, slot: u32, now: Time) {
-        if self.instances.get(&slot).is_some_and(|instance| instance.is_parked() && !instance.outdated)
-            && self.park(slot, now)
-        {
+        let may_sleep = |instance: &Instance| instance.is_parked() && !instance.outdated;
+        if !self.draining && self.instances.get(&slot).is_some_and(may_sleep) && self.park(slot, now) {
             return;
         }
         self.stop(slot, self.config.stop_grace, Next::Free, now);

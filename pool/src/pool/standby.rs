@@ -135,13 +135,14 @@ impl Pool {
     }
 
     pub(super) fn pause_again(&mut self, slot: u32, now: Time) {
-        if let Some(instance) = self.instances.get_mut(&slot)
+        if !self.draining
+            && let Some(instance) = self.instances.get_mut(&slot)
             && instance.next_wake(&self.config).is_some_and(|at| at <= now)
             && instance.pausing(Pause::Asked)
         {
             self.actions.push_back(Action::Pause { instance: instance.id });
+            self.touch(slot);
         }
-        self.touch(slot);
     }
 
     /// A pause that was asked for has been done, or has failed. One that is needed again does not care.

@@ -1,4 +1,4 @@
-//! The policy that always says the same.
+//! The policy that always says the same. A bare number is one too.
 
 use super::{Load, Recommendation, ScalingPolicy, Traffic};
 use crate::time::Time;
@@ -18,5 +18,19 @@ impl ScalingPolicy for Fixed {
 
     fn fixed(&self) -> Option<u32> {
         Some(self.0)
+    }
+}
+
+impl ScalingPolicy for u32 {
+    fn name(&self) -> &'static str {
+        Fixed(*self).name()
+    }
+
+    fn recommend(&mut self, load: &Load, traffic: &Traffic, now: Time) -> Recommendation {
+        Fixed(*self).recommend(load, traffic, now)
+    }
+
+    fn fixed(&self) -> Option<u32> {
+        Some(*self)
     }
 }

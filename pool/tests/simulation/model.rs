@@ -401,12 +401,9 @@ impl Model {
                     (instance.failed_probes, instance.frozen, instance.losses) = (0, 0, 0);
                     instance.paused_until = Time::ZERO;
                 }
-                StateView::Starting
-                | StateView::Ready
-                | StateView::Suspect
-                | StateView::Stopping
-                | StateView::BackingOff
-                | StateView::Exited => {}
+                // Taken back on its way into standby.
+                StateView::Ready | StateView::Suspect => instance.drain = None,
+                StateView::Starting | StateView::Stopping | StateView::BackingOff | StateView::Exited => {}
             }
         }
         let (views, requests) = (&self.views, &self.requests);

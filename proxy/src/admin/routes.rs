@@ -196,7 +196,8 @@ pub(super) fn known(admin: &Admin, name: &str) -> Result<Arc<Control>, Problem> 
     admin.service(name).ok_or_else(|| {
         let names: Vec<String> =
             admin.services.load().iter().map(|control| control.service().name.to_string()).collect();
-        Problem::NoService(format!("no service is named {name:?}; the services are: {}", names.join(", ")))
+        let detail = format!("no service is named {name:?}; the services are: {}", names.join(", "));
+        Problem::NoService(detail, Vec::new())
     })
 }
 

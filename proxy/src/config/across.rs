@@ -1,4 +1,4 @@
-//! What must hold between services: no two have a host, a path or the default in common.
+//! What must hold between services: no two have a host, a path, a model or the default in common.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -14,6 +14,7 @@ pub(super) fn check(reader: &Reader<'_>, services: &mut [Placed]) {
     }
     unique(reader, "host", services, |service| &service.hosts);
     unique(reader, "path", services, |service| &service.paths);
+    unique(reader, "model", services, |service| &service.models);
     one_default(reader, services);
 }
 

@@ -64,6 +64,7 @@ fn read_proxy(table: &mut Table<'_>, out: &mut ProxyConfig) {
     table.set("drain", &mut out.drain, Value::duration);
     table.set("max_body", &mut out.max_body, Value::bytes);
     table.set("memory_per_body", &mut out.memory_per_body, Value::bytes);
+    table.set("model_head", &mut out.model_head, Value::bytes);
     table.set("forwarded", &mut out.forwarded, Value::boolean);
     table.set("trusted", &mut out.trusted, |value| {
         value.list("an array of networks such as [\"10.0.0.0/8\"]", |one| one.parsed(Network::parse))

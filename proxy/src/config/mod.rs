@@ -89,6 +89,8 @@ pub struct ProxyConfig {
     pub max_body: u64,
     /// Bytes of a body that are kept in memory; what is beyond goes to a temporary file.
     pub memory_per_body: u64,
+    /// Bytes of a body in which its `model` is looked for.
+    pub model_head: u64,
     /// Whether `X-Forwarded-*`, `Forwarded` and `Via` are added.
     pub forwarded: bool,
     /// What clients may take.
@@ -110,6 +112,7 @@ impl Default for ProxyConfig {
             drain: Duration::from_secs(30),
             max_body: 1 << 30,
             memory_per_body: 256 << 10,
+            model_head: 16 << 20,
             forwarded: true,
             limits: Limits::default(),
             api_keys: None,

@@ -27,6 +27,8 @@ pub struct Service {
     pub strip_prefix: bool,
     /// Whether it gets what no rule matches; at most one service does.
     pub default: bool,
+    /// The models that it has, as the `model` of a JSON body names them. No other service has them.
+    pub models: Vec<String>,
     /// How many instances there should be.
     pub size: ServiceSize,
     /// Requests that one instance works on at once; 0 is no limit.
@@ -271,6 +273,7 @@ impl Service {
             paths: Vec::new(),
             strip_prefix: false,
             default: false,
+            models: Vec::new(),
             size,
             concurrency: 1,
             timeout: Duration::from_secs(600),

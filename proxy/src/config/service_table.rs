@@ -16,6 +16,7 @@ pub(super) struct Placed {
     pub(super) service: Service,
     pub(super) hosts: Vec<(String, Range<usize>)>,
     pub(super) paths: Vec<(String, Range<usize>)>,
+    pub(super) models: Vec<(String, Range<usize>)>,
     /// Where `default` stands.
     pub(super) default_at: Option<Range<usize>>,
 }
@@ -37,6 +38,8 @@ fn read_service(name: &str, table: &mut Table<'_>) -> Placed {
     let own = service.hosts.drain(..).map(|host| (host, table.key.clone())).collect();
     let hosts = placed_list(table, "hosts", values::host).unwrap_or(own);
     let paths = placed_list(table, "paths", values::prefix).unwrap_or_default();
+    let models = placed_list(table, "models", values::model).unwrap_or_default();
+    service.models = models.iter().map(|(model, _)| model.clone()).collect();
     service.hosts = hosts.iter().map(|(host, _)| host.clone()).collect();
     service.paths = paths.iter().map(|(path, _)| path.clone()).collect();
     table.set("strip_prefix", &mut service.strip_prefix, Value::boolean);
@@ -49,7 +52,7 @@ fn read_service(name: &str, table: &mut Table<'_>) -> Placed {
     table.set_some("first_byte_timeout", &mut service.first_byte_timeout, Value::timeout);
     table.set("stop_grace", &mut service.stop_grace, Value::duration);
     service_parts::read(table, &mut service);
-    Placed { service, hosts, paths, default_at: default.map(|value| value.span) }
+    Placed { service, hosts, paths, models, default_at: default.map(|value| value.span) }
 }
 
 /// A list whose elements remember their places.

@@ -88,6 +88,15 @@ pub(super) fn host(text: &str) -> Result<String, String> {
     }
 }
 
+/// The name of a model.
+pub(super) fn model(text: &str) -> Result<String, String> {
+    if (1..=512).contains(&text.len()) && !text.chars().any(char::is_control) {
+        Ok(text.to_owned())
+    } else {
+        Err("a model is named by 1 to 512 bytes without control characters".into())
+    }
+}
+
 /// A path prefix, without the `/` at its end.
 pub(super) fn prefix(text: &str) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#');

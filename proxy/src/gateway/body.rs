@@ -30,7 +30,7 @@ pub struct Chunks {
     /// Where the pieces of a larger body are joined.
     joined: Vec<u8>,
     /// Held as long as the pieces are.
-    _room: Room,
+    room: Room,
 }
 
 /// A body up to this is kept in the buffers that it was read into, which saves copying it; those of a larger one would
@@ -90,6 +90,33 @@ impl RequestBody {
         match self {
             Self::Empty | Self::Whole(_) => Ok(()),
             Self::Spooled(spool) => spool.fill().await,
+        }
+    }
+
+    /// Shows the body from its start, as far as it comes, until `look` has seen enough. Before any attempt.
+    pub async fn peek(&self, mut look: impl FnMut(&[u8]) -> bool) -> Result<(), SpoolError> {
+        match self {
+            Self::Empty => Ok(()),
+            Self::Whole(chunks) => {
+                let _ = chunks.list.iter().any(|part| look(part));
+                Ok(())
+            }
+            Self::Spooled(spool) => spool.peek(look).await,
+        }
+    }
+
+    /// It belongs to another space from now on. Before any attempt.
+    pub fn rehome(&mut self, space: &Arc<Space>) -> Result<(), SpoolError> {
+        match self {
+            Self::Empty => Ok(()),
+            Self::Whole(chunks) => match Arc::get_mut(chunks) {
+                Some(chunks) => chunks.room.move_to(space),
+                None => Ok(()),
+            },
+            Self::Spooled(spool) => match Arc::get_mut(spool) {
+                Some(spool) => spool.rehome(space),
+                None => Ok(()),
+            },
         }
     }
 
@@ -160,7 +187,7 @@ impl Chunks {
     fn new(length: u64, room: Room) -> Self {
         let joined = if length > AS_READ { usize::try_from(length).unwrap_or_default() } else { 0 };
         let list = if joined > 0 { Vec::new() } else { Vec::with_capacity(4) };
-        Self { list, joined: Vec::with_capacity(joined), _room: room }
+        Self { list, joined: Vec::with_capacity(joined), room }
     }
 
     /// Pieces as they came from the socket; tiny ones are joined, so that a dribbling client costs no memory each.

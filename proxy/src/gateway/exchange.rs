@@ -10,23 +10,18 @@ use hyper_util::rt::TokioIo;
 use longshore_pool::{Class, Outcome, RequestId, Time};
 
 use super::Gateway;
-use super::admission::Requester;
+use super::arrival::{self, Begun, Early, Upload};
 use super::attempt::{Answer, Attempt, Failure};
 use super::body::{RequestBody, ResponseBody};
-use super::class;
 use super::connections::Carrier;
-use super::framing;
 use super::headers::{self, Origin, Told};
 use super::ids::Trace;
-use super::keys::Key;
 use super::lease::{Entry, Lease};
 use super::pace::Pace;
 use super::paced::Paced;
 use super::resume::{Head, Question, Resume};
-use super::route;
 use super::serve::{Active, Client};
 use super::service::Service;
-use super::shortage;
 use super::spool::SpoolError;
 use super::stream::{Open, Streaming};
 use crate::config::ReplayMethods;
@@ -43,61 +38,21 @@ pub async fn handle(
     let (request_in_pool, trace) = gateway.ids.next();
     let request_id = headers::request_id(request.headers()).unwrap_or_else(|| trace.request_id());
     let (mut parts, body) = request.into_parts();
-    let answered = match begin(gateway, &mut parts, client, &mut active, started) {
+    let answered = match arrival::begin(gateway, &mut parts, client, &mut active, body, started).await {
         Ok(begun) => {
             let name = Name { request: request_in_pool, trace, id: request_id.clone() };
             let mut exchange = Exchange::new(gateway, client, begun, parts, name, started);
-            let answered = exchange.run(body, active).await;
+            let answered = exchange.run(active).await;
             exchange.answered = true;
             answered.map_err(|problem| Refusal::from(&exchange, problem))
         }
-        Err(problem) => {
+        Err(Early::Own(json)) => return headers::own(json, &request_id).map(ResponseBody::from),
+        Err(Early::Problem(problem)) => {
             gateway.refused.count(problem.kind());
             Err(Refusal { problem, service: None, headers: parts.headers, took: Duration::ZERO })
         }
     };
     answered.unwrap_or_else(|refusal| refusal.response(&request_id))
-}
-
-/// What a request's head says.
-struct Begun {
-    service: Arc<Service>,
-    /// What an instance is asked for.
-    target: http::Uri,
-    /// From acceptance to the last byte.
-    timeout: Duration,
-    class: Class,
-    pace: Option<Pace>,
-}
-
-/// Checks what can be checked before a byte of the body is read.
-fn begin(
-    gateway: &Gateway,
-    parts: &mut Parts,
-    client: &Client,
-    active: &mut Active,
-    now: Time,
-) -> Result<Begun, Problem> {
-    framing::check(parts)?;
-    let sender = Requester { connected: client.connected(), address: client.address(&parts.headers) };
-    let (permits, key) = gateway.admission.admit(&sender, &mut parts.headers, now)?;
-    active.hold(permits);
-    let asked = headers::client_timeout(&parts.headers)?;
-    let host = match parts.uri.authority() {
-        Some(authority) => Some(authority.as_str()),
-        None => parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()),
-    };
-    let routes = gateway.routes.load();
-    let route = routes.choose(&parts.uri, &parts.headers, host)?;
-    let timeout = route.service.config.timeout;
-    let class = class::of(parts, sender.address, key.as_deref().map(Key::name), &route.service.config)?;
-    Ok(Begun {
-        service: route.service.clone(),
-        target: route::target(&parts.uri, route.strip),
-        timeout: asked.map_or(timeout, |asked| asked.min(timeout)),
-        class,
-        pace: gateway.admission.pace(&parts.headers),
-    })
 }
 
 /// What a request is called: in the pool, in traces, by people.
@@ -121,6 +76,8 @@ struct Exchange {
     /// Time spent in the queue so far, all waits together.
     waited: Duration,
     answered: bool,
+    /// Until it is taken.
+    body: Option<Upload>,
 }
 
 impl Exchange {
@@ -132,7 +89,7 @@ impl Exchange {
         name: Name,
         started: Time,
     ) -> Self {
-        let Begun { service, target, timeout, class, pace } = begun;
+        let Begun { service, target, timeout, class, pace, body } = begun;
         let authority =
             parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
         // HTTP/1.0 and HTTP/2 do without a Host, an instance's HTTP/1.1 does not: the service's name is one.
@@ -163,16 +120,15 @@ impl Exchange {
             deadline,
             waited,
             answered: false,
+            body: Some(body),
         }
     }
 
-    async fn run(&mut self, body: Incoming, active: Active) -> Result<Response<ResponseBody>, Problem> {
+    async fn run(&mut self, active: Active) -> Result<Response<ResponseBody>, Problem> {
         let until = self.service.clock.instant(self.deadline);
-        let mut body = match tokio::time::timeout_at(until, self.take_body(body)).await {
+        let mut body = match tokio::time::timeout_at(until, self.take_body()).await {
             Ok(body) => body.map_err(|error| self.body_problem(&error))?,
-            Err(_) => {
-                return Err(Problem::RequestTimeout("the body did not arrive within the timeout".to_owned()));
-            }
+            Err(_) => return Err(arrival::late_body()),
         };
         let mut since = if body.is_empty() { self.started } else { self.service.clock.now() };
         let mut entry = self.arrive(since);
@@ -199,8 +155,15 @@ impl Exchange {
         self.service.dispatcher.arrive(request, self.deadline, replayable, self.class, now)
     }
 
-    async fn take_body(&self, body: Incoming) -> Result<RequestBody, SpoolError> {
-        RequestBody::take(Paced::new(body, self.pace), &self.service.space, self.parts.version).await
+    async fn take_body(&mut self) -> Result<RequestBody, SpoolError> {
+        match self.body.take() {
+            Some(Upload::Unread(body)) => {
+                let body = Paced::new(body, self.pace);
+                RequestBody::take(body, &self.service.space, self.parts.version).await
+            }
+            Some(Upload::Begun(body)) => Ok(body),
+            None => Ok(RequestBody::Empty),
+        }
     }
 
     /// Waits for a slot, and reads the body meanwhile: so a departing client is seen.
@@ -405,26 +368,7 @@ impl Exchange {
     }
 
     fn body_problem(&self, error: &SpoolError) -> Problem {
-        match error {
-            SpoolError::TooLarge(limit) => Problem::BodyTooLarge(format!(
-                "the body is larger than the {limit} bytes that are taken (max_body)"
-            )),
-            SpoolError::QueueFull(limit) => Problem::QueueFull(
-                format!(
-                    "the bodies waiting for {} take all of {limit} bytes (queue.max_bytes)",
-                    self.service.name
-                ),
-                Duration::from_secs(1),
-            ),
-            SpoolError::Storage(folder, cause) => shortage::problem(folder, cause),
-            SpoolError::Slow => Problem::RequestTimeout(
-                "the body comes too slowly: it was waited for as long as a client may take (min_rate)"
-                    .to_owned(),
-            ),
-            SpoolError::Client(_) | SpoolError::Superseded => {
-                Problem::BadRequest("the body broke off or is not framed as its header says".to_owned())
-            }
-        }
+        arrival::body_problem(error, &self.service.name)
     }
 }
 

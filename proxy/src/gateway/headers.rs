@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use http::Version;
+use bytes::Bytes;
 use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, Version};
 
 use super::forwarding::{self, Sender};
 use super::framing;
@@ -101,6 +102,16 @@ pub fn prepare_response(headers: &mut HeaderMap, upgrade: bool) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, token);
     }
+}
+
+/// An answer of Longshore's own, in JSON.
+pub fn own(json: Bytes, request_id: &HeaderValue) -> Response<Bytes> {
+    let mut response = Response::new(json);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_REQUEST_ID, request_id.clone());
+    response
 }
 
 /// What Longshore tells about the answer.

@@ -30,6 +30,11 @@ impl Kept {
         Self { room, place: Place::Memory(Vec::new()), length: 0 }
     }
 
+    /// They count in another space from now on.
+    pub fn rehome(&mut self, space: &Arc<Space>) -> Result<(), SpoolError> {
+        self.room.move_to(space)
+    }
+
     /// How many there are.
     pub const fn length(&self) -> u64 {
         self.length

@@ -3,12 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, Uri};
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderName, Method, Uri};
 
+use super::by_model::{Unrouted, may_name_model};
+use super::models::Models;
 use super::service::Service;
 use crate::problem::Problem;
 
 const LONGSHORE_SERVICE: HeaderName = HeaderName::from_static("longshore-service");
+
+/// Where the services are listed, unless a service has that path.
+const SERVICES: &str = "/_services";
 
 /// The rules, in force until the next configuration.
 pub struct Routes {
@@ -17,6 +24,18 @@ pub struct Routes {
     /// Longest first.
     prefixes: Vec<(String, Arc<Service>)>,
     default: Option<Arc<Service>>,
+    /// Where any service has models.
+    models: Option<Models>,
+}
+
+/// Whose a request is.
+pub enum Choice<'a> {
+    /// A service's.
+    Service(Route<'a>),
+    /// That of the service which has the model that its body names.
+    ByModel,
+    /// Longshore's own: this JSON is the answer.
+    Own(Bytes),
 }
 
 /// A service and how it was found.
@@ -30,8 +49,13 @@ pub struct Route<'a> {
 impl Routes {
     /// The rules of these services, which their configuration has made unambiguous.
     pub fn new(services: &[Arc<Service>]) -> Self {
-        let mut routes =
-            Self { services: BTreeMap::new(), hosts: BTreeMap::new(), prefixes: Vec::new(), default: None };
+        let mut routes = Self {
+            services: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            prefixes: Vec::new(),
+            default: None,
+            models: Models::of(services),
+        };
         for service in services {
             routes.services.insert(service.name.clone(), service.clone());
             for host in &service.config.hosts {
@@ -63,31 +87,62 @@ impl Routes {
     /// 1. the one that the header `Longshore-Service` names, which must exist;
     /// 2. the one that has the host, from an absolute-form target, `:authority` or `Host`, without its port;
     /// 3. the one with the longest path prefix;
-    /// 4. the default service.
-    pub fn choose(&self, uri: &Uri, headers: &HeaderMap, host: Option<&str>) -> Result<Route<'_>, Problem> {
+    /// 4. none, where the services or their models are asked for;
+    /// 5. the one that has the model which a JSON body names;
+    /// 6. the default service.
+    pub fn choose(&self, parts: &Parts, host: Option<&str>) -> Result<Choice<'_>, Problem> {
+        let Parts { uri, headers, .. } = parts;
         // 1.
         if let Some(name) = headers.get(&LONGSHORE_SERVICE) {
             let name = name.to_str().unwrap_or_default().trim();
             let service =
                 self.services.get(name).ok_or_else(|| self.none(&format!("no service is named {name:?}")))?;
-            return Ok(self.found(service, uri));
+            return Ok(Choice::Service(self.found(service, uri)));
         }
         // 2.
         if let Some(service) = host.and_then(|host| self.host(host)) {
-            return Ok(self.found(service, uri));
+            return Ok(Choice::Service(self.found(service, uri)));
         }
         // 3.
         if let Some((prefix, service)) =
             self.prefixes.iter().find(|(prefix, _)| is_prefix(prefix, uri.path()))
         {
             let strip = service.config.strip_prefix.then_some(prefix.as_str());
-            return Ok(Route { service, strip });
+            return Ok(Choice::Service(Route { service, strip }));
         }
         // 4.
+        let is_asking = matches!(parts.method, Method::GET | Method::HEAD);
+        if is_asking && uri.path() == SERVICES {
+            return Err(self.none("this is no service's path"));
+        }
+        if let Some(models) = &self.models {
+            if let Some(answer) = models.answer(uri.path()).filter(|_| is_asking) {
+                return Ok(Choice::Own(answer));
+            }
+            // 5.
+            if may_name_model(&parts.method, headers) {
+                return Ok(Choice::ByModel);
+            }
+        }
+        // 6.
         match &self.default {
-            Some(service) => Ok(Route { service, strip: None }),
+            Some(service) => Ok(Choice::Service(Route { service, strip: None })),
             None => Err(self.none("neither host nor path belongs to a service, and none is the default")),
         }
+    }
+
+    /// What becomes of a request until its model is known, where services have any.
+    pub fn unrouted(&self) -> Option<&Unrouted> {
+        self.models.as_ref().map(Models::unrouted)
+    }
+
+    /// The service that has a model, else the default one.
+    pub fn with_model(&self, name: Option<&str>) -> Result<&Arc<Service>, Problem> {
+        let having = name.and_then(|name| self.models.as_ref()?.service(name));
+        having.or(self.default.as_ref()).ok_or_else(|| match name {
+            Some(name) => self.none(&format!("no service has the model {name:?}, and none is the default")),
+            None => self.none("the body names no model, and no service is the default"),
+        })
     }
 
     fn found<'a>(&'a self, service: &'a Arc<Service>, uri: &Uri) -> Route<'a> {
@@ -113,7 +168,8 @@ impl Routes {
 
     fn none(&self, why: &str) -> Problem {
         let names: Vec<&str> = self.services.keys().map(AsRef::as_ref).collect();
-        Problem::NoService(format!("{why}; the services are: {}", names.join(", ")))
+        let detail = format!("{why}; the services are: {}", names.join(", "));
+        Problem::NoService(detail, self.services.keys().cloned().collect())
     }
 }
 

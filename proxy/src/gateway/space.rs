@@ -123,6 +123,17 @@ impl Room {
         fits
     }
 
+    /// Takes the same room in another space, and gives back the one here. Both share their memory.
+    pub fn move_to(&mut self, space: &Arc<Space>) -> Result<(), SpoolError> {
+        let before = space.kept.fetch_add(self.kept, Ordering::Relaxed);
+        self.space.kept.fetch_sub(self.kept, Ordering::Relaxed);
+        self.space = space.clone();
+        if before + self.kept > space.max_total {
+            return Err(SpoolError::QueueFull(space.max_total));
+        }
+        Ok(())
+    }
+
     /// What lay in memory lies there no more.
     pub fn leave_memory(&mut self) {
         self.space.memory.give_back(std::mem::take(&mut self.in_memory));
@@ -188,6 +199,21 @@ pub mod tests {
         assert_eq!(space.kept(), 100, "what was refused does not count");
         drop(room);
         assert_eq!(space.kept(), 0);
+    }
+
+    #[test]
+    fn room_that_moves_is_given_back_where_it_was() {
+        let one = space(8 << 20, 100);
+        let two = Arc::new(Space { max_total: 50, ..Space::clone(&one) });
+        let mut room = Room::none(one.clone());
+        assert!(room.grow(40).is_ok() && room.grow_in_memory(40));
+        assert!(room.move_to(&two).is_ok());
+        assert_eq!((one.kept(), two.kept()), (0, 40));
+        let mut more = Room::none(one.clone());
+        assert!(more.grow(11).is_ok());
+        assert!(matches!(more.move_to(&two), Err(SpoolError::QueueFull(50))));
+        drop((room, more));
+        assert_eq!((one.kept(), two.kept()), (0, 0));
     }
 
     #[test]

@@ -116,6 +116,27 @@ impl Spool {
         .await
     }
 
+    /// Reads on and shows what comes, until `look` has seen enough, or all. Cancel-safe: what was read is kept.
+    pub async fn peek(&self, mut look: impl FnMut(&[u8]) -> bool) -> Result<(), SpoolError> {
+        std::future::poll_fn(|cx| {
+            let mut state = self.state.lock();
+            while !state.complete {
+                let data = ready!(self.poll_source(&mut state, cx))?;
+                if data.is_some_and(|data| look(&data)) {
+                    break;
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// It belongs to another space from now on.
+    pub fn rehome(&mut self, space: &Arc<Space>) -> Result<(), SpoolError> {
+        self.space = space.clone();
+        self.state.get_mut().kept.rehome(space)
+    }
+
     /// Why the body could not be taken, if that is so.
     pub fn error(&self) -> Option<SpoolError> {
         self.state.lock().error.clone()

@@ -20,7 +20,6 @@ use crate::config::{self, Config, ProxyConfig, Source};
 use crate::connect::Connector;
 use crate::control::{Control, Controls, Runner};
 use crate::gateway::lease::Dispatcher;
-use crate::gateway::listen::Listening;
 use crate::gateway::service::Service;
 use crate::gateway::space::BodyMemory;
 use crate::metrics::Metrics;
@@ -35,11 +34,11 @@ const IDLE_LOOK: Duration = Duration::from_millis(20);
 const SPARE_INCARNATIONS: u32 = 1_000;
 
 /// The services of one process.
-pub(super) struct Cluster {
-    pub(super) clock: Clock,
-    pub(super) backend: Arc<dyn Backend>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) controls: Controls,
+pub(crate) struct Cluster {
+    pub(crate) clock: Clock,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) controls: Controls,
     memory: BodyMemory,
     loops: Arc<Loops>,
 }
@@ -65,7 +64,7 @@ struct Loop {
 type Wires = (Arc<Control>, mpsc::UnboundedReceiver<Action>);
 
 impl Cluster {
-    pub(super) async fn assemble(config: &Config, backend: Arc<dyn Backend>) -> Result<Self, UpError> {
+    pub(crate) async fn assemble(config: &Config, backend: Arc<dyn Backend>) -> Result<Self, UpError> {
         let metrics = Metrics::new().map_err(|error| UpError::Own(error.to_string()))?;
         let cluster = Self {
             clock: Clock::start(),
@@ -88,17 +87,17 @@ impl Cluster {
     }
 
     /// The present generation of each service.
-    pub(super) fn services(&self) -> Vec<Arc<Service>> {
+    pub(crate) fn services(&self) -> Vec<Arc<Service>> {
         self.controls.load().iter().map(|control| control.service()).collect()
     }
 
     /// The control loop of a service.
-    pub(super) fn control(&self, name: &str) -> Option<Arc<Control>> {
+    pub(crate) fn control(&self, name: &str) -> Option<Arc<Control>> {
         self.controls.load().iter().find(|control| *control.service().name == *name).cloned()
     }
 
     /// A service that nothing has been asked of yet.
-    pub(super) fn create(&self, service: &config::Service, proxy: &ProxyConfig) -> Arc<Control> {
+    pub(crate) fn create(&self, service: &config::Service, proxy: &ProxyConfig) -> Arc<Control> {
         let (control, actions) = self.wire(service, proxy);
         if let Some(last) = self.loops.0.lock().used.get(&service.name) {
             control.service().dispatcher.skip_incarnations(*last);
@@ -108,7 +107,7 @@ impl Cluster {
     }
 
     /// What starts the instances of a service.
-    pub(super) fn runner(&self, service: &config::Service) -> Runner {
+    pub(crate) fn runner(&self, service: &config::Service) -> Runner {
         match &service.source {
             Source::Image { spec } => {
                 Runner::Managed { backend: self.backend.clone(), spec: Arc::new(spec.clone()) }
@@ -119,7 +118,7 @@ impl Cluster {
 
     /// Ends a service to which no route leads any more: what was accepted for it is answered, for as long as its timeout
     /// allows, then its instances are stopped.
-    pub(super) fn retire(&self, control: Arc<Control>) {
+    pub(crate) fn retire(&self, control: Arc<Control>) {
         let (loops, metrics, controls) = (self.loops.clone(), self.metrics.clone(), self.controls.clone());
         let name = control.service().name.clone();
         let last = control.service().dispatcher.last_incarnation().saturating_add(SPARE_INCARNATIONS);
@@ -154,19 +153,19 @@ impl Cluster {
     }
 
     /// Refuses what is new and answers what was accepted, for at most `limit`.
-    pub(super) async fn drain(&self, listening: Listening, limit: Duration) {
+    pub(crate) async fn drain(&self, closing: impl Future<Output = ()>, limit: Duration) {
         let all = self.loops.all();
         for control in &all {
             control.service().dispatcher.tell(Event::Drain);
         }
-        if timeout(limit, listening.drain()).await.is_err() {
+        if timeout(limit, closing).await.is_err() {
             let open: usize = all.iter().map(|control| control.service().open_requests()).sum();
             tracing::warn!(requests = open, "the drain time is over: what is still open is cut");
         }
     }
 
     /// Stops every instance that this cluster runs.
-    pub(super) async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         let all = self.loops.all();
         let closed = futures_util::future::join_all(all.iter().map(|control| control.close()));
         if timeout(STOP_MARGIN, closed).await.is_err() {

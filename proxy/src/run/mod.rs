@@ -1,7 +1,7 @@
 //! Puts a cluster together, serves it until somebody says stop, and takes it apart again.
 
-mod backend;
-mod cluster;
+pub(crate) mod backend;
+pub(crate) mod cluster;
 mod difference;
 mod doors;
 mod keys;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use longshore_backend::{Backend, StartError};
+use longshore_backend::{Backend, Progress, StartError};
 use longshore_pool::StateView;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -72,7 +72,9 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     let bound = Bound::bind(&config.proxy.listen)?;
     let admin_socket = Socket::bind(config.admin.listen)?;
     let backend = backend::choose(&config, options.backend).await?;
-    prepare(&config, &*backend, options.build, &console).await?;
+    let prepared = prepare(&config, &*backend, options.build, &console).await;
+    console.finish();
+    prepared?;
     let cluster = Cluster::assemble(&config, backend.clone()).await?;
     let recording = match &options.record {
         Some(file) => Some(record::begin(file, &cluster.services())?),
@@ -103,7 +105,7 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     tracing::info!("shutting down: answering what was accepted; once more to stop at once");
     let Serving { cluster, listening, config, .. } = serving;
     tokio::select! {
-        () = cluster.drain(listening, config.proxy.drain) => {}
+        () = cluster.drain(listening.drain(), config.proxy.drain) => {}
         () = ends.asked(&mut inbox) => {}
     }
     if let Some(recording) = recording {
@@ -179,21 +181,20 @@ impl Ends {
 
 /// Builds or pulls the images that are missing, several at once. One that fails is no reason not to serve the others:
 /// its service says why it cannot start.
-async fn prepare(
+pub(crate) async fn prepare(
     config: &Config,
     backend: &dyn Backend,
     build: bool,
-    console: &Console,
+    progress: &dyn Progress,
 ) -> Result<(), UpError> {
     let specs = config.services.iter().filter_map(|service| match &service.source {
         Source::Image { spec } => Some((service, spec)),
         Source::Addresses(_) => None,
     });
     let prepared = futures_util::future::join_all(
-        specs.map(|(service, spec)| async move { (service, backend.prepare(spec, build, console).await) }),
+        specs.map(|(service, spec)| async move { (service, backend.prepare(spec, build, progress).await) }),
     )
     .await;
-    console.finish();
     let failed: Vec<_> =
         prepared.iter().filter_map(|(service, result)| Some((service, result.as_ref().err()?))).collect();
     for (service, error) in &failed {

@@ -37,12 +37,13 @@ fn the_defaults_are_those_of_the_interface() {
     assert_eq!(config.proxy.request_header_timeout, Duration::from_secs(10));
     assert_eq!(config.proxy.max_body, 1024 * 1024 * 1024);
     assert_eq!(config.proxy.memory_per_body, 256 * 1024);
+    assert_eq!(config.proxy.model_head, 16 * 1024 * 1024);
     assert_eq!(config.proxy.trusted, Network::LOOPBACK, "a proxy on this machine is believed");
     assert_eq!(config.admin.listen, "127.0.0.1:5001".parse().unwrap());
     assert_eq!(config.backend.kind, BackendKind::Auto);
     let calc = config.service("calc").unwrap();
     assert_eq!(calc.hosts, ["calc", "calc.localhost"]);
-    assert!(calc.paths.is_empty());
+    assert!(calc.paths.is_empty() && calc.models.is_empty());
     assert!(calc.default, "implied when there is one service");
     assert_eq!(calc.size, ServiceSize { min: 0, max: 1000, ..ServiceSize::fixed(1) });
     assert_eq!(calc.timeout, Duration::from_secs(600));

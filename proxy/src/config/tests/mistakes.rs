@@ -118,6 +118,9 @@ fn every_wrong_line_of_a_service_has_its_message() {
         ("hosts = [\"a\", \"a\"]", "service `calc` has the host \"a\" twice", "again here"),
         ("paths = [\"x\"]", "`services.calc.paths[0]` cannot be \"x\"", "begins with `/`"),
         ("paths = [\"/x\", \"/x/\"]", "service `calc` has the path \"/x\" twice", "again here"),
+        ("models = [\"\"]", "`services.calc.models[0]` cannot be \"\"", "a model is named by 1 to 512"),
+        ("models = [\"m\", \"m\"]", "service `calc` has the model \"m\" twice", "again here"),
+        ("models = \"m\"", "must be an array of strings", "found a string"),
         ("default = 1", "`services.calc.default` must be true or false", "found an integer"),
         ("addresses = [\"127.0.0.1:1\"]", "`image` or `addresses`, not both", "its image"),
         ("health = { body = \"(\" }", "`services.calc.health.body` cannot be \"(\"", "unclosed group"),
@@ -220,6 +223,12 @@ fn every_wrong_document_has_its_message() {
             "services `a` and `b` both have the path \"/p\"",
             "first here",
         ),
+        (
+            "[services.a]\nimage = \"x\"\nmodels = [\"m\"]\n[services.b]\nimage = \"x\"\nmodels = [\"n\", \"m\"]",
+            "services `a` and `b` both have the model \"m\"",
+            "first here",
+        ),
+        (&format!("proxy.model_head = 5.0\n{service}"), "`proxy.model_head` must be a size", "found a float"),
         (&format!("name = \"Ä\"\n{service}"), "`name` cannot be \"Ä\"", "a name is 1 to 40"),
         (&format!("proxy.listen = []\n{service}"), "`proxy.listen` is empty", "^"),
         (&format!("proxy.listen = \"x\"\n{service}"), "must be an array of addresses", "found a string"),
@@ -300,7 +309,6 @@ fn what_this_version_cannot_do_is_refused_and_not_ignored() {
         assert_eq!(shown.matches("error:").count(), 1, "{shown}");
     }
     let service = [
-        ("models = [\"m\"]", "models`"),
         ("protocol = \"h2c\"", "protocol = \"h2c\"`"),
         ("health = { docker = true }", "health.docker = true`"),
         ("jobs = { mode = \"always\" }", "jobs.mode = \"always\"`"),
