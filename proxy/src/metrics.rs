@@ -31,6 +31,8 @@ pub struct Metrics {
     in_flight: IntGaugeVec,
     replays: IntCounterVec,
     lost: IntCounterVec,
+    cache: IntCounterVec,
+    cache_bytes: IntGaugeVec,
     refused: IntCounterVec,
     rejected: IntCounterVec,
     client_gone: IntCounterVec,
@@ -97,6 +99,12 @@ impl Metrics {
                 "Accepted requests that got no complete answer because instances died.",
                 &["service"],
             )?,
+            cache: counter(
+                "longshore_cache_requests_total",
+                "Requests to a service with a cache, by what it did for them.",
+                &["service", "result"],
+            )?,
+            cache_bytes: gauge("longshore_cache_bytes", "Bytes of answers that are kept.", &["service"])?,
             refused: counter(
                 "longshore_refused_total",
                 "Requests and connections refused before a service was chosen, by kind of problem.",
@@ -160,6 +168,12 @@ impl Metrics {
 
     /// What counts refusals that belong to no service.
     pub fn refused(&self) -> Refused {
+        // A rate over a counter that appears with its first increment misses that increment.
+        for kind in
+            ["bad-request", "client-limit", "headers-too-large", "no-service", "overloaded", "unauthorized"]
+        {
+            self.refused.with_label_values(&[kind]);
+        }
         Refused(self.refused.clone())
     }
 
@@ -173,6 +187,8 @@ impl Metrics {
             replays: self.replays.clone(),
             starts: self.starts.clone(),
             deaths: self.deaths.clone(),
+            cache: self.cache.clone(),
+            cached: OnceLock::new(),
             duration: self.duration.with_label_values(&[name]),
             queue_wait: self.queue_wait.with_label_values(&[name]),
             lost: self.lost.with_label_values(&[name]),
@@ -217,6 +233,9 @@ impl Metrics {
         self.queue_depth.with_label_values(&[name]).set(gauges.waiting as i64);
         self.queue_bytes.with_label_values(&[name]).set(gauges.queue_bytes as i64);
         self.in_flight.with_label_values(&[name]).set(gauges.in_flight as i64);
+        if let Some(bytes) = gauges.cache_bytes {
+            self.cache_bytes.with_label_values(&[name]).set(bytes as i64);
+        }
         for (state, count) in &gauges.instances {
             self.instances.with_label_values(&[name, *state]).set(*count);
         }
@@ -266,6 +285,8 @@ pub struct PoolGauges {
     pub waiting: usize,
     /// Bytes kept for replay.
     pub queue_bytes: u64,
+    /// Bytes kept of answers, where they are shared.
+    pub cache_bytes: Option<u64>,
     /// Requests at work.
     pub in_flight: usize,
     /// How many instances are in each state, every state named.
@@ -278,6 +299,33 @@ pub struct PoolGauges {
     pub max: u32,
     /// Decisions about the size so far, by policy and direction.
     pub decisions: Tally,
+}
+
+/// What a cache did for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cached {
+    /// The answer was there.
+    Hit,
+    /// It was asked for.
+    Miss,
+    /// It was being asked for already.
+    Collapsed,
+    /// The request went past it.
+    Bypass,
+}
+
+impl Cached {
+    /// In the order of their values.
+    const ALL: [Self; 4] = [Self::Hit, Self::Miss, Self::Collapsed, Self::Bypass];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Collapsed => "collapsed",
+            Self::Bypass => "bypass",
+        }
+    }
 }
 
 /// Brings a counter up to what somebody else has counted.
@@ -294,6 +342,8 @@ pub struct ServiceMetrics {
     replays: IntCounterVec,
     starts: IntCounterVec,
     deaths: IntCounterVec,
+    cache: IntCounterVec,
+    cached: OnceLock<[IntCounter; 4]>,
     duration: Histogram,
     queue_wait: Histogram,
     lost: IntCounter,
@@ -333,6 +383,19 @@ impl ServiceMetrics {
     /// An accepted request got no complete answer because instances died.
     pub fn lost(&self) {
         self.lost.inc();
+    }
+
+    /// Requests to a service with a cache are counted from now on, each result at zero.
+    pub fn begin_cache(&self) {
+        self.cached(Cached::Hit);
+    }
+
+    /// What a cache did for a request.
+    pub fn cached(&self, result: Cached) -> &IntCounter {
+        let counters = self.cached.get_or_init(|| {
+            Cached::ALL.map(|result| self.cache.with_label_values(&[self.name.as_str(), result.name()]))
+        });
+        &counters[result as usize]
     }
 
     /// A client left before its answer was complete.

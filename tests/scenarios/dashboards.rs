@@ -49,7 +49,11 @@ fn targets(dashboard: &Value, service: &str) -> Vec<Target> {
 /// A service at work, one that is asked too much, and one that never gets ready.
 async fn cluster() -> Cluster {
     let cluster = Setup::new(Backend::Process)
-        .model("calc", "calculator --fault-latency 100ms", "size = 2\nconcurrency = 1\ndefault = true")
+        .model(
+            "calc",
+            "calculator --fault-latency 100ms",
+            "size = 2\nconcurrency = 1\ndefault = true\ncache.ttl = \"1s\"",
+        )
         .model("full", "sleep", "concurrency = 1\nqueue.limit = 1")
         .model("never", "calculator", "health = { path = \"/healthz\", status = 299 }")
         .serve()

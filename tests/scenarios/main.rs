@@ -3,6 +3,7 @@
 mod admin;
 mod adoption;
 mod bodies;
+mod cache;
 mod causes;
 mod clients;
 mod commands;
@@ -27,6 +28,7 @@ mod rolling;
 mod routing;
 mod shutdown;
 mod sizes;
+mod slow;
 mod smuggling;
 mod standby;
 mod streams;

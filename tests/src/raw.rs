@@ -25,6 +25,14 @@ impl Raw {
         Self { stream, received: Vec::new() }
     }
 
+    /// Connects from an address of this machine: to the server another client.
+    pub async fn connect_from(local: std::net::IpAddr, address: SocketAddr) -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind(SocketAddr::new(local, 0)).expect("it is an address of this machine");
+        let stream = socket.connect(address).await.expect("the server listens");
+        Self { stream, received: Vec::new() }
+    }
+
     /// Sends bytes; a server that has closed is not the sender's business.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref()).await;

@@ -53,8 +53,8 @@ pub use limits::{Limits, Rate};
 pub use network::Network;
 pub use places::Place;
 pub use service::{
-    Balance, Check, Health, Pattern, Queue, Replay, ReplayMethods, RequestKey, Restart, Service, Source,
-    default_spec,
+    Balance, Cache, Check, Health, Pattern, Queue, Replay, ReplayMethods, RequestKey, Restart, Service,
+    Source, default_spec,
 };
 pub use size::{MAX_SIZE, ServiceSize, SizeError, parse_size, typed_size};
 pub use values::{bytes as parse_bytes, duration as parse_duration};

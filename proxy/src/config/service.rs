@@ -49,6 +49,8 @@ pub struct Service {
     pub replay: Replay,
     /// When an instance that failed is started again.
     pub restart: Restart,
+    /// What answers are shared.
+    pub cache: Cache,
 }
 
 /// What answers for a service.
@@ -256,6 +258,23 @@ impl Default for Restart {
     }
 }
 
+/// `[services.NAME.cache]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// How long an answer is shared at the most; zero is no cache.
+    pub ttl: Duration,
+    /// Bytes of all answers that are kept.
+    pub max_bytes: u64,
+    /// Bytes of one, and of a request's body; not more than of all.
+    pub max_entry: u64,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { ttl: Duration::ZERO, max_bytes: 64 << 20, max_entry: 1 << 20 }
+    }
+}
+
 impl Service {
     /// A service with every key at its default: hosts `NAME` and `NAME.localhost`, no paths, not the default.
     pub fn new(name: &str, source: Source) -> Self {
@@ -284,6 +303,7 @@ impl Service {
             balance: Balance::default(),
             replay: Replay::default(),
             restart: Restart::default(),
+            cache: Cache::default(),
         }
     }
 

@@ -7,7 +7,7 @@ use longshore_pool::RestartPolicy;
 
 use super::diagnostics::Diagnostic;
 use super::reader::{Reader, Table};
-use super::service::{Check, Health, Pattern, Replay, ReplayMethods, Restart, Service, Source};
+use super::service::{Cache, Check, Health, Pattern, Replay, ReplayMethods, Restart, Service, Source};
 use super::service_queue;
 use super::value::Value;
 
@@ -142,7 +142,22 @@ pub(super) fn read(table: &mut Table<'_>, service: &mut Service) {
     table.below("replay", |table| read_replay(table, &mut service.replay));
     table.below("restart", |table| read_restart(table, &mut service.restart, started));
     table.below("jobs", |table| table.set("mode", &mut (), |value| value.word(&[("prefer", ())])));
-    table.below("cache", |_| ());
+    table.below("cache", |table| read_cache(table, &mut service.cache));
+}
+
+fn read_cache(table: &mut Table<'_>, out: &mut Cache) {
+    table.set("ttl", &mut out.ttl, Value::duration);
+    table.set("max_bytes", &mut out.max_bytes, Value::bytes);
+    let max_entry = table.take("max_entry");
+    match max_entry.as_ref().and_then(Value::bytes) {
+        Some(bytes) => out.max_entry = bytes,
+        None => out.max_entry = out.max_entry.min(out.max_bytes),
+    }
+    if let Some(value) = max_entry.filter(|_| out.max_entry > out.max_bytes) {
+        let message =
+            format!("`{}` is more than `max_bytes`, which is {} bytes", value.path(), out.max_bytes);
+        value.reject::<()>(message);
+    }
 }
 
 fn read_health(table: &mut Table<'_>, out: &mut Health, logs: bool) {

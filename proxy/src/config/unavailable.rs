@@ -36,7 +36,6 @@ const ROWS: &[Row] = &[
     row("services.*.jobs", "mode", Later::Words(&["off", "always", "poll"])),
     row("services.*.jobs", "input_ttl", Later::Duration("1h")),
     row("services.*.jobs", "result_ttl", Later::Duration("1h")),
-    row("services.*.cache", "ttl", Later::Duration("0s")),
 ];
 
 const fn row(section: &'static str, key: &'static str, later: Later) -> Row {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::Version;
 use http_body::{Body, Frame, SizeHint};
 
+use super::cache::Kept;
 use super::held::HeldBody;
 use super::paced::Paced;
 use super::space::{Room, Space};
@@ -91,6 +92,27 @@ impl RequestBody {
             Self::Empty | Self::Whole(_) => Ok(()),
             Self::Spooled(spool) => spool.fill().await,
         }
+    }
+
+    /// How long it is, where that is known before all of it is here.
+    pub fn length(&self) -> Option<u64> {
+        match self {
+            Self::Empty => Some(0),
+            Self::Whole(chunks) => Some(chunks.list.iter().map(|chunk| chunk.len() as u64).sum()),
+            Self::Spooled(spool) => spool.length(),
+        }
+    }
+
+    /// Reads all of it, piece by piece, as an attempt would. Returns whether there is nothing behind it.
+    pub async fn read(&self, mut take: impl FnMut(&[u8])) -> Result<bool, SpoolError> {
+        let mut body = self.attempt();
+        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            match frame?.into_data() {
+                Ok(data) => take(&data),
+                Err(_) => return Ok(false),
+            }
+        }
+        Ok(true)
     }
 
     /// Shows the body from its start, as far as it comes, until `look` has seen enough. Before any attempt.
@@ -277,6 +299,8 @@ pub enum ResponseBody {
     Held(HeldBody),
     /// As the instance sends it.
     Streaming(Box<Streaming>),
+    /// The same, and kept for others.
+    Kept(Box<Kept>),
 }
 
 impl ResponseBody {
@@ -306,13 +330,14 @@ impl Body for ResponseBody {
                 Poll::Ready(next)
             }
             Self::Streaming(streaming) => streaming.poll_frame(cx),
+            Self::Kept(kept) => kept.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Held(held) => held.left() == 0,
-            Self::Streaming(_) => false,
+            Self::Streaming(_) | Self::Kept(_) => false,
         }
     }
 
@@ -320,6 +345,7 @@ impl Body for ResponseBody {
         match self {
             Self::Held(held) => SizeHint::with_exact(held.left()),
             Self::Streaming(streaming) => streaming.size_hint(),
+            Self::Kept(kept) => kept.size_hint(),
         }
     }
 }

@@ -42,7 +42,10 @@ pub async fn handle(
         Ok(begun) => {
             let name = Name { request: request_in_pool, trace, id: request_id.clone() };
             let mut exchange = Exchange::new(gateway, client, begun, parts, name, started);
-            let answered = exchange.run(active).await;
+            let answered = match exchange.service.cache.clone() {
+                None => exchange.run(active).await,
+                Some(cache) => exchange.share(&cache, active).await,
+            };
             exchange.answered = true;
             answered.map_err(|problem| Refusal::from(&exchange, problem))
         }
@@ -62,17 +65,17 @@ struct Name {
     id: HeaderValue,
 }
 
-struct Exchange {
-    service: Arc<Service>,
-    parts: Parts,
-    target: http::Uri,
+pub(super) struct Exchange {
+    pub(super) service: Arc<Service>,
+    pub(super) parts: Parts,
+    pub(super) target: http::Uri,
     upgrade: Option<HeaderValue>,
     request: RequestId,
     class: Class,
     pace: Option<Pace>,
-    request_id: HeaderValue,
-    started: Time,
-    deadline: Time,
+    pub(super) request_id: HeaderValue,
+    pub(super) started: Time,
+    pub(super) deadline: Time,
     /// Time spent in the queue so far, all waits together.
     waited: Duration,
     answered: bool,
@@ -125,12 +128,27 @@ impl Exchange {
     }
 
     async fn run(&mut self, active: Active) -> Result<Response<ResponseBody>, Problem> {
+        let body = self.take().await?;
+        let since = if body.is_empty() { self.started } else { self.service.clock.now() };
+        self.perform(body, since, active).await
+    }
+
+    /// Takes the body from the client, as far as it is taken before the request waits.
+    pub(super) async fn take(&mut self) -> Result<RequestBody, Problem> {
         let until = self.service.clock.instant(self.deadline);
-        let mut body = match tokio::time::timeout_at(until, self.take_body()).await {
-            Ok(body) => body.map_err(|error| self.body_problem(&error))?,
-            Err(_) => return Err(arrival::late_body()),
-        };
-        let mut since = if body.is_empty() { self.started } else { self.service.clock.now() };
+        match tokio::time::timeout_at(until, self.take_body()).await {
+            Ok(body) => body.map_err(|error| self.body_problem(&error)),
+            Err(_) => Err(arrival::late_body()),
+        }
+    }
+
+    /// Waits for a slot, counted from `since`, and sends the request until there is an answer.
+    pub(super) async fn perform(
+        &mut self,
+        mut body: RequestBody,
+        mut since: Time,
+        active: Active,
+    ) -> Result<Response<ResponseBody>, Problem> {
         let mut entry = self.arrive(since);
         loop {
             if let Entry::Waiting(_) = entry {
@@ -367,7 +385,7 @@ impl Exchange {
         response.map(|_| ResponseBody::empty())
     }
 
-    fn body_problem(&self, error: &SpoolError) -> Problem {
+    pub(super) fn body_problem(&self, error: &SpoolError) -> Problem {
         arrival::body_problem(error, &self.service.name)
     }
 }

@@ -14,7 +14,7 @@ use crate::problem::Problem;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const LONGSHORE_INSTANCE: HeaderName = HeaderName::from_static("longshore-instance");
 const LONGSHORE_ATTEMPTS: HeaderName = HeaderName::from_static("longshore-attempts");
 const LONGSHORE_TIMEOUT: HeaderName = HeaderName::from_static("longshore-timeout");

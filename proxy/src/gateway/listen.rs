@@ -3,8 +3,10 @@
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use nix::sys::socket::{setsockopt, sockopt};
 use parking_lot::Mutex;
 use pingora_core::apps::ServerApp;
 use pingora_core::listeners::ListenerConfig;
@@ -17,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{Gateway, serve};
+use crate::config::Limits;
 
 /// The listening sockets of a gateway, being served. They may come and go.
 pub struct Listening {
@@ -114,6 +117,10 @@ impl Listening {
     }
 
     fn endpoint(&self, socket: Socket, listener: TcpListener) -> Endpoint {
+        let patience = give_up(&listener, &self.gateway.admission.rules().limits);
+        if let Err(error) = patience {
+            tracing::warn!(%error, address = %socket.address, "clients that do not read may keep memory of the system");
+        }
         let app = App { gateway: self.gateway.clone(), open: self.open.clone() };
         let mut service = Service::new("proxy".to_owned(), app);
         let name = socket.address.to_string();
@@ -155,6 +162,15 @@ impl Listening {
         // The application and each connection hold a sender; when the last is gone, so are they.
         while connections.changed().await.is_ok() {}
     }
+}
+
+/// The system gives up on a client that takes nothing of what was sent to it for as long as the proxy would: also after
+/// the proxy has, and what is left is in the system's buffers only. Connections have this of their listener.
+fn give_up(listener: &TcpListener, limits: &Limits) -> nix::Result<()> {
+    let grace = if limits.min_rate == 0 { Duration::ZERO } else { limits.min_rate_grace };
+    // None is the system's own, a quarter of an hour and more.
+    let millis = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
+    setsockopt(listener, sockopt::TcpUserTimeout, &millis)
 }
 
 struct App {

@@ -9,6 +9,7 @@
 //! | `exchange` | one request, from its head to its answer |
 //! | `route`, `models`, `model_name`, `by_model` | which service it is for |
 //! | `class` | whose it is, how urgent, and where it belongs |
+//! | `cache`, `sharing` | answers that identical requests share |
 //! | `lease` | the service's pool, and the slot that a request holds |
 //! | `space`, `kept`, `spool`, `body` | its body, which can be sent again |
 //! | `shortage` | a disk that keeps bodies no more |
@@ -28,6 +29,7 @@ mod arrival;
 mod attempt;
 mod body;
 mod by_model;
+mod cache;
 mod class;
 mod clients;
 mod connections;
@@ -50,6 +52,7 @@ mod resume;
 pub mod route;
 pub(crate) mod serve;
 pub mod service;
+mod sharing;
 mod shortage;
 pub mod space;
 mod spool;

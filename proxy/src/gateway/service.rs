@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU64;
 
 use longshore_pool::StateView;
 
+use super::cache::Cache;
 use super::lease::Dispatcher;
 use super::space::{BodyMemory, Space};
 use crate::clock::Clock;
@@ -31,6 +32,8 @@ pub struct Service {
     pub clock: Clock,
     /// Where its bodies are kept.
     pub space: Arc<Space>,
+    /// Its answers that are shared, if they are.
+    pub cache: Option<Arc<Cache>>,
 }
 
 impl Service {
@@ -46,7 +49,11 @@ impl Service {
         let sizing = Arc::new(Sizing::new(config.clone(), dispatcher.clone()));
         let space = Arc::new(space(&config, proxy, memory, Arc::new(AtomicU64::new(0))));
         let name = config.name.clone();
-        Arc::new(Self { name, sizing, config, dispatcher, metrics, clock, space })
+        let cache = Cache::new(&config.cache);
+        if cache.is_some() {
+            metrics.begin_cache();
+        }
+        Arc::new(Self { name, sizing, config, dispatcher, metrics, clock, space, cache })
     }
 
     /// The same service under another configuration, which its pool and its size are not told of here.
@@ -59,6 +66,8 @@ impl Service {
             metrics: self.metrics.clone(),
             clock: self.clock,
             space: Arc::new(space),
+            // What answers were made by may be another thing now.
+            cache: Cache::new(&config.cache),
             config,
         })
     }
@@ -77,6 +86,7 @@ impl Service {
         PoolGauges {
             waiting: snapshot.waiting,
             queue_bytes: self.space.kept(),
+            cache_bytes: self.cache.as_ref().map(|cache| cache.bytes()),
             in_flight: snapshot.in_flight,
             instances: StateView::ALL.into_iter().map(|state| (state.name(), count(state))).collect(),
             wanted: snapshot.wanted,

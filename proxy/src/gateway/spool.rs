@@ -116,6 +116,11 @@ impl Spool {
         .await
     }
 
+    /// How long it is, where the client said so.
+    pub const fn length(&self) -> Option<u64> {
+        self.length
+    }
+
     /// Reads on and shows what comes, until `look` has seen enough, or all. Cancel-safe: what was read is kept.
     pub async fn peek(&self, mut look: impl FnMut(&[u8]) -> bool) -> Result<(), SpoolError> {
         std::future::poll_fn(|cx| {

@@ -91,6 +91,16 @@ fn a_listener_may_be_public_by_default_and_every_limit_can_be_set() {
 }
 
 #[test]
+fn answers_are_shared_only_where_the_file_says_so() {
+    let cache = |lines: &str| service(&format!("[services.calc]\nimage = \"x\"\n{lines}")).cache;
+    let default = Cache { ttl: Duration::ZERO, max_bytes: 64 << 20, max_entry: 1 << 20 };
+    assert_eq!(cache(""), default);
+    let set = Cache { ttl: Duration::from_secs(5), max_bytes: 2_048, max_entry: 1_024 };
+    assert_eq!(cache("cache = { ttl = \"5s\", max_bytes = \"2KiB\", max_entry = \"1KiB\" }"), set);
+    assert_eq!(cache("cache = { max_bytes = \"2KiB\" }").max_entry, 2_048);
+}
+
+#[test]
 fn a_pool_gets_what_the_file_says() {
     let calc = service(
         r#"

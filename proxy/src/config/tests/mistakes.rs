@@ -162,6 +162,9 @@ fn every_wrong_line_of_a_service_has_its_message() {
         ("replay = { attempts = 0 }", "must be an integer from 1 to 1000", "got 0"),
         ("restart = { policy = \"nevr\" }", "did you mean \"never\"?", "^"),
         ("restart = { backoff = { initial = \"1m\", max = \"1s\" } }", "is below `initial`", "^"),
+        ("cache = { ttl = 5 }", "`services.calc.cache.ttl` must be a duration", "found an integer"),
+        ("cache = { max_bytes = \"1KiB\", max_entry = \"2KiB\" }", "is more than `max_bytes`", "^"),
+        ("cache = { tll = \"5s\" }", "unknown key `tll`", "did you mean `ttl`?"),
         ("strip = true", "unknown key `strip` in [services.calc]", "the keys here are address"),
         ("user = \"a\\u0000\"", "holds a NUL character", "^"),
     ];
@@ -312,7 +315,6 @@ fn what_this_version_cannot_do_is_refused_and_not_ignored() {
         ("protocol = \"h2c\"", "protocol = \"h2c\"`"),
         ("health = { docker = true }", "health.docker = true`"),
         ("jobs = { mode = \"always\" }", "jobs.mode = \"always\"`"),
-        ("cache = { ttl = \"5s\" }", "cache.ttl = \"5s\"`"),
     ];
     for (lines, what) in service {
         let shown = in_service(lines);
