@@ -81,6 +81,25 @@ need_component() {
     (cd "$root" && rustup component add "$1" </dev/null)
 }
 
+# need_python_environment REQUIREMENTS: a virtual environment with these packages, made once for each version of the
+# file and kept with what else is built; its folder is python_environment.
+python_environment=
+need_python_environment() {
+    need_commands python3:python3
+    # Debian has this part of Python in a package of its own.
+    python3 -c 'import ensurepip, venv' 2>/dev/null || need python3-venv
+    local name
+    name=$(python3 --version && cat "$1")
+    name=$(sha256sum <<<"$name")
+    python_environment=$target_dir/python/${name:0:16}
+    [[ -e $python_environment/complete ]] && return
+    say "making a Python environment of $1"
+    rm -rf "$python_environment"
+    python3 -m venv "$python_environment" </dev/null
+    "$python_environment/bin/python" -m pip --disable-pip-version-check install --quiet --require-hashes -r "$1" </dev/null
+    touch "$python_environment/complete"
+}
+
 # The proxy, as users run it.
 build_longshore() {
     need_cargo

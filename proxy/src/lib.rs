@@ -13,6 +13,7 @@
 //! | `probe` | one look at an instance |
 //! | `admin` | the API for operators |
 //! | `metrics` | every metric |
+//! | `telemetry` | traces, and where they go |
 //! | `problem` | the one place where an error becomes a status code |
 //! | `run` | puts a cluster together, serves it, takes it apart |
 //! | `cli` | the commands |
@@ -51,6 +52,8 @@ pub mod problem;
 pub mod run;
 #[doc(hidden)]
 pub mod sizing;
+#[doc(hidden)]
+pub mod telemetry;
 
 pub use config::BackendKind;
 pub use library::{Client, ClientError, Cluster, ClusterBuilder, ClusterError, Service};

@@ -34,6 +34,7 @@ pub struct Metrics {
     cache: IntCounterVec,
     cache_bytes: IntGaugeVec,
     refused: IntCounterVec,
+    spans: IntCounterVec,
     rejected: IntCounterVec,
     client_gone: IntCounterVec,
     instances: IntGaugeVec,
@@ -110,6 +111,11 @@ impl Metrics {
                 "Requests and connections refused before a service was chosen, by kind of problem.",
                 &["kind"],
             )?,
+            spans: counter(
+                "longshore_trace_spans_total",
+                "Spans of recorded requests, by what became of them: sent to the collector, or dropped.",
+                &["result"],
+            )?,
             rejected: counter(
                 "longshore_rejected_total",
                 "Requests refused by Longshore itself, by kind of problem.",
@@ -164,6 +170,12 @@ impl Metrics {
         }
         metrics.register_build_info()?;
         Ok(Arc::new(metrics))
+    }
+
+    /// What counts the spans of recorded requests.
+    pub fn spans(&self) -> SpanCounters {
+        let [sent, dropped] = ["sent", "dropped"].map(|result| self.spans.with_label_values(&[result]));
+        SpanCounters { sent, dropped }
     }
 
     /// What counts refusals that belong to no service.
@@ -277,6 +289,15 @@ impl Refused {
     pub fn count(&self, kind: &str) {
         self.0.with_label_values(&[kind]).inc();
     }
+}
+
+/// Counts spans, by what became of them.
+#[derive(Clone)]
+pub struct SpanCounters {
+    /// The collector has them.
+    pub sent: IntCounter,
+    /// Nobody has them: too many waited, or the collector did not take them.
+    pub dropped: IntCounter,
 }
 
 /// What a pool looks like to a scrape.

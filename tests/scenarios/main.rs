@@ -2,6 +2,7 @@
 
 mod admin;
 mod adoption;
+mod answers;
 mod bodies;
 mod cache;
 mod causes;
@@ -12,6 +13,7 @@ mod engine;
 mod faults;
 mod first;
 mod forwarding;
+mod frames;
 mod framing;
 mod hangs;
 mod keys;
@@ -33,3 +35,4 @@ mod smuggling;
 mod standby;
 mod streams;
 mod terminal;
+mod traces;

@@ -11,6 +11,7 @@
 //! | `screen` | a terminal, and what a person sees on it |
 //! | `client` | requests and answers |
 //! | `raw` | bytes on a socket, where framing matters |
+//! | `frames` | HTTP/2, frame by frame |
 //! | `strict` | RFC 9112 to the letter |
 //! | `tap` | a server that notes every byte |
 //! | `digest` | `Content-Digest` |
@@ -18,6 +19,7 @@
 //! | `load` | requests at a rate, each answer verified |
 //! | `server` | servers inside a test, for `addresses` |
 //! | `docker` | the Docker command line; a second engine that may be killed |
+//! | `otlp` | a collector of traces |
 //! | `process` | `/proc`, and signals |
 //! | `turn` | which tests run side by side, and for how long at the most |
 
@@ -29,9 +31,11 @@ pub mod digest;
 pub mod docker;
 pub mod document;
 mod engine;
+pub mod frames;
 pub mod load;
 mod log;
 pub mod metrics;
+pub mod otlp;
 pub mod process;
 pub mod prometheus;
 pub mod raw;

@@ -78,7 +78,10 @@ impl Tap {
 
     /// A service whose only instance it is.
     pub fn service(&self, name: &str, keys: &str) -> String {
-        format!("[services.{name}]\naddresses = [\"{}\"]\nhealth.path = \"/healthz\"\n{keys}\n", self.address)
+        format!(
+            "[services.{name}]\naddresses = [\"{}\"]\nhealth = {{ path = \"/healthz\", interval = \"50ms\" }}\n{keys}\n",
+            self.address
+        )
     }
 
     /// The whole requests since the last look, in the order of their end.

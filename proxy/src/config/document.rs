@@ -11,6 +11,7 @@ use super::reader::{Reader, Table};
 use super::service_table::{self, Placed};
 use super::value::Value;
 use super::{AdminConfig, BackendConfig, BackendKind, Config, Network, ProxyConfig, across, limits, values};
+use crate::telemetry::{Collector, Telemetry};
 
 pub(super) fn parse(
     text: &str,
@@ -51,10 +52,12 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Config {
     let listen = admin_listen(&mut root, &mut admin);
     root.below("backend", |table| table.set("kind", &mut backend.kind, kind));
     root.below("jobs", |_| ());
+    let mut telemetry = Telemetry::default();
+    root.below("telemetry", |table| read_telemetry(table, &mut telemetry));
     listeners_differ(reader, &proxy, &admin, listen.as_ref());
     let services = read_services(&mut root);
     root.finish();
-    Config { name, proxy, admin, backend, services }
+    Config { name, proxy, admin, backend, telemetry, services }
 }
 
 fn read_proxy(table: &mut Table<'_>, out: &mut ProxyConfig) {
@@ -131,6 +134,12 @@ fn listeners_differ(reader: &Reader<'_>, proxy: &ProxyConfig, admin: &AdminConfi
         Some(value) => Diagnostic::new(value.span.clone(), message),
         None => Diagnostic::whole(format!("{message}: name another as `admin.listen`")),
     });
+}
+
+fn read_telemetry(table: &mut Table<'_>, out: &mut Telemetry) {
+    table.set_some("otlp", &mut out.collector, |value| value.parsed(Collector::at));
+    table.set("sample", &mut out.sample, Value::part);
+    table.set("service_name", &mut out.service_name, Value::string);
 }
 
 fn read_services(root: &mut Table<'_>) -> Vec<super::Service> {

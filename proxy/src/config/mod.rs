@@ -48,6 +48,7 @@ use std::time::Duration;
 
 use keys::ApiKeys;
 
+pub use crate::telemetry::Telemetry;
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use limits::{Limits, Rate};
 pub use network::Network;
@@ -70,6 +71,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// What runs instances.
     pub backend: BackendConfig,
+    /// Who gets traces.
+    pub telemetry: Telemetry,
     /// In the order of the file; at least one.
     pub services: Vec<Service>,
 }

@@ -162,21 +162,32 @@ impl<'a> Value<'a> {
         value
     }
 
+    /// A number from 0, nothing, to 1, all.
+    pub(super) fn part(&self) -> Option<f64> {
+        match self.any_number()?.filter(|number| (0.0..=1.0).contains(number)) {
+            Some(part) => Some(part),
+            None => self.reject(format!("`{}` must be from 0 to 1", self.path)),
+        }
+    }
+
     /// An integer or a float, finite and above zero.
     pub(super) fn positive_number(&self) -> Option<f64> {
-        let number: Option<f64> = match self.value {
-            DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str().parse().ok(),
-            DeValue::Float(float) => float.as_str().parse().ok(),
+        match self.any_number()?.filter(|number| number.is_finite() && *number > 0.0) {
+            Some(number) => Some(number),
+            None => self.reject(format!("`{}` must be above 0", self.path)),
+        }
+    }
+
+    fn any_number(&self) -> Option<Option<f64>> {
+        match self.value {
+            DeValue::Integer(integer) if integer.radix() == 10 => Some(integer.as_str().parse().ok()),
+            DeValue::Float(float) => Some(float.as_str().parse().ok()),
             DeValue::Integer(_)
             | DeValue::String(_)
             | DeValue::Boolean(_)
             | DeValue::Datetime(_)
             | DeValue::Array(_)
-            | DeValue::Table(_) => return self.wrong_type("a number"),
-        };
-        match number.filter(|number| number.is_finite() && *number > 0.0) {
-            Some(number) => Some(number),
-            None => self.reject(format!("`{}` must be above 0", self.path)),
+            | DeValue::Table(_) => self.wrong_type("a number"),
         }
     }
 

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use longshore_pool::Outcome;
@@ -15,10 +15,12 @@ use tokio::time::Instant;
 
 use super::body::{AttemptBody, RequestBody, ResponseBody};
 use super::connections::{Connection, Wire};
+use super::framing;
 use super::held::Holding;
 use super::lease::Lease;
 use super::space::Space;
 use super::spool::SpoolError;
+use super::trace_context::TRACEPARENT;
 
 /// A server that closes idle connections does so after a second or more; younger ones break for other reasons.
 const STALE_IDLE: Duration = Duration::from_secs(1);
@@ -37,6 +39,8 @@ pub struct Attempt<'a> {
     pub target: &'a Uri,
     /// Header fields, fit for an instance.
     pub headers: &'a HeaderMap,
+    /// Where the attempt is recorded: its place in the trace.
+    pub traceparent: Option<HeaderValue>,
     /// The body.
     pub body: &'a RequestBody,
     /// When the request must be answered.
@@ -88,6 +92,14 @@ impl Failure {
         }
     }
 
+    /// What happened, for people, where it is more than the label says.
+    pub fn how(&self) -> Option<&str> {
+        match self {
+            Self::Lost { how, .. } => Some(how),
+            Self::Busy(_) | Self::Body(_) | Self::Deadline => None,
+        }
+    }
+
     /// The label in `longshore_replays_total`.
     pub const fn label(&self) -> &'static str {
         match self {
@@ -103,6 +115,11 @@ impl Attempt<'_> {
     /// Sends the request to the leased instance until a connection takes it, and takes the answer.
     pub async fn run(&self, lease: &Lease) -> Result<Answer, Failure> {
         let (response, wire) = self.send(lease).await?;
+        framing::check_answer(&response, self.headers).map_err(|why| Failure::Lost {
+            how: format!("its answer is not HTTP: {why}"),
+            label: "malformed",
+            sent: true,
+        })?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             if self.busy.contains(&response.status().as_u16()) {
                 return Err(Failure::Busy(retry_after(response.headers())));
@@ -169,6 +186,9 @@ impl Attempt<'_> {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.target.clone();
         *request.headers_mut() = self.headers.clone();
+        if let Some(traceparent) = &self.traceparent {
+            request.headers_mut().insert(TRACEPARENT, traceparent.clone());
+        }
         request
     }
 

@@ -22,6 +22,7 @@ use super::paced::Paced;
 use super::resume::{Head, Question, Resume};
 use super::serve::{Active, Client};
 use super::service::Service;
+use super::spans::Spans;
 use super::spool::SpoolError;
 use super::stream::{Open, Streaming};
 use crate::config::ReplayMethods;
@@ -38,20 +39,32 @@ pub async fn handle(
     let (request_in_pool, trace) = gateway.ids.next();
     let request_id = headers::request_id(request.headers()).unwrap_or_else(|| trace.request_id());
     let (mut parts, body) = request.into_parts();
+    let mut spans = gateway.tracing.begin(&parts, || client.address(&parts.headers), trace, started);
     let answered = match arrival::begin(gateway, &mut parts, client, &mut active, body, started).await {
         Ok(begun) => {
-            let name = Name { request: request_in_pool, trace, id: request_id.clone() };
+            let name = Name { request: request_in_pool, trace, id: request_id.clone(), spans };
             let mut exchange = Exchange::new(gateway, client, begun, parts, name, started);
             let answered = match exchange.service.cache.clone() {
                 None => exchange.run(active).await,
                 Some(cache) => exchange.share(&cache, active).await,
             };
             exchange.answered = true;
-            answered.map_err(|problem| Refusal::from(&exchange, problem))
+            if let Ok(response) = &answered {
+                exchange.spans.shared(response.status().as_u16());
+            }
+            answered.map_err(|problem| {
+                exchange.spans.refused(&problem);
+                Refusal::from(&exchange, problem)
+            })
         }
-        Err(Early::Own(json)) => return headers::own(json, &request_id).map(ResponseBody::from),
+        Err(Early::Own(json)) => {
+            spans.answered(started, StatusCode::OK.as_u16());
+            spans.end(None);
+            return headers::own(json, &request_id).map(ResponseBody::from);
+        }
         Err(Early::Problem(problem)) => {
             gateway.refused.count(problem.kind());
+            spans.refused(&problem);
             Err(Refusal { problem, service: None, headers: parts.headers, took: Duration::ZERO })
         }
     };
@@ -63,6 +76,7 @@ struct Name {
     request: RequestId,
     trace: Trace,
     id: HeaderValue,
+    spans: Spans,
 }
 
 pub(super) struct Exchange {
@@ -81,6 +95,8 @@ pub(super) struct Exchange {
     answered: bool,
     /// Until it is taken.
     body: Option<Upload>,
+    /// Until the answer streams, which ends them then.
+    spans: Spans,
 }
 
 impl Exchange {
@@ -89,7 +105,7 @@ impl Exchange {
         client: &Client,
         begun: Begun,
         mut parts: Parts,
-        name: Name,
+        mut name: Name,
         started: Time,
     ) -> Self {
         let Begun { service, target, timeout, class, pace, body } = begun;
@@ -106,10 +122,12 @@ impl Exchange {
             forwarded: gateway.settings.load().forwarded,
             request_id: &name.id,
             trace: name.trace,
+            sampled: gateway.tracing.samples(name.trace),
         };
         let deadline = started + timeout;
         let upgrade = headers::prepare_request(&mut parts.headers, parts.version, &origin);
         let waited = Duration::ZERO;
+        name.spans.routed(&service.name, &name.id);
         Self {
             service,
             parts,
@@ -124,6 +142,7 @@ impl Exchange {
             waited,
             answered: false,
             body: Some(body),
+            spans: name.spans,
         }
     }
 
@@ -149,19 +168,24 @@ impl Exchange {
         mut since: Time,
         active: Active,
     ) -> Result<Response<ResponseBody>, Problem> {
+        self.spans.accepted(since);
         let mut entry = self.arrive(since);
         loop {
             if let Entry::Waiting(_) = entry {
                 body.compact();
             }
-            let lease = self.granted(entry, &body).await?;
+            let granted = self.granted(entry, &body).await;
+            let lease = granted.inspect_err(|problem| self.spans.rejected(since, problem))?;
+            self.spans.queued(since, lease.dispatched());
+            let traceparent = self.spans.attempt(&lease);
             let wait = lease.dispatched().since(since);
             self.waited += wait;
             self.service.metrics.waited(wait);
-            match self.attempt(&body).run(&lease).await {
+            match self.attempt(&body, traceparent).run(&lease).await {
                 Ok(answer) => return Ok(self.answer(answer, lease, &body, active)),
                 Err(failure) => {
                     since = self.service.clock.now();
+                    self.spans.lost(since, failure.label(), failure.how());
                     entry = self.again(lease, failure, since)?;
                 }
             }
@@ -210,12 +234,13 @@ impl Exchange {
         })
     }
 
-    fn attempt<'b>(&'b self, body: &'b RequestBody) -> Attempt<'b> {
+    fn attempt<'b>(&'b self, body: &'b RequestBody, traceparent: Option<HeaderValue>) -> Attempt<'b> {
         let config = &self.service.config;
         Attempt {
             method: &self.parts.method,
             target: &self.target,
             headers: &self.parts.headers,
+            traceparent,
             body,
             deadline: self.service.clock.instant(self.deadline),
             first_byte_timeout: config.first_byte_timeout,
@@ -279,6 +304,8 @@ impl Exchange {
         };
         match answer {
             Answer::Held(mut response, wire) => {
+                self.spans.answered(now, response.status().as_u16());
+                self.spans.end(None);
                 *response.version_mut() = http::Version::HTTP_11;
                 headers::prepare_response(response.headers_mut(), false);
                 headers::tell(response.headers_mut(), &told);
@@ -290,6 +317,7 @@ impl Exchange {
                 response
             }
             Answer::Live(mut response, wire) => {
+                self.spans.answered(now, response.status().as_u16());
                 let switch = response.status() == StatusCode::SWITCHING_PROTOCOLS;
                 // The version is the hop's: hyper speaks the client's.
                 *response.version_mut() = http::Version::HTTP_11;
@@ -306,6 +334,7 @@ impl Exchange {
                     started: self.started,
                     code: response.status().as_u16(),
                     request_id: self.request_id.clone(),
+                    spans: std::mem::take(&mut self.spans),
                 };
                 match resume {
                     Some(_) => body.relax(),

@@ -1,9 +1,9 @@
-//! What RFC 9112 and 9113 call malformed or ambiguous, and hyper lets through.
+//! What RFC 9112 and 9113 call malformed or ambiguous, and hyper lets through: in requests, and in answers.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::Scheme;
-use http::{Method, Uri, Version};
+use http::{Method, Response, StatusCode, Uri, Version};
 
 use crate::problem::Problem;
 
@@ -19,6 +19,23 @@ pub fn check(parts: &Parts) -> Result<(), Problem> {
         None if parts.version == Version::HTTP_11 => refused("an HTTP/1.1 request needs a Host field"),
         Some(_) | None => Ok(()),
     }
+}
+
+/// Says what is wrong with an answer whose end two readers could see in two places, or that takes over a connection
+/// which the request, with these fields, did not offer.
+pub fn check_answer<B>(response: &Response<B>, asked: &HeaderMap) -> Result<(), &'static str> {
+    let headers = response.headers();
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS && !asked.contains_key(header::UPGRADE) {
+        return Err("it switches protocols, and nobody asked it to");
+    }
+    if !headers.contains_key(header::TRANSFER_ENCODING) {
+        return Ok(());
+    }
+    check_codings(headers).map_err(|_| "its Transfer-Encoding is not one `chunked`")?;
+    if headers.contains_key(header::CONTENT_LENGTH) {
+        return Err("it has both Content-Length and Transfer-Encoding");
+    }
+    Ok(())
 }
 
 fn refused<T>(why: &str) -> Result<T, Problem> {
@@ -187,6 +204,30 @@ mod tests {
         ] {
             let checked = check(&parts(Version::HTTP_2, Method::GET, target, &[("host", host)]));
             assert_eq!(checked.is_err(), refused, "{target} {host}");
+        }
+    }
+
+    #[test]
+    fn an_answer_has_one_end_and_switches_only_when_asked_to() {
+        for (status, fields, upgrade, refused) in [
+            (200, vec![("content-length", "3")], false, false),
+            (200, vec![("transfer-encoding", "chunked")], false, false),
+            (200, vec![("transfer-encoding", "chunked"), ("content-length", "3")], false, true),
+            (200, vec![("transfer-encoding", "gzip")], false, true),
+            (200, vec![("transfer-encoding", "gzip, chunked")], false, true),
+            (101, vec![("upgrade", "x")], false, true),
+            (101, vec![("upgrade", "x")], true, false),
+        ] {
+            let response = http::Response::builder().status(status);
+            let response =
+                fields.iter().fold(response, |response, (name, value)| response.header(*name, *value));
+            let asked = if upgrade {
+                HeaderMap::from_iter([(header::UPGRADE, HeaderValue::from_static("x"))])
+            } else {
+                HeaderMap::new()
+            };
+            let checked = check_answer(&response.body(()).unwrap(), &asked);
+            assert_eq!(checked.is_err(), refused, "{status} {fields:?}");
         }
     }
 

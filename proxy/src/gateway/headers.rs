@@ -52,6 +52,8 @@ pub struct Origin<'a> {
     pub request_id: &'a HeaderValue,
     /// For a trace, where the client has begun none.
     pub trace: Trace,
+    /// Whether that is marked as sampled.
+    pub sampled: bool,
 }
 
 /// Makes a client's fields fit for an instance, in place. Returns the protocol that it wants to upgrade to.
@@ -89,7 +91,7 @@ pub fn prepare_request(
         forwarding::add(headers, version, origin);
     }
     headers.insert(X_REQUEST_ID, origin.request_id.clone());
-    trace_context::pass_on(headers, origin.trace);
+    trace_context::pass_on(headers, origin.trace, origin.sampled);
     upgrade
 }
 
@@ -327,6 +329,7 @@ mod tests {
         let trace = super::super::ids::Ids::new().next().1;
         let origin = Origin {
             trace,
+            sampled: true,
             sender: Some(&sender),
             scheme: "http",
             host: Some(&host),

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::HeaderValue;
 use longshore_pool::RequestId;
 
+use super::trace_context;
+
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Gives every request of this process a name that no other process gives.
@@ -29,31 +31,51 @@ impl Ids {
     /// The next name.
     pub fn next(&self) -> (RequestId, Trace) {
         let request = self.next.fetch_add(1, Ordering::Relaxed);
-        (RequestId(request), Trace { process: self.process, request })
+        (RequestId(request), Trace { process: self.process, request: mixed(request ^ self.process) })
     }
+}
+
+/// A number that looks like chance, another one for each number (the finish of SplitMix64): who samples by a trace's id
+/// takes its last bits for random.
+const fn mixed(number: u64) -> u64 {
+    let number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ number >> 31
+}
+
+/// A name for a span, by chance.
+pub fn span() -> [u8; 8] {
+    fastrand::u64(1..).to_be_bytes()
 }
 
 impl Trace {
     /// As `X-Request-Id`: 32 hexadecimal digits, the same as the id of the trace that begins with it.
     pub fn request_id(self) -> HeaderValue {
         let mut text = [0; 32];
-        hex(&mut text[..16], self.process);
-        hex(&mut text[16..], self.request);
+        hex(&mut text, &self.id());
         HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
     }
 
-    /// A `traceparent` that begins a trace. Not sampled: nobody exports it.
-    pub fn begin(self) -> HeaderValue {
-        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        hex(&mut text[3..19], self.process);
-        hex(&mut text[19..35], self.request);
-        hex(&mut text[36..52], self.process ^ self.request.rotate_left(32) | 1);
-        HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("00"))
+    /// The id of the trace that begins with the request.
+    pub fn id(self) -> [u8; 16] {
+        (u128::from(self.process) << 64 | u128::from(self.request)).to_be_bytes()
+    }
+
+    /// Its part that is random in each request.
+    pub const fn random(self) -> u64 {
+        self.request
+    }
+
+    /// A `traceparent` that begins a trace.
+    pub fn begin(self, sampled: bool) -> HeaderValue {
+        let span = self.process ^ self.request.rotate_left(32) | 1;
+        trace_context::write(self.id(), span.to_be_bytes(), sampled)
     }
 }
 
-fn hex(text: &mut [u8], number: u64) {
-    for (digits, byte) in text.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+/// Two digits for each byte.
+pub fn hex(text: &mut [u8], bytes: &[u8]) {
+    for (digits, byte) in text.chunks_exact_mut(2).zip(bytes) {
         digits.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
     }
 }
@@ -66,12 +88,17 @@ mod tests {
     fn a_trace_begins_with_the_request_s_id() {
         let trace = Trace { process: 0x1234_5678_9abc_def0, request: 0xff };
         assert_eq!(trace.request_id(), "123456789abcdef000000000000000ff");
-        assert_eq!(trace.begin(), "00-123456789abcdef000000000000000ff-123456879abcdef1-00");
+        assert_eq!(trace.begin(false), "00-123456789abcdef000000000000000ff-123456879abcdef1-00");
+        assert_eq!(trace.begin(true), "00-123456789abcdef000000000000000ff-123456879abcdef1-01");
     }
 
     #[test]
     fn names_are_never_used_twice() {
         let ids = Ids::new();
         assert_ne!(ids.next().0, ids.next().0);
+        let names: std::collections::BTreeSet<u64> = (0..10_000).map(|_| ids.next().1.random()).collect();
+        assert_eq!(names.len(), 10_000);
+        let low = names.iter().filter(|name| **name < u64::MAX / 2).count();
+        assert!((4_500..5_500).contains(&low), "{low} of 10000 in the lower half");
     }
 }

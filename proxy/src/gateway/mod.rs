@@ -21,7 +21,7 @@
 //! | `framing` | requests that two readers could take for two different things |
 //! | `headers` | fields on their way through |
 //! | `forwarding` | where a request comes from, and whom to believe about it |
-//! | `trace_context` | the trace that it belongs to |
+//! | `trace_context`, `spans` | the trace that it belongs to, and what is recorded of it |
 //! | `ids` | names for requests |
 
 mod admission;
@@ -55,6 +55,7 @@ pub mod service;
 mod sharing;
 mod shortage;
 pub mod space;
+mod spans;
 mod spool;
 mod stream;
 mod trace_context;
@@ -68,9 +69,11 @@ use arc_swap::ArcSwap;
 use crate::clock::Clock;
 use crate::config::{Network, ProxyConfig};
 use crate::metrics::Refused;
+use crate::telemetry::{Sampler, Tracer};
 use admission::Admission;
 use ids::Ids;
 use route::Routes;
+use spans::Tracing;
 use watched::Timeouts;
 
 /// What every connection shares.
@@ -83,6 +86,7 @@ pub struct Gateway {
     clock: Clock,
     refused: Refused,
     ids: Ids,
+    tracing: Tracing,
 }
 
 /// What `[proxy]` says of connections and requests: put in force as a whole. A connection keeps the times that it
@@ -109,7 +113,14 @@ impl Settings {
 
 impl Gateway {
     /// A gateway that is not listening yet.
-    pub fn new(routes: Routes, proxy: &ProxyConfig, clock: Clock, refused: Refused) -> Arc<Self> {
+    pub fn new(
+        routes: Routes,
+        proxy: &ProxyConfig,
+        clock: Clock,
+        refused: Refused,
+        tracer: Option<Arc<Tracer>>,
+        sampler: Sampler,
+    ) -> Arc<Self> {
         Arc::new(Self {
             routes: ArcSwap::from_pointee(routes),
             admission: Admission::new(proxy),
@@ -117,6 +128,7 @@ impl Gateway {
             clock,
             refused,
             ids: Ids::new(),
+            tracing: Tracing::new(tracer, sampler, clock),
         })
     }
 

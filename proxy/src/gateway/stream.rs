@@ -15,6 +15,7 @@ use super::lease::Lease;
 use super::resume::{Cut, Resume};
 use super::serve::Active;
 use super::service::Service;
+use super::spans::Spans;
 use super::spool::SpoolError;
 
 /// Why an answer breaks off in the client's sight.
@@ -58,6 +59,8 @@ pub struct Open {
     pub code: u16,
     /// The request's id, for the log.
     pub request_id: http::HeaderValue,
+    /// What is recorded of the request.
+    pub spans: Spans,
 }
 
 impl Streaming {
@@ -175,8 +178,14 @@ impl Streaming {
 
 impl Open {
     /// The answer is over: it is counted, the slot is given back, and a connection that is still good is kept.
-    pub fn finish(self, outcome: Outcome) {
+    pub fn finish(mut self, outcome: Outcome) {
         let now = self.service.clock.now();
+        self.spans.end(match &outcome {
+            Outcome::Answered => None,
+            Outcome::Abandoned { broken: true } => Some("the instance broke off its answer"),
+            Outcome::Abandoned { broken: false } => Some("cut: its client left, or its deadline passed"),
+            Outcome::Lost { .. } | Outcome::Busy { .. } | Outcome::Interrupted { .. } => Some("lost"),
+        });
         self.service.metrics.answered(self.code, now.since(self.started));
         if let (Outcome::Answered, Carrier::Wire(wire)) = (&outcome, self.carrier) {
             self.lease.link().keep(wire, now);

@@ -1,13 +1,14 @@
 //! W3C trace context: `traceparent` and `tracestate`, as far as a proxy reads them.
 
-use http::header::{HeaderMap, HeaderName};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::headers::keep;
-use super::ids::Trace;
+use super::ids::{Trace, hex};
 
 /// Trace, parent and flags.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+/// What vendors add to it.
+pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// `00-TRACE-PARENT-FLAGS` of version 0; later versions may have more behind it.
 const LENGTH: usize = 55;
@@ -32,14 +33,24 @@ pub fn parent(headers: &HeaderMap) -> Option<Parent> {
     }
 }
 
-/// A valid `traceparent` is passed on as it is; otherwise a trace begins here, and a `tracestate` belongs to none.
-pub fn pass_on(headers: &mut HeaderMap, trace: Trace) {
+/// A valid `traceparent` is passed on as it is; otherwise a trace begins here, and a `tracestate` belongs to none. `sampled` marks
+/// what begins here.
+pub fn pass_on(headers: &mut HeaderMap, trace: Trace, sampled: bool) {
     if parent(headers).is_none() {
         if headers.contains_key(&TRACESTATE) {
             keep(headers, |name| *name != TRACESTATE);
         }
-        headers.insert(TRACEPARENT, trace.begin());
+        headers.insert(TRACEPARENT, trace.begin(sampled));
     }
+}
+
+/// A `traceparent` of version 0.
+pub fn write(trace: [u8; 16], span: [u8; 8], sampled: bool) -> HeaderValue {
+    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+    hex(&mut text[3..35], &trace);
+    hex(&mut text[36..52], &span);
+    text[54] = b'0' + u8::from(sampled);
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("00"))
 }
 
 fn parse(text: &[u8]) -> Option<Parent> {
@@ -69,8 +80,6 @@ fn bytes<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
     use crate::gateway::ids::Ids;
 
@@ -116,7 +125,7 @@ mod tests {
         let trace = Ids::new().next().1;
         let mut valid = headers(&[("traceparent", VALID), ("tracestate", "a=1"), ("tracestate", "b=2")]);
         let sent = valid.clone();
-        pass_on(&mut valid, trace);
+        pass_on(&mut valid, trace, true);
         assert_eq!(valid, sent);
         for wrong in [
             headers(&[("tracestate", "a=1"), ("x", "1"), ("y", "2")]),
@@ -124,9 +133,9 @@ mod tests {
             headers(&[("traceparent", VALID), ("traceparent", VALID), ("x", "1"), ("y", "2")]),
         ] {
             let mut got = wrong.clone();
-            pass_on(&mut got, trace);
+            pass_on(&mut got, trace, true);
             assert_eq!(got.get(&TRACESTATE), None);
-            assert_eq!(got.get_all(&TRACEPARENT).iter().collect::<Vec<_>>(), [trace.begin()]);
+            assert_eq!(got.get_all(&TRACEPARENT).iter().collect::<Vec<_>>(), [trace.begin(true)]);
             assert_eq!((&got["x"], &got["y"]), (&wrong["x"], &wrong["y"]));
         }
     }

@@ -20,6 +20,7 @@ use crate::gateway::Gateway;
 use crate::gateway::route::Routes;
 use crate::run::cluster as running;
 use crate::run::{self, UpError};
+use crate::telemetry::Sampler;
 
 mod client;
 mod service;
@@ -219,7 +220,10 @@ impl ClusterBuilder {
         run::prepare(&config, &*backend, false, &Logged).await?;
         let running = running::Cluster::assemble(&config, backend).await?;
         let routes = Routes::new(&running.services());
-        let gateway = Gateway::new(routes, &config.proxy, running.clock, running.metrics.refused());
+        // Whether traces are exported is the surrounding program's own affair.
+        let sampler = Sampler::new(config.telemetry.sample);
+        let gateway =
+            Gateway::new(routes, &config.proxy, running.clock, running.metrics.refused(), None, sampler);
         let (shutdown, _) = watch::channel(false);
         Ok(Cluster { running, gateway, drain: config.proxy.drain, shutdown, connections: TaskTracker::new() })
     }

@@ -151,6 +151,12 @@ fn fixed(old: &Config, new: &Config) -> Vec<String> {
                 .to_owned(),
         );
     }
+    if old.telemetry != new.telemetry {
+        out.push(
+            "`[telemetry]` cannot change while it runs: it is read at the start; start `longshore up` again"
+                .to_owned(),
+        );
+    }
     let starts = |config: &Config| {
         config.services.iter().any(|service| match service.source {
             Source::Image { .. } => true,
@@ -183,6 +189,7 @@ fn changed(old: &Service, new: &Service) -> Option<Changed> {
     keys.extend(differing([
         ("hosts", old.hosts != new.hosts),
         ("paths", old.paths != new.paths),
+        ("models", old.models != new.models),
         ("strip_prefix", old.strip_prefix != new.strip_prefix),
         ("default", old.default != new.default),
         ("size", old.size != new.size),
@@ -244,6 +251,7 @@ fn proxy(old: &ProxyConfig, new: &ProxyConfig) -> Vec<&'static str> {
         ("drain", old.drain != new.drain),
         ("max_body", old.max_body != new.max_body),
         ("memory_per_body", old.memory_per_body != new.memory_per_body),
+        ("model_head", old.model_head != new.model_head),
         ("forwarded", old.forwarded != new.forwarded),
         ("limits", old.limits != new.limits),
         ("api_keys_file", old.api_keys != new.api_keys),
@@ -337,6 +345,7 @@ mod tests {
         for (text, said) in [
             (format!("name = \"other\"\n{BASE}"), "`name`"),
             (format!("[backend]\nkind = \"process\"\n{BASE}"), "`[backend]`"),
+            (format!("[telemetry]\nsample = 0.5\n{BASE}"), "`[telemetry]`"),
         ] {
             let error = Difference::between(&parse(BASE), &parse(&text)).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");

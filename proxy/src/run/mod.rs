@@ -27,6 +27,7 @@ use crate::control::Control;
 use crate::gateway::Gateway;
 use crate::gateway::listen::{BindError, Bound, Socket};
 use crate::gateway::route::Routes;
+use crate::telemetry::{Exporter, Sampler, Tracer};
 use cluster::Cluster;
 use doors::AdminDoor;
 use reload::Serving;
@@ -81,7 +82,12 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         None => None,
     };
     let routes = Routes::new(&cluster.services());
-    let gateway = Gateway::new(routes, &config.proxy, cluster.clock, cluster.metrics.refused());
+    let telemetry = config.telemetry.clone().within(&|name| std::env::var(name).ok());
+    let (tracer, exporting) = Tracer::new(&telemetry, cluster.metrics.spans()).unzip();
+    let exporting = exporting.map(Exporter::start);
+    let sampler = Sampler::new(telemetry.sample);
+    let gateway =
+        Gateway::new(routes, &config.proxy, cluster.clock, cluster.metrics.refused(), tracer, sampler);
     keys::follow(&gateway);
     let listening = bound.serve(gateway.clone())?;
     let (orders, mut inbox) = mpsc::unbounded_channel();
@@ -110,6 +116,9 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     }
     if let Some(recording) = recording {
         recording.end().await;
+    }
+    if let Some(exporting) = exporting {
+        exporting.end().await;
     }
     if options.keep {
         tracing::info!("leaving the instances running, for the next `longshore up` to adopt");

@@ -37,6 +37,8 @@ fn the_defaults_are_those_of_the_interface() {
     assert_eq!(config.proxy.request_header_timeout, Duration::from_secs(10));
     assert_eq!(config.proxy.max_body, 1024 * 1024 * 1024);
     assert_eq!(config.proxy.memory_per_body, 256 * 1024);
+    assert_eq!(config.telemetry, Telemetry::default());
+    assert_eq!((&config.telemetry.collector, config.telemetry.sample), (&None, 1.0));
     assert_eq!(config.proxy.model_head, 16 * 1024 * 1024);
     assert_eq!(config.proxy.trusted, Network::LOOPBACK, "a proxy on this machine is believed");
     assert_eq!(config.admin.listen, "127.0.0.1:5001".parse().unwrap());

@@ -231,6 +231,13 @@ fn every_wrong_document_has_its_message() {
             "services `a` and `b` both have the model \"m\"",
             "first here",
         ),
+        (
+            &format!("telemetry.otlp = \"https://a\"\n{service}"),
+            "`telemetry.otlp` cannot be \"https://a\"",
+            "a collector is reached by http://",
+        ),
+        (&format!("telemetry.sample = 1.5\n{service}"), "`telemetry.sample` must be from 0 to 1", "^"),
+        (&format!("telemetry.service_name = \"\"\n{service}"), "`telemetry.service_name` is empty", "^"),
         (&format!("proxy.model_head = 5.0\n{service}"), "`proxy.model_head` must be a size", "found a float"),
         (&format!("name = \"Ä\"\n{service}"), "`name` cannot be \"Ä\"", "a name is 1 to 40"),
         (&format!("proxy.listen = []\n{service}"), "`proxy.listen` is empty", "^"),

@@ -16,6 +16,7 @@ use crate::gateway::body::RequestBody;
 use crate::gateway::connections::{Carrier, Wire};
 use crate::gateway::lease::{Entry, Lease};
 use crate::gateway::service::Service;
+use crate::gateway::spans::Spans;
 use crate::problem::Problem;
 
 /// What was asked, to be asked again.
@@ -120,27 +121,35 @@ enum Short {
 
 impl Question {
     /// Asks until the answer goes on, or cannot. The record is given back with what came of it.
-    pub async fn ask(self: Arc<Self>, record: Record, mut entry: Entry) -> (Record, Result<Taken, Cut>) {
+    pub async fn ask(
+        self: Arc<Self>,
+        record: Record,
+        mut entry: Entry,
+        mut spans: Spans,
+    ) -> (Record, Spans, Result<Taken, Cut>) {
         loop {
             let lease = match self.granted(entry).await {
                 Ok(lease) => lease,
-                Err(cut) => return (record, Err(cut)),
+                Err(cut) => return (record, spans, Err(cut)),
             };
-            let failure = match self.attempt(&lease, &record).await {
+            let traceparent = spans.attempt(&lease);
+            let failure = match self.attempt(&lease, &record, traceparent).await {
                 Ok((source, wire, new)) => {
                     let carrier = wire.carry(self.body.is_complete());
                     self.body.relax();
                     if self.deadline.is_none() {
                         lease.streams(self.service.clock.now());
                     }
-                    return (record, Ok(Taken { source, lease, carrier, new }));
+                    spans.resumed(self.head.status());
+                    return (record, spans, Ok(Taken { source, lease, carrier, new }));
                 }
                 Err(Short::Failed(failure)) => failure,
                 Err(Short::Over(cut)) => {
                     lease.finish(Outcome::Abandoned { broken: false }, self.service.clock.now());
-                    return (record, Err(cut));
+                    return (record, spans, Err(cut));
                 }
             };
+            spans.failed(failure.label(), failure.how());
             entry = self.again(lease, &failure);
         }
     }
@@ -186,13 +195,19 @@ impl Question {
         }
     }
 
-    async fn attempt(&self, lease: &Lease, record: &Record) -> Result<(Incoming, Wire, Bytes), Short> {
+    async fn attempt(
+        &self,
+        lease: &Lease,
+        record: &Record,
+        traceparent: Option<HeaderValue>,
+    ) -> Result<(Incoming, Wire, Bytes), Short> {
         let config = &self.service.config;
         let deadline = self.service.clock.instant(self.deadline_from(lease.dispatched()));
         let attempt = Attempt {
             method: &self.method,
             target: &self.target,
             headers: &self.headers,
+            traceparent,
             body: &self.body,
             deadline,
             first_byte_timeout: config.first_byte_timeout,

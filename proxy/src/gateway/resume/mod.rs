@@ -20,13 +20,14 @@ use bytes::Bytes;
 use longshore_pool::Time;
 
 use super::attempt;
+use super::spans::Spans;
 use super::stream::Open;
 use again::Taken;
 use record::Record;
 
 pub use again::{Cut, Head, Question};
 
-type Asking = Pin<Box<dyn Future<Output = (Record, Result<Taken, Cut>)> + Send>>;
+type Asking = Pin<Box<dyn Future<Output = (Record, Spans, Result<Taken, Cut>)> + Send>>;
 
 /// What an answer under way needs to go on elsewhere.
 pub struct Resume {
@@ -75,10 +76,11 @@ impl Resume {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Flowing(record) if self.question.body.demand() => {
                 let failure = attempt::broken_off(&open.lease, error);
-                let Open { lease, carrier, .. } = open;
+                let Open { lease, carrier, mut spans, .. } = open;
                 drop(carrier);
+                spans.interrupted(failure.how());
                 let entry = self.question.again(lease, &failure);
-                self.stage = Stage::Asking(Box::pin(self.question.clone().ask(record, entry)));
+                self.stage = Stage::Asking(Box::pin(self.question.clone().ask(record, entry, spans)));
                 None
             }
             Stage::Flowing(_) | Stage::Asking(_) | Stage::Over => Some(open),
@@ -88,11 +90,12 @@ impl Resume {
     /// Resolves when the answer goes on, with what is new of it, or is cut.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(hyper::body::Incoming, Open, Bytes), Cut>> {
         let Stage::Asking(asking) = &mut self.stage else { return Poll::Pending };
-        let (record, asked) = ready!(asking.as_mut().poll(cx));
+        let (record, mut spans, asked) = ready!(asking.as_mut().poll(cx));
         let Taken { source, lease, carrier, new } = match asked {
             Ok(taken) => taken,
             Err(cut) => {
                 self.stage = Stage::Over;
+                spans.end(Some("the answer broke off and cannot go on"));
                 self.cut(&cut);
                 return Poll::Ready(Err(cut));
             }
@@ -110,6 +113,7 @@ impl Resume {
             started: self.started,
             code: self.code,
             request_id: self.question.request_id.clone(),
+            spans,
         };
         Poll::Ready(Ok((source, open, new)))
     }

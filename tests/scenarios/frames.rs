@@ -1,0 +1,239 @@
+//! HTTP/2 requests that are none, or that an instance's HTTP/1.1 could take for something else.
+
+use longshore_tests::frames::{End, Frames};
+use longshore_tests::tap::Tap;
+use longshore_tests::{Backend, Setup, each};
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug)]
+enum Expect {
+    /// Nothing reaches the instance: the stream is reset, answered 400, or the connection ends.
+    Refused,
+    /// The instance gets this target, Host and body.
+    Reaches(&'static str, &'static str, &'static str),
+}
+
+use Expect::{Reaches, Refused};
+
+type Fields = &'static [(&'static str, &'static str)];
+
+/// Fields, DATA frames, and what becomes of them.
+type Case = (Fields, &'static [&'static str], Expect);
+
+macro_rules! fields {
+    ($($name:literal: $value:literal),* $(,)?) => { &[$(($name, $value)),*] };
+}
+
+const CASES: &[Case] = &[
+    (
+        fields!(":method": "GET", ":scheme": "http", ":authority": "tap", ":path": "/a"),
+        &[],
+        Reaches("/a", "tap", ""),
+    ),
+    (
+        fields!(":method": "POST", ":scheme": "http", ":authority": "tap", ":path": "/a"),
+        &["abc", "def"],
+        Reaches("/a", "tap", "abcdef"),
+    ),
+    (
+        fields!(":method": "POST", ":scheme": "http", ":authority": "tap", ":path": "/a", "content-length": "6"),
+        &["abc", "def"],
+        Reaches("/a", "tap", "abcdef"),
+    ),
+    (
+        fields!(":method": "GET", ":scheme": "http", ":path": "/a", "host": "tap"),
+        &[],
+        Reaches("/a", "tap", ""),
+    ),
+    (fields!(":method": "GET", ":scheme": "http", ":path": "/a"), &[], Reaches("/a", "tap", "")),
+    (
+        fields!(":method": "GET", ":scheme": "http", ":authority": "tap", ":path": "/a", "host": "TAP"),
+        &[],
+        Reaches("/a", "tap", ""),
+    ),
+    // Length and DATA differ.
+    (
+        fields!(":method": "POST", ":scheme": "http", ":authority": "tap", ":path": "/a", "content-length": "3"),
+        &["abcdef"],
+        Refused,
+    ),
+    (
+        fields!(":method": "POST", ":scheme": "http", ":authority": "tap", ":path": "/a", "content-length": "9"),
+        &["abcdef"],
+        Refused,
+    ),
+    (
+        fields!(":method": "GET", ":scheme": "http", ":authority": "tap", ":path": "/a", "content-length": "3"),
+        &[],
+        Refused,
+    ),
+    (
+        fields!(":method": "POST", ":scheme": "http", ":authority": "tap", ":path": "/a", "content-length": "3", "content-length": "6"),
+        &["abcdef"],
+        Refused,
+    ),
+    (
+        fields!(":method": "POST", ":scheme": "http", ":authority": "tap", ":path": "/a", "content-length": "x"),
+        &["abc"],
+        Refused,
+    ),
+    // Fields of a connection (RFC 9113, 8.2.2).
+    (
+        fields!(":method": "POST", ":scheme": "http", ":authority": "tap", ":path": "/a", "transfer-encoding": "chunked"),
+        &["0\r\n\r\nGET /b HTTP/1.1\r\nHost: tap\r\n\r\n"],
+        Refused,
+    ),
+    (
+        fields!(":method": "GET", ":scheme": "http", ":authority": "tap", ":path": "/a", "connection": "close"),
+        &[],
+        Refused,
+    ),
+    (
+        fields!(":method": "GET", ":scheme": "http", ":authority": "tap", ":path": "/a", "upgrade": "websocket"),
+        &[],
+        Refused,
+    ),
+    (
+        fields!(":method": "GET", ":scheme": "http", ":authority": "tap", ":path": "/a", "keep-alive": "5"),
+        &[],
+        Refused,
+    ),
+    (
+        fields!(":method": "GET", ":scheme": "http", ":authority": "tap", ":path": "/a", "proxy-connection": "x"),
+        &[],
+        Refused,
+    ),
+    (
+        fields!(":method": "GET", ":scheme": "http", ":authority": "tap", ":path": "/a", "te": "gzip"),
+        &[],
+        Refused,
+    ),
+    // Lines within values and names.
+    (
+        fields!(":method": "GET", ":scheme": "http", ":authority": "tap", ":path": "/a", "x": "y\r\nhost: other"),
+        &[],
+        Refused,
+    ),
+    (
+        fields!(":method": "GET", ":scheme": "http", ":authority": "tap", ":path": "/a", "x": "y\nz"),
+        &[],
+        Refused,
+    ),
+    (
+        fields!(":method": "GET", ":scheme": "http", ":authority": "tap", ":path": "/a", "x": "y\0z"),
+        &[],
+        Refused,
+    ),
+    (
+        fields!(":method": "GET", ":scheme": "http", ":authority": "tap", ":path": "/a", "x: y\r\nz": "1"),
+        &[],
+        Refused,
+    ),
+    (
+        fields!(":method": "GET", ":scheme": "http", ":authority": "tap", ":path": "/a", "x y": "1"),
+        &[],
+        Refused,
+    ),
+    (fields!(":method": "GET", ":scheme": "http", ":authority": "tap", ":path": "/a", "": "1"), &[], Refused),
+    (
+        fields!(":method": "GET", ":scheme": "http", ":authority": "tap", ":path": "/a", "X-Upper": "1"),
+        &[],
+        Refused,
+    ),
+    (
+        fields!(":method": "GET", ":scheme": "http", ":authority": "tap", ":path": "/a HTTP/1.1\r\nx: y"),
+        &[],
+        Refused,
+    ),
+    (fields!(":method": "GET", ":scheme": "http", ":authority": "tap", ":path": "/a b"), &[], Refused),
+    (
+        fields!(":method": "GET /b HTTP/1.1\r\nx:", ":scheme": "http", ":authority": "tap", ":path": "/a"),
+        &[],
+        Refused,
+    ),
+    (fields!(":method": "GE T", ":scheme": "http", ":authority": "tap", ":path": "/a"), &[], Refused),
+    // Pseudo-fields.
+    (fields!(":method": "GET", ":scheme": "http", ":authority": "tap"), &[], Refused),
+    (fields!(":method": "GET", ":scheme": "http", ":authority": "tap", ":path": ""), &[], Refused),
+    (fields!(":method": "GET", ":scheme": "http", ":authority": "tap", ":path": "a"), &[], Refused),
+    (fields!(":method": "GET", ":scheme": "http", ":authority": "tap", ":path": "*"), &[], Refused),
+    (
+        fields!(":method": "GET", ":scheme": "http", ":authority": "tap", ":path": "http://other/a"),
+        &[],
+        Refused,
+    ),
+    (fields!(":scheme": "http", ":authority": "tap", ":path": "/a"), &[], Refused),
+    (
+        fields!(":method": "GET", ":scheme": "http", ":authority": "tap", ":path": "/a", ":path": "/b"),
+        &[],
+        Refused,
+    ),
+    (
+        fields!(":method": "GET", ":scheme": "http", ":authority": "tap", ":path": "/a", ":other": "x"),
+        &[],
+        Refused,
+    ),
+    (
+        fields!(":method": "GET", ":scheme": "http", ":authority": "tap", ":path": "/a", ":status": "200"),
+        &[],
+        Refused,
+    ),
+    (
+        fields!(":method": "GET", ":scheme": "http", "x": "y", ":authority": "tap", ":path": "/a"),
+        &[],
+        Refused,
+    ),
+    (fields!(":method": "GET", ":scheme": "ftp", ":authority": "tap", ":path": "/a"), &[], Refused),
+    (fields!(":method": "GET", ":scheme": "http", ":authority": "user@tap", ":path": "/a"), &[], Refused),
+    (fields!(":method": "GET", ":scheme": "http", ":authority": "tap/b", ":path": "/a"), &[], Refused),
+    (
+        fields!(":method": "GET", ":scheme": "http", ":authority": "tap", ":path": "/a", "host": "other"),
+        &[],
+        Refused,
+    ),
+    (
+        fields!(":method": "GET", ":scheme": "http", ":path": "/a", "host": "tap", "host": "other"),
+        &[],
+        Refused,
+    ),
+    (fields!(":method": "CONNECT", ":authority": "tap:80"), &[], Refused),
+];
+
+async fn a_request_over_http_2_is_one_over_http_1_or_none() {
+    let tap = Tap::start().await;
+    let cluster = Setup::new(Backend::Process).service(&tap.service("tap", "")).start().await;
+    let mut wrong = Vec::new();
+    for (fields, chunks, expect) in CASES {
+        let mut frames = Frames::connect(cluster.address()).await;
+        let number = frames.request(fields, chunks).await;
+        let end = frames.end(number).await;
+        let seen = tap.take();
+        let met = match expect {
+            Refused => seen.is_empty() && matches!(end, End::Reset | End::Closed | End::Answered(400)),
+            Reaches(target, host, body) => {
+                end == End::Answered(200)
+                    && matches!(&seen[..], [message] if message.target == *target
+                        && message.values("host") == [*host] && message.body == body.as_bytes())
+            }
+        };
+        if !met {
+            wrong.push(format!(
+                "{fields:?} {chunks:?} is not {expect:?}: {end:?}, the instance got {seen:#?}"
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    // Trailers may not say again what the head has said.
+    let mut frames = Frames::connect(cluster.address()).await;
+    let head = fields!(":method": "POST", ":scheme": "http", ":authority": "tap", ":path": "/a", "te": "trailers", "trailer": "host, x");
+    let number = frames.request_open(head, &["abc"]).await;
+    frames.trailers(number, &[("host", "other"), ("content-length", "9"), ("x", "y")]).await;
+    assert_eq!(frames.end(number).await, End::Answered(200));
+    let [message] = &tap.take()[..] else { panic!("it did not arrive once") };
+    assert!(message.trailers.iter().all(|(name, _)| name == "x"), "{message:?}");
+    assert_eq!(message.body, b"abc");
+    cluster.admin().works_on("tap", 0).await;
+    cluster.stop().await;
+}
+
+each!(light 60: a_request_over_http_2_is_one_over_http_1_or_none);
