@@ -216,6 +216,14 @@ pub trait Backend: Send + Sync + 'static {
     /// Lets a paused instance go on where it was. One that is not frozen is no error.
     async fn resume(&self, key: &Key) -> Result<(), BackendError>;
 
+    /// Whether instances go on when this process ends, so that another one can adopt them.
+    fn outlives_process(&self) -> bool {
+        false
+    }
+
+    /// From now on the instances are another process's: they are watched, and nothing is removed, whatever ends.
+    fn hands_off(&self) {}
+
     /// Every instance of this cluster that the backend knows, running or not.
     async fn list(&self) -> Result<Vec<Found>, BackendError>;
 

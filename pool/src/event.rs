@@ -118,6 +118,14 @@ pub enum Event {
         /// Its name.
         instance: InstanceId,
     },
+    /// Another process, which this one has taken over from, still has so many requests on the instance. They count as its
+    /// own would: towards its slots, for its silence, while it drains.
+    InstanceTaken {
+        /// Its name.
+        instance: InstanceId,
+        /// Requests of the other process; 0 when it has done.
+        slots: u32,
+    },
     /// All instances are to be replaced one by one, losing nothing.
     Restart,
     /// The configuration changed; `roll` when what runs must be replaced one by one to obey it.

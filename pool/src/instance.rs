@@ -37,6 +37,8 @@ pub(crate) struct Instance {
     /// Whether it runs an older specification and is to be replaced.
     pub(crate) outdated: bool,
     pub(crate) record: Record,
+    /// Requests that another process still has on it, see [`crate::Event::InstanceTaken`].
+    pub(crate) taken: u32,
     /// How the balance lists it.
     pub(crate) listed: Option<Candidate>,
     /// When the pool's timers will look at it.
@@ -163,7 +165,7 @@ impl Instance {
     /// A slot whose instance has just been asked to start.
     pub(crate) fn starting(id: InstanceId, record: Record, now: Time) -> Self {
         let state = State::Starting(Starting { asked: now, found: false, reached: None });
-        Self { id, state, since: now, outdated: false, record, listed: None, wake: None }
+        Self { id, state, since: now, outdated: false, record, taken: 0, listed: None, wake: None }
     }
 
     /// A slot whose instance was found running.
@@ -236,7 +238,7 @@ impl Instance {
     /// each has the patience of a stop, from the beginning of the drain or of the stream.
     pub(crate) fn drained_by(&self) -> Option<Time> {
         let State::Draining { serving, deadline, patience, .. } = &self.state else { return None };
-        let only_streams = serving.streams == serving.held.len();
+        let only_streams = serving.streams == serving.held.len() && self.taken == 0;
         let streams_until = self.since.max(serving.streams_since) + *patience;
         Some(if only_streams { streams_until.min(*deadline) } else { *deadline })
     }
@@ -332,6 +334,8 @@ impl Instance {
         let (State::Ready(serving) | State::Suspect(serving)) = self.state else { return None };
         let reached = Some((serving.address, Probe::due(probe_at)));
         self.enter(State::Starting(Starting { asked: now, found: false, reached }), now);
+        // What another process had there is lost, too.
+        self.taken = 0;
         Some(serving.held)
     }
 
@@ -385,10 +389,15 @@ impl Instance {
         self.serving().map_or(0, |serving| serving.held.len())
     }
 
+    /// Requests that it works on, whoever sent them.
+    pub(crate) fn burden(&self) -> u32 {
+        self.in_flight().saturating_add(self.taken)
+    }
+
     /// How the balance should list it: while it is ready; free when it is not paused and has a slot free.
     pub(crate) fn candidate(&self, concurrency: u32) -> Option<Candidate> {
         let State::Ready(serving) = &self.state else { return None };
-        let in_flight = serving.held.len();
+        let in_flight = self.burden();
         let slots =
             if concurrency == 0 { u32::MAX } else { concurrency.min(serving.open.unwrap_or(u32::MAX)) };
         let free = serving.paused_until.is_none() && in_flight < slots;

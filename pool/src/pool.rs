@@ -143,6 +143,7 @@ impl Pool {
             Event::InstanceExited { instance, cause } => self.instance_exited(instance, cause, now),
             Event::SizeSet { size } => self.set_size(size, now),
             Event::InstanceReplace { instance } => self.replace(instance, now),
+            Event::InstanceTaken { instance, slots } => self.instance_taken(instance, slots, now),
             Event::Restart => self.restart(now),
             Event::ConfigChanged { config, roll } => self.configure(config, roll, None, now),
             Event::Drain => {

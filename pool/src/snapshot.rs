@@ -20,6 +20,10 @@ pub struct Snapshot {
     pub waiting: usize,
     /// How long the oldest of them has waited, since it arrived; zero when none waits.
     pub oldest_wait: Duration,
+    /// Requests a second that lately left the queue for a slot.
+    pub drain_rate: f64,
+    /// How long the last of those that wait has yet to wait at that rate; unknown while the queue does not drain.
+    pub last_wait: Option<Duration>,
     /// Requests that an instance works on.
     pub in_flight: usize,
     /// Whether new requests are refused because the process is ending.

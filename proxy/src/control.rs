@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use self::charge::Charge;
 use crate::clock::Clock;
 use crate::config::{self, Check, Pattern};
 use crate::gateway::lease::Dispatcher;
@@ -22,6 +23,7 @@ use crate::gateway::service::Service;
 use crate::metrics::ServiceMetrics;
 use crate::{probe, problem};
 
+mod charge;
 mod standby;
 
 /// Pause between two tries to stop an instance while the engine does not answer.
@@ -76,6 +78,7 @@ pub struct Control {
     metrics: Arc<ServiceMetrics>,
     clock: Clock,
     instances: Mutex<HashMap<InstanceId, Life>>,
+    charge: Mutex<Charge>,
     tasks: TaskTracker,
     /// The starts under way; closed, under the lock of `instances`, when no other may begin.
     starts: TaskTracker,
@@ -91,6 +94,8 @@ struct Life {
     log_matched: bool,
     /// Whether it is being stopped, so that its end is no death.
     stopping: bool,
+    /// Whether it is to be replaced once it is ready: it was made from something else.
+    outdated: bool,
 }
 
 impl Control {
@@ -104,6 +109,7 @@ impl Control {
             service: ArcSwap::new(service),
             earlier: Mutex::default(),
             instances: Mutex::default(),
+            charge: Mutex::default(),
             tasks: TaskTracker::new(),
             starts: TaskTracker::new(),
         })
@@ -185,6 +191,15 @@ impl Control {
         self.dispatcher.tell(Event::InstanceFound { instance, address, paused });
     }
 
+    /// An instance that another process has left running, made from what is not in force any more: it serves until it is
+    /// replaced.
+    pub fn adopt_outdated(self: &Arc<Self>, instance: InstanceId, address: SocketAddr, paused: bool) {
+        self.adopt(instance, address, paused);
+        if let Some(life) = self.instances.lock().get_mut(&instance) {
+            life.outdated = true;
+        }
+    }
+
     /// From now on no instance is started, and one that ends is one that was stopped: the process is ending. Returns
     /// when the starts under way are over, so that what they made can be found and stopped.
     pub async fn close(&self) {
@@ -208,7 +223,7 @@ impl Control {
             let armed = self.clock.instant(dispatcher.armed());
             tokio::select! {
                 Some(action) = actions.recv() => self.perform(action),
-                Some(exit) = exits.recv() => self.exited(id(&exit.key), cause(exit.cause)),
+                Some(exit) = exits.recv() => self.exited(self.own_name(id(&exit.key)), cause(exit.cause)),
                 () = dispatcher.rearmed() => {}
                 () = tokio::time::sleep_until(armed) => dispatcher.handle_timeout(),
             }
@@ -220,6 +235,7 @@ impl Control {
     }
 
     fn perform(self: &Arc<Self>, action: Action) {
+        let Some(action) = self.in_charge(action) else { return };
         match action {
             Action::Start { instance } => self.start(instance),
             Action::Probe { instance, address } => self.probe(instance, address),
@@ -238,7 +254,13 @@ impl Control {
     }
 
     fn life(&self, under_way: Option<oneshot::Receiver<()>>) -> Life {
-        Life { starting: Some(self.clock.now()), under_way, log_matched: false, stopping: false }
+        Life {
+            starting: Some(self.clock.now()),
+            under_way,
+            log_matched: false,
+            stopping: false,
+            outdated: false,
+        }
     }
 
     fn start(self: &Arc<Self>, instance: InstanceId) {
@@ -286,10 +308,11 @@ impl Control {
         let control = self.clone();
         self.tasks.spawn(async move {
             let health = control.look(instance, address).await;
-            if health == Health::Ready {
-                control.ready(instance);
-            }
+            let outdated = health == Health::Ready && control.ready(instance);
             control.dispatcher.tell(Event::InstanceProbed { instance, health });
+            if outdated {
+                control.dispatcher.tell(Event::InstanceReplace { instance });
+            }
         });
     }
 
@@ -309,6 +332,10 @@ impl Control {
             health.timeout,
         )
         .await;
+        if self.is_given_up() {
+            // It may be at work for the process that has it, which sees to its health.
+            return if seen == Health::NotReady { seen } else { Health::Ready };
+        }
         let suspicious = seen == Health::Silent || health.check == Check::Tcp;
         match self.managed(instance) {
             // Only the backend can tell a frozen server from a busy one; and a frozen one still accepts connections.
@@ -317,13 +344,18 @@ impl Control {
         }
     }
 
-    fn ready(&self, instance: InstanceId) {
-        let starting = self.instances.lock().get_mut(&instance).and_then(|life| life.starting.take());
+    /// It is ready, for the first time perhaps; gives whether it is to be replaced because of what it was made from.
+    fn ready(&self, instance: InstanceId) -> bool {
+        let (starting, outdated) = match self.instances.lock().get_mut(&instance) {
+            Some(life) => (life.starting.take(), std::mem::take(&mut life.outdated)),
+            None => (None, false),
+        };
         if let Some(since) = starting {
             let took = self.clock.now().since(since);
             self.metrics.started(took);
             tracing::info!(instance = %self.key(instance), took_ms = took.as_millis() as u64, "instance ready");
         }
+        outdated
     }
 
     /// The pool itself finds some dead: hung, or not ready in time. Their end is a stop, their death is told here.

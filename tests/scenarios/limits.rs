@@ -209,6 +209,22 @@ async fn a_client_that_does_not_take_its_answer_holds_its_slot_no_longer_than_th
     cluster.stop().await;
 }
 
+async fn a_limit_that_is_changed_holds_from_then_on_and_counts_what_is_there() {
+    let mut cluster = setup(&["limits.client_concurrent = 1", ALL]).start().await;
+    let first = Ask::Long.is_accepted(&cluster, 0).await;
+    assert_eq!(cluster.client().get("/").await.problem(), "client-limit");
+    let path = cluster.setup_mut().write();
+    let text = std::fs::read_to_string(&path).expect("it was written");
+    let text = text.replace("client_concurrent = 1", "client_concurrent = 2");
+    std::fs::write(&path, text).expect("it can be written");
+    assert_eq!(cluster.admin().post("/reload").await.status, 200);
+    let second = Ask::Long.is_accepted(&cluster, 1).await;
+    assert_eq!(cluster.client().get("/").await.problem(), "client-limit", "the first still counts");
+    drop((first, second));
+    cluster.admin().works_on("sleep", 0).await;
+    cluster.stop().await;
+}
+
 async fn refusals_before_a_service_is_chosen_are_counted() {
     let cluster = setup(&["limits.client_rate = \"1/h\"", ALL]).start().await;
     assert_eq!(cluster.client().get("/").await.status, 200);
@@ -222,4 +238,5 @@ async fn refusals_before_a_service_is_chosen_are_counted() {
 
 each!(light 120: what_is_within_a_limit_is_answered_and_what_is_beyond_is_refused);
 each!(light 90: a_client_that_does_not_take_its_answer_holds_its_slot_no_longer_than_the_grace);
+each!(light 60: a_limit_that_is_changed_holds_from_then_on_and_counts_what_is_there);
 each!(light 60: refusals_before_a_service_is_chosen_are_counted);

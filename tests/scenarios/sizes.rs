@@ -117,13 +117,13 @@ impl Decider {
     }
 }
 
-async fn a_webhook_decides_and_its_last_good_answer_is_kept_when_it_fails() {
+async fn a_webhook_decides_and_its_last_good_answer_is_kept_when_it_fails(backend: Backend) {
     let decider = Decider::start(r#"{"size": 2, "reason": "two are enough"}"#).await;
     let keys = format!(
         "size = {{ policy = \"webhook\", url = \"{}\", interval = \"100ms\", max = 5 }}",
         decider.url
     );
-    let cluster = Setup::new(Backend::Process).model("calc", "calculator", &keys).start().await;
+    let cluster = Setup::new(backend).model("calc", "calculator", &keys).start().await;
     let admin = cluster.admin();
     admin.has("calc", 2).await;
     let seen = decider.seen.lock().clone();
@@ -152,9 +152,9 @@ async fn a_webhook_decides_and_its_last_good_answer_is_kept_when_it_fails() {
     cluster.stop().await;
 }
 
-async fn a_dry_run_records_and_changes_nothing() {
+async fn a_dry_run_records_and_changes_nothing(backend: Backend) {
     let keys = "size = { policy = \"expression\", expression = \"4\", min = 1, dry_run = true, interval = \"50ms\" }";
-    let cluster = Setup::new(Backend::Process).model("calc", "calculator", keys).start().await;
+    let cluster = Setup::new(backend).model("calc", "calculator", keys).start().await;
     let admin = cluster.admin();
     let recorded = async || {
         let decisions = admin.client().get("/services/calc/decisions").await.json();
@@ -212,6 +212,7 @@ async fn what_is_recorded_can_be_simulated() {
 
 both!(light 90: at_size_zero_requests_are_held_and_one_start_answers_them_all);
 both!(light 90: every_form_of_size_is_taken_at_run_time_and_given_back);
-each!(light 90: a_webhook_decides_and_its_last_good_answer_is_kept_when_it_fails);
-each!(light 60: a_dry_run_records_and_changes_nothing, what_is_recorded_can_be_simulated);
+both!(light 90: a_webhook_decides_and_its_last_good_answer_is_kept_when_it_fails);
+both!(light 60: a_dry_run_records_and_changes_nothing);
+each!(light 60: what_is_recorded_can_be_simulated);
 each!(light 90: simulate_prints_a_row_for_each_policy_and_tunes);

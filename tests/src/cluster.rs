@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::admin::{Admin, Instance};
 use crate::client::Client;
+use crate::command::{Done, run};
 use crate::docker::Docker;
 use crate::log::Log;
 use crate::setup::{Backend, Setup, demand_model_server};
@@ -102,6 +103,28 @@ impl Cluster {
         let (child, log) = spawn(&self.setup);
         (self.child, self.log) = (child, log);
         self.find_addresses().await;
+    }
+
+    /// Runs `up --takeover` beside the one that runs, with what the setup says by now, and goes on with the new one.
+    pub async fn take_over(&mut self) -> Predecessor {
+        let mut arguments = self.setup.arguments.clone();
+        arguments.retain(|argument| argument != "--takeover");
+        arguments.push("--takeover".to_owned());
+        self.setup.arguments = arguments;
+        let (child, log) = spawn(&self.setup);
+        let old = Predecessor {
+            child: std::mem::replace(&mut self.child, child),
+            log: std::mem::replace(&mut self.log, log),
+        };
+        self.find_addresses().await;
+        old
+    }
+
+    /// Runs `up` with another file beside the one that runs, to its end.
+    pub async fn up_beside(&self, config: &std::path::Path, arguments: &[&str]) -> Done {
+        let config = config.to_str().expect("a plain path");
+        let line = [&["up", "--backend", self.setup.backend.name(), "-c", config], arguments].concat();
+        run(PATIENCE, &line, &[]).await
     }
 
     /// What the next [`Cluster::again`] runs.
@@ -252,6 +275,38 @@ impl Cluster {
             let left = self.docker().containers(self.name());
             assert!(left.is_empty(), "containers are left: {left:?}\n{}", self.log.tail(50));
         }
+    }
+}
+
+/// A proxy that another one has taken over from. Dropping it kills it, and fails the test if its log has an ERROR.
+#[derive(Debug)]
+pub struct Predecessor {
+    child: Child,
+    log: Log,
+}
+
+impl Predecessor {
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end within `limit`.
+    pub async fn ended(mut self, limit: Duration) -> ExitStatus {
+        let child = &mut self.child;
+        let status = async || child.try_wait().expect("it is ours to wait for");
+        eventually(limit, "the old longshore up ends", status).await
+    }
+}
+
+impl Drop for Predecessor {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the log of the old process:\n{}", self.log.tail(80));
+            return;
+        }
+        let errors = self.log.errors(&[]);
+        assert!(errors.is_empty(), "the log of the old process has errors:\n{}", errors.join("\n"));
     }
 }
 

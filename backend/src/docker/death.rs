@@ -1,6 +1,7 @@
 //! One death: what the engine's news of it mean, what the container's log says of it, and the container's removal.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bollard::container::LogOutput;
@@ -38,6 +39,7 @@ pub(super) fn report(shared: &Arc<Shared>, news: News) {
         let started = !shared.starting.contains(&news.key);
         shared.watchers.tell(&Exit { key: news.key, cause });
         match news.id {
+            Some(_) if shared.hands_off.load(Ordering::Relaxed) => {}
             Some(id) if !stopped && started => stop::discard_later(shared, id).await,
             // After the next listing.
             Some(id) => drop(shared.doomed.lock().insert(id)),

@@ -89,6 +89,8 @@ struct Shared {
     cluster: String,
     /// Where published ports are.
     address: IpAddr,
+    /// Whether the containers are another process's by now, which removes what has ended.
+    hands_off: AtomicBool,
     /// Whether the engine has an init program, until a start shows that it does not.
     init: AtomicBool,
     starts: Semaphore,
@@ -117,6 +119,7 @@ impl DockerBackend {
             docker,
             cluster: cluster.to_owned(),
             address,
+            hands_off: AtomicBool::new(false),
             init: AtomicBool::new(true),
             starts: Semaphore::new(STARTS),
             images: images::Images::default(),
@@ -181,6 +184,14 @@ impl Backend for DockerBackend {
 
     async fn resume(&self, key: &Key) -> Result<(), BackendError> {
         pause::resume(&self.shared, key).await
+    }
+
+    fn outlives_process(&self) -> bool {
+        true
+    }
+
+    fn hands_off(&self) {
+        self.shared.hands_off.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
     async fn list(&self) -> Result<Vec<Found>, BackendError> {

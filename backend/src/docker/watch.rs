@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, EventMessage};
@@ -134,6 +135,9 @@ async fn reconcile(shared: &Arc<Shared>) -> Result<(), BackendError> {
         if shared.known.lock().remove(&news.key).is_some() {
             report(shared, news);
         }
+    }
+    if shared.hands_off.load(Ordering::Relaxed) {
+        return Ok(());
     }
     let doomed = shared.doomed.lock().clone();
     doomed.into_iter().for_each(|name| stop::discard(shared.clone(), name));

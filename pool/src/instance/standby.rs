@@ -54,7 +54,7 @@ impl Instance {
     /// Ready, or Draining with nothing held, to Standby.
     pub(crate) fn park(&mut self, pause: Pause, now: Time) -> bool {
         let (State::Ready(serving) | State::Draining { serving, .. }) = self.state else { return false };
-        if !serving.held.is_empty() {
+        if self.burden() > 0 {
             return false;
         }
         self.enter(State::Standby { serving, pause }, now);

@@ -71,6 +71,27 @@ impl Pool {
         }
     }
 
+    /// 19. Another process still has so many requests on an instance. One that drains ends when the last of both is done;
+    ///     one that becomes free takes requests.
+    pub(super) fn instance_taken(&mut self, id: InstanceId, slots: u32, now: Time) {
+        let Some(instance) = self.instance_mut(id) else { return };
+        if instance.taken == slots {
+            return;
+        }
+        instance.taken = slots;
+        if let Some(serving) = instance.serving_mut() {
+            serving.worked_until = now;
+        }
+        if let State::Draining { .. } = instance.state
+            && instance.burden() == 0
+        {
+            self.end_drain(id.slot, now);
+            return;
+        }
+        self.touch(id.slot);
+        self.changed = true;
+    }
+
     /// 15. Only an instance that is still wanted takes its address; one that is being stopped ignores it.
     pub(super) fn instance_started(&mut self, id: InstanceId, address: SocketAddr, now: Time) {
         if self.instance_mut(id).is_some_and(|instance| instance.reach(address, now)) {
@@ -273,7 +294,7 @@ impl Pool {
             return;
         }
         self.changed = true;
-        if instance.in_flight() == 0 {
+        if instance.burden() == 0 {
             self.end_drain(slot, now);
         } else {
             self.touch(slot);

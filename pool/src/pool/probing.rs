@@ -118,9 +118,10 @@ impl Pool {
                 }
             }
             Health::NotReady | Health::Silent | Health::Frozen => {
+                let excused = instance.taken > 0 && health == Health::Silent;
                 let State::Starting(starting) = &mut instance.state else { return };
                 let Some((_, probe)) = &mut starting.reached else { return };
-                probe.failures = probe.failures.saturating_add(1);
+                probe.failures = probe.failures.saturating_add(u32::from(!excused));
                 let age = now.since(starting.asked) / 8;
                 let delay = if managed { age.clamp(SHORTEST_INTERVAL, interval) } else { interval };
                 probe.next(now + delay);
@@ -186,9 +187,13 @@ impl Pool {
 
     /// Whether the silence of an instance is what work does to it.
     fn silence_excused(&mut self, slot: u32, ended: Ended) -> bool {
-        let Some(serving) = self.instances.get_mut(&slot).and_then(Instance::serving_mut) else {
-            return false;
-        };
+        let Some(instance) = self.instances.get_mut(&slot) else { return false };
+        let taken = instance.taken > 0;
+        let Some(serving) = instance.serving_mut() else { return false };
+        if taken {
+            // Nobody here knows for how long it has worked, or what it says at work.
+            return true;
+        }
         if serving.held.is_empty() && serving.worked_until < ended.since {
             return false;
         }

@@ -225,7 +225,11 @@ impl Pool {
         if surplus == 0 {
             return;
         }
-        let live = self.instances.values().filter(|instance| instance.is_live());
+        // One that is taken by another process while it starts cannot drain: once it serves, it is looked at again.
+        let may_go = |instance: &&Instance| {
+            instance.is_live() && !(instance.taken > 0 && matches!(instance.state, State::Starting(_)))
+        };
+        let live = self.instances.values().filter(may_go);
         let mut ranks: Vec<_> = live.map(Instance::surplus_rank).collect();
         ranks.sort_unstable();
         for rank in ranks.into_iter().take(surplus) {
@@ -345,7 +349,7 @@ impl Instance {
         SurplusRank {
             stage,
             current: !self.outdated,
-            in_flight: self.in_flight(),
+            in_flight: self.burden(),
             newest: Reverse(self.id.incarnation),
             slot: self.id.slot,
         }

@@ -197,7 +197,7 @@ impl Pool {
         let candidate = instance.candidate(self.config.concurrency);
         self.balance.list(&mut instance.listed, candidate);
         if let State::Draining { serving, .. } = &instance.state {
-            match serving.held.is_empty() {
+            match serving.held.is_empty() && instance.taken == 0 {
                 true => self.end_drain(id.slot, now),
                 // Perhaps only streams are left.
                 false => self.touch(id.slot),

@@ -22,6 +22,8 @@ impl Pool {
             standby: self.config.standby,
             waiting: self.queue.len(),
             oldest_wait: self.oldest_wait(now),
+            drain_rate: self.departures.per_second(now),
+            last_wait: self.drained_after(self.queue.len(), now),
             in_flight: self.in_flight,
             draining: self.draining,
             cannot_start: self.stopped_by.as_ref().or(self.starts.cannot()).cloned(),
@@ -69,10 +71,14 @@ impl Pool {
         let key = self.requests.find(request)?;
         let Place::Waiting(wait) = self.requests[key].place else { return None };
         let ahead = self.queue.ahead(&self.requests, key, wait.line);
+        Some(Standing { ahead, waiting: self.queue.len(), wait: self.drained_after(ahead + 1, now) })
+    }
+
+    /// When so many have left the queue, at the rate at which it drains; nothing while it does not.
+    fn drained_after(&self, requests: usize, now: Time) -> Option<Duration> {
         let rate = self.departures.per_second(now);
-        let seconds = (rate > 0.0).then(|| (ahead + 1) as f64 / rate);
-        let wait = seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
-        Some(Standing { ahead, waiting: self.queue.len(), wait })
+        let seconds = (rate > 0.0).then(|| requests as f64 / rate);
+        seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
     }
 
     /// Requests waiting for a slot.

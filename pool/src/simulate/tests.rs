@@ -8,6 +8,7 @@ use crate::scaling::{Concurrency, Fixed, Load, Wait, WaitSettings};
 use crate::time::Time;
 
 mod bounds;
+mod live;
 mod policies;
 
 fn seconds(seconds: f64) -> Duration {

@@ -61,13 +61,13 @@ impl Model {
 
     /// Whether an instance may get one more, by now.
     pub(crate) fn has_slot(&self, id: InstanceId) -> bool {
-        self.instances.get(&id).is_some_and(|it| self.flying(id) < self.slots(it, self.now))
+        self.instances.get(&id).is_some_and(|it| self.burden(id) < self.slots(it, self.now))
     }
 
     /// The same, as far as the pool has been told of the time.
     pub(crate) fn surely_has_slot(&self, id: InstanceId) -> bool {
         let told = self.timers_at.unwrap_or(Time::ZERO);
-        self.instances.get(&id).is_some_and(|it| self.flying(id) < self.slots(it, told))
+        self.instances.get(&id).is_some_and(|it| self.burden(id) < self.slots(it, told))
     }
 
     /// Each step, and each dispatch.
@@ -93,7 +93,7 @@ impl Model {
             members(after).filter(|other| *other != on && self.is_rival(*other, request, after)).collect();
         match self.config.balance {
             BalancePolicy::LeastBusy => {
-                let better = rivals.iter().find(|other| self.flying(**other) < self.flying(on));
+                let better = rivals.iter().find(|other| self.burden(**other) < self.burden(on));
                 ensure!(better.is_none(), "{better:?} is less busy than {on}");
             }
             BalancePolicy::RoundRobin => {
@@ -124,7 +124,7 @@ impl Model {
 
     /// Finagle's load of an instance now; not measured and idle comes first, not measured and busy last.
     fn load(&self, id: InstanceId) -> (u8, f64) {
-        let pending = f64::from(self.flying(id));
+        let pending = f64::from(self.burden(id));
         match self.instances[&id].standing.cost {
             Some((cost, stamp)) => {
                 let decayed = cost * (-self.now.since(stamp).as_secs_f64() / 10.0).exp();
@@ -143,12 +143,12 @@ impl Model {
         rivals: &[InstanceId],
         after: &Snapshot,
     ) -> Result<(), Broken> {
-        let all: u32 = members(after).map(|id| self.flying(id)).sum();
+        let all: u32 = members(after).map(|id| self.burden(id)).sum();
         let mean = f64::from(all + 1) / members(after).count() as f64;
-        let within = |id: InstanceId| f64::from(self.flying(id)) < (1.25 * mean).ceil();
+        let within = |id: InstanceId| f64::from(self.burden(id)) < (1.25 * mean).ceil();
         let rivals: Vec<InstanceId> = rivals.iter().copied().filter(|other| within(*other)).collect();
         let Some(key) = self.requests[&id.0].class.affinity else {
-            let better = rivals.iter().find(|other| self.flying(**other) < self.flying(on));
+            let better = rivals.iter().find(|other| self.burden(**other) < self.burden(on));
             ensure!(better.is_none(), "{better:?} is less busy than {on}, and {id:?} has no key");
             return Ok(());
         };

@@ -260,7 +260,13 @@ impl Model {
         let standby = self.standby();
         let asleep = count(&[StateView::Standby]);
         ensure!(asleep <= standby, "{asleep} in standby, not {standby}");
-        ensure!(live + asleep <= wanted + surge + standby, "{live} live, {asleep} asleep, {wanted} wanted");
+        // What another process works on cannot go before it serves.
+        let taken = after.instances.iter().filter(|view| {
+            let known = self.instances.get(&view.instance);
+            view.state == StateView::Starting && known.is_some_and(|it| it.taken > 0)
+        });
+        let most = wanted + surge + standby + taken.count() as u32;
+        ensure!(live + asleep <= most, "{live} live, {asleep} asleep, {wanted} wanted");
         self.check_standby(wanted, after)?;
         let enough = live + leaving >= wanted + surge;
         ensure!(enough || self.draining, "only {live} live and {leaving} leaving, {wanted} wanted");

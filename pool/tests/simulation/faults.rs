@@ -134,7 +134,7 @@ impl World {
 
     fn probe(&mut self, instance: InstanceId) {
         let now = self.now();
-        let working = self.single && self.model.flying(instance) > 0;
+        let working = self.single && self.model.burden(instance) > 0;
         let truth = match self.containers.get(&instance) {
             Some(it) if it.alive && it.paused => Health::Frozen,
             Some(it) if it.alive && it.warm_at > now && !self.calm => Health::NotReady,
@@ -248,7 +248,17 @@ impl World {
             }
             13..=15 => self.set_policy(),
             16..=18 => self.reconfigure(),
-            19..=26 => {
+            19..=21 => {
+                let ids: Vec<InstanceId> = self.model.views.keys().copied().collect();
+                let Some(instance) = self.rng.choice(ids.iter()).copied() else { return Ok(()) };
+                self.history.saw("taken");
+                // The other process has done at some time.
+                let after = self.ms(5_000);
+                self.plan(after, Planned::Tell(Event::InstanceTaken { instance, slots: 0 }));
+                let slots = self.rng.u32(1..=3);
+                self.tell(Event::InstanceTaken { instance, slots })
+            }
+            22..=26 => {
                 let ids: Vec<InstanceId> = self.model.views.keys().copied().collect();
                 match self.rng.choice(ids.iter()).copied() {
                     Some(instance) => self.tell(Event::InstanceReplace { instance }),
@@ -277,7 +287,7 @@ fn kind(reason: &RejectReason) -> &'static str {
 }
 
 /// Everything that a run over many seeds must have met, or it shows nothing.
-pub(crate) const MUST_SEE: [&str; 23] = [
+pub(crate) const MUST_SEE: [&str; 24] = [
     "stream cut by a drain",
     "dispatch",
     "replay",
@@ -298,6 +308,7 @@ pub(crate) const MUST_SEE: [&str; 23] = [
     "cannot start",
     "stopped",
     "reconfigured",
+    "taken",
     "stopped by a policy",
     "exited",
     "shutting down",

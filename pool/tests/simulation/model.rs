@@ -72,6 +72,8 @@ pub(crate) struct Instance {
     pub(crate) losses: u32,
     pub(crate) paused_until: Time,
     pub(crate) worked_until: Time,
+    /// Requests of another process on it.
+    pub(crate) taken: u32,
     /// The last sign of life.
     pub(crate) alive_at: Time,
     /// Its drain: since when, when it must end, and how long streams alone hold it up.
@@ -204,6 +206,7 @@ impl Model {
                     known.standing.ready(self.config.slow_start, self.now);
                 }
             }
+            Event::InstanceTaken { instance, slots } => self.taken(*instance, *slots),
             Event::InstanceProbed { instance, health } => self.probed(*instance, *health),
             Event::InstanceExited { instance, .. } => self.exiting = Some(*instance),
             Event::SizeSet { size } => {
@@ -264,7 +267,8 @@ impl Model {
         let instance = self.instances.get(&on)?;
         let (since, deadline, patience) = instance.drain?;
         let held = Place::Flying { instance: on, revoked: false };
-        let only_streams = self.requests.values().filter(|it| it.place == held).all(|it| it.streams);
+        let mut all = self.requests.values().filter(|it| it.place == held);
+        let only_streams = instance.taken == 0 && all.all(|it| it.streams);
         let streams_until = since.max(instance.streams_since) + patience;
         Some(if only_streams { deadline.min(streams_until) } else { deadline })
     }
@@ -327,7 +331,7 @@ impl Model {
     }
 
     fn probed(&mut self, id: InstanceId, health: Health) {
-        let flying = self.flying(id) > 0;
+        let flying = self.burden(id) > 0;
         let Some(view) = self.views.get(&id) else { return };
         let serves = match view.state {
             StateView::Starting => false,
@@ -371,6 +375,19 @@ impl Model {
     }
 
     /// Requests that an instance holds, those revoked from it not counted.
+    /// The same, with those of another process.
+    pub(crate) fn burden(&self, on: InstanceId) -> u32 {
+        self.flying(on) + self.instances.get(&on).map_or(0, |it| it.taken)
+    }
+
+    fn taken(&mut self, id: InstanceId, slots: u32) {
+        let now = self.now;
+        if let Some(instance) = self.instances.get_mut(&id).filter(|it| it.taken != slots) {
+            instance.taken = slots;
+            instance.worked_until = now;
+        }
+    }
+
     pub(crate) fn flying(&self, on: InstanceId) -> u32 {
         let held = Place::Flying { instance: on, revoked: false };
         self.requests.values().filter(|request| request.place == held).count() as u32

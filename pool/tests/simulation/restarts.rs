@@ -55,6 +55,7 @@ impl Model {
             | Event::InstanceProbed { .. }
             | Event::InstancePaused { .. }
             | Event::InstanceResumed { .. }
+            | Event::InstanceTaken { .. }
             | Event::SizeSet { .. }
             | Event::ConfigChanged { .. }
             | Event::Drain => {}

@@ -191,7 +191,8 @@ impl World {
 
     /// Tells the pool, now; perhaps once more later.
     pub(crate) fn tell(&mut self, event: Event) -> Result<(), Broken> {
-        if self.chance(self.profile.double) && !matches!(event, Event::ConfigChanged { .. } | Event::Drain) {
+        let once = matches!(event, Event::ConfigChanged { .. } | Event::InstanceTaken { .. } | Event::Drain);
+        if self.chance(self.profile.double) && !once {
             let later = self.ms(5_000);
             self.plan(later, Planned::Tell(event.clone()));
         }

@@ -45,6 +45,12 @@ impl Refusal {
         Self { problem: Problem::ShuttingDown(detail), mistakes: Vec::new() }
     }
 
+    /// Another process is about to take over.
+    pub fn taken_over() -> Self {
+        let detail = "another process is taking over, and reads the file itself".to_owned();
+        Self { problem: Problem::Invalid(detail), mistakes: Vec::new() }
+    }
+
     fn response(self) -> Response {
         let answer = self.problem.response(None, None, &HeaderMap::new());
         if self.mistakes.is_empty() {

@@ -234,6 +234,8 @@ pub(super) fn service_view(control: &Control) -> ServiceView {
             limit: config.queue.limit,
             bytes: service.space.kept(),
             oldest_wait_s: snapshot.oldest_wait.as_secs_f64(),
+            drain_rate: snapshot.drain_rate,
+            last_wait_s: snapshot.last_wait.map(|wait| wait.as_secs_f64()),
         },
         in_flight: snapshot.in_flight,
         concurrency: config.concurrency,

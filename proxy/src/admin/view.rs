@@ -81,6 +81,12 @@ pub struct QueueView {
     pub bytes: u64,
     /// How long the oldest has waited.
     pub oldest_wait_s: f64,
+    /// Requests a second that lately got an instance.
+    #[serde(default)]
+    pub drain_rate: f64,
+    /// How long the last one has yet to wait at that rate; null while the queue does not drain.
+    #[serde(default)]
+    pub last_wait_s: Option<f64>,
 }
 
 /// One instance.

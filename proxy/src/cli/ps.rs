@@ -74,7 +74,11 @@ fn services(services: &[ServiceView]) -> String {
 fn queue(service: &ServiceView) -> String {
     match service.queue.depth {
         0 => "0".to_owned(),
-        depth => format!("{depth} ({})", output::seconds(service.queue.oldest_wait_s)),
+        depth => {
+            let left = service.queue.last_wait_s.map(|wait| format!(", done in {}", output::seconds(wait)));
+            let oldest = output::seconds(service.queue.oldest_wait_s);
+            format!("{depth} ({oldest}{})", left.unwrap_or_default())
+        }
     }
 }
 
@@ -148,7 +152,7 @@ pub(super) mod tests {
               { "name": "calc", "image": "longshore/model-server", "hosts": ["calc"], "paths": [], "default": true,
                 "size": { "wanted": 3, "ready": 1, "starting": 1, "standby": 2, "min": 0, "max": 1000, "policy": 3,
                           "overridden": true, "last_decision": null },
-                "queue": { "depth": 12, "limit": 10000, "bytes": 0, "oldest_wait_s": 4.2 },
+                "queue": { "depth": 12, "limit": 10000, "bytes": 0, "oldest_wait_s": 4.2, "drain_rate": 2.0, "last_wait_s": 6.0 },
                 "in_flight": 1, "concurrency": 1, "cannot_start": null,
                 "instances": [
                   { "id": "calc-0-4", "state": "ready", "address": "127.0.0.1:32768", "in_flight": 1, "age_s": 192.0,
@@ -178,9 +182,9 @@ pub(super) mod tests {
         let expected = "\
 cluster default, docker backend
 
-SERVICE  WANTED  READY  STARTING  STANDBY  QUEUE    IN FLIGHT  IMAGE
-calc          3      1         1        2  12 (4s)          1  longshore/model-server
-broken        1      0         0        0  0                0  example/broken
+SERVICE  WANTED  READY  STARTING  STANDBY  QUEUE                IN FLIGHT  IMAGE
+calc          3      1         1        2  12 (4s, done in 6s)          1  longshore/model-server
+broken        1      0         0        0  0                            0  example/broken
 
 INSTANCE    STATE                     ADDRESS          IN FLIGHT    AGE  RESTARTS  LAST DEATH
 calc-0-4    ready                     127.0.0.1:32768          1  3m12s         3  killed by signal 9, 3m13s ago

@@ -32,6 +32,14 @@ pub(super) async fn run(args: RunArgs, console: Console) -> Result<(), CliError>
     let command = (!args.command.is_empty()).then_some(args.command);
     let config = Config::single(&args.image, args.port, args.size, command)?;
     let backend = args.backend.map(BackendKind::from);
-    let options = UpOptions { config, file: None, backend, build: false, keep: args.keep, record: None };
+    let options = UpOptions {
+        config,
+        file: None,
+        backend,
+        build: false,
+        keep: args.keep,
+        takeover: false,
+        record: None,
+    };
     Ok(crate::run::up(options, console).await?)
 }

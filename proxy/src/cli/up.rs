@@ -21,6 +21,8 @@ pub struct UpOptions {
     pub build: bool,
     /// Leaves the instances running at the end, for the next `up` to adopt.
     pub keep: bool,
+    /// Takes over from the process that serves the cluster, if there is one.
+    pub takeover: bool,
     /// Where the workload is recorded.
     pub record: Option<PathBuf>,
 }
@@ -60,6 +62,9 @@ pub(super) struct UpArgs {
     /// Leaves the instances running at the end, for the next `up` to adopt.
     #[arg(long)]
     keep: bool,
+    /// Takes over from the `longshore up` of this cluster that runs, and from its containers: no connection is refused.
+    #[arg(long)]
+    takeover: bool,
     /// Writes what is answered as a trace for `longshore simulate`; of several services one file each, named after it.
     #[arg(long, value_name = "FILE.csv")]
     record: Option<PathBuf>,
@@ -69,7 +74,14 @@ pub(super) async fn up(args: UpArgs, console: Console) -> Result<(), CliError> {
     let config = Config::load(&args.config)?;
     let backend = args.backend.map(BackendKind::from);
     let file = Some(args.config);
-    let options =
-        UpOptions { config, file, backend, build: args.build, keep: args.keep, record: args.record };
+    let options = UpOptions {
+        config,
+        file,
+        backend,
+        build: args.build,
+        keep: args.keep,
+        takeover: args.takeover,
+        record: args.record,
+    };
     Ok(crate::run::up(options, console).await?)
 }

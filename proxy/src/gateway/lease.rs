@@ -128,6 +128,7 @@ impl Dispatcher {
             | Event::InstanceResumed { .. }
             | Event::SizeSet { .. }
             | Event::InstanceReplace { .. }
+            | Event::InstanceTaken { .. }
             | Event::Restart
             | Event::ConfigChanged { .. }
             | Event::Drain => None,

@@ -1,7 +1,7 @@
 //! The listeners, and pingora, which serves them. Nothing else in the workspace names pingora's services.
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::IntoRawFd;
+use std::os::fd::{AsFd as _, IntoRawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,7 +71,16 @@ pub struct Bound(Vec<Socket>);
 impl Bound {
     /// Binds every address; port 0 picks a free one.
     pub fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
-        addresses.iter().map(|address| Socket::bind(*address)).collect::<Result<_, _>>().map(Self)
+        Self::bind_or(addresses, |_| None)
+    }
+
+    /// Binds every address for which there is no socket yet.
+    pub fn bind_or(
+        addresses: &[SocketAddr],
+        mut present: impl FnMut(SocketAddr) -> Option<Socket>,
+    ) -> Result<Self, BindError> {
+        let one = |address: &SocketAddr| present(*address).map_or_else(|| Socket::bind(*address), Ok);
+        addresses.iter().map(one).collect::<Result<_, _>>().map(Self)
     }
 
     /// Serves `gateway` on the sockets, on the current runtime.
@@ -90,6 +99,21 @@ impl Socket {
         listener.set_nonblocking(true).map_err(error)?;
         let address = listener.local_addr().map_err(error)?;
         Ok(Self { asked, address, listener })
+    }
+
+    /// One that another process had, at this address.
+    pub fn inherited(asked: SocketAddr, address: SocketAddr, listener: TcpListener) -> Self {
+        Self { asked, address, listener }
+    }
+
+    /// For whoever hands it to another process.
+    pub fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+
+    /// The same socket once more.
+    pub fn copy(&self) -> std::io::Result<Self> {
+        Ok(Self { asked: self.asked, address: self.address, listener: self.listener.try_clone()? })
     }
 
     /// For whoever else serves it.
@@ -148,8 +172,18 @@ impl Listening {
         }
     }
 
+    /// The sockets once more, for a process that takes over.
+    pub fn copies(&self) -> std::io::Result<Vec<Socket>> {
+        self.endpoints.iter().map(|endpoint| endpoint.socket.copy()).collect()
+    }
+
     /// Takes no more connections, lets those that are open finish their answers, and returns when the last has ended.
     pub async fn drain(self) {
+        self.stop().await.ended().await;
+    }
+
+    /// Takes no more connections: when it returns, every one that comes is left to whoever has the sockets, too.
+    pub async fn stop(self) -> Draining {
         let Self { gateway: _, endpoints, open } = self;
         let mut connections = open.subscribe();
         drop(open);
@@ -159,8 +193,19 @@ impl Listening {
         });
         // A task that has panicked has ended, too.
         let _ = futures_util::future::join_all(ending.collect::<Vec<_>>()).await;
+        connections.mark_unchanged();
+        Draining(connections)
+    }
+}
+
+/// Connections that finish what they are at.
+pub struct Draining(watch::Receiver<()>);
+
+impl Draining {
+    /// Returns when the last has ended.
+    pub async fn ended(mut self) {
         // The application and each connection hold a sender; when the last is gone, so are they.
-        while connections.changed().await.is_ok() {}
+        while self.0.changed().await.is_ok() {}
     }
 }
 

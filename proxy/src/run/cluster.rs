@@ -1,7 +1,7 @@
 //! Everything that runs while a cluster is served: a pool, its control loop and its instances for each service. Services
 //! come, change and go while the others run on.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +15,14 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
 use super::UpError;
+use super::handover::new::{Held, Predecessor};
+use super::handover::old::Successor;
 use crate::clock::Clock;
 use crate::config::{self, Config, ProxyConfig, Source};
 use crate::connect::Connector;
 use crate::control::{Control, Controls, Runner};
 use crate::gateway::lease::Dispatcher;
+use crate::gateway::listen::Listening;
 use crate::gateway::service::Service;
 use crate::gateway::space::BodyMemory;
 use crate::metrics::Metrics;
@@ -29,6 +32,9 @@ const STOP_MARGIN: Duration = Duration::from_secs(20);
 
 /// Time between two looks whether a service that is no more is still in use.
 const IDLE_LOOK: Duration = Duration::from_millis(20);
+
+/// How long an instance that another process has left may take to end.
+const LEFT_GRACE: Duration = Duration::from_secs(1);
 
 /// Incarnations left to a service that goes, when another one of its name comes meanwhile.
 const SPARE_INCARNATIONS: u32 = 1_000;
@@ -41,6 +47,10 @@ pub(crate) struct Cluster {
     pub(crate) controls: Controls,
     memory: BodyMemory,
     loops: Arc<Loops>,
+    /// Until they run.
+    waiting: Vec<Wires>,
+    /// What another process has left that is to be removed once that has ended.
+    leftovers: Vec<Key>,
 }
 
 /// The control loops, those of services that are on their way out included.
@@ -64,26 +74,66 @@ struct Loop {
 type Wires = (Arc<Control>, mpsc::UnboundedReceiver<Action>);
 
 impl Cluster {
+    /// Adopts what runs already, and runs.
     pub(crate) async fn assemble(config: &Config, backend: Arc<dyn Backend>) -> Result<Self, UpError> {
+        let mut cluster = Self::assemble_after(config, backend, None).await?;
+        cluster.run();
+        Ok(cluster)
+    }
+
+    /// Adopts what runs already; or, where another process is being taken over, what is that one's, which holds still from
+    /// then on. Nothing is done to any instance before [`Cluster::run`].
+    pub(super) async fn assemble_after(
+        config: &Config,
+        backend: Arc<dyn Backend>,
+        predecessor: Option<&mut Predecessor>,
+    ) -> Result<Self, UpError> {
         let metrics = Metrics::new().map_err(|error| UpError::Own(error.to_string()))?;
-        let cluster = Self {
+        let mut cluster = Self {
             clock: Clock::start(),
             backend,
             metrics,
             controls: Arc::new(ArcSwap::from_pointee(Vec::new())),
             memory: BodyMemory::default(),
             loops: Arc::default(),
+            waiting: Vec::new(),
+            leftovers: Vec::new(),
         };
         let wires: Vec<Wires> =
             config.services.iter().map(|service| cluster.wire(service, &config.proxy)).collect();
         // The watch begins before the list is read, so that no death falls between them.
         let exits = cluster.backend.watch();
-        adopt(&wires, &cluster.backend).await?;
+        match predecessor {
+            None => adopt(&wires, &cluster.backend).await?,
+            Some(predecessor) if cluster.backend.outlives_process() => {
+                let held = predecessor.hold().await.map_err(UpError::Takeover)?;
+                cluster.leftovers = take_over(&wires, &cluster.backend, &held).await?;
+            }
+            Some(predecessor) => skip_incarnations(&wires, predecessor.last()),
+        }
         cluster.loops.clone().route(exits);
         cluster.controls.store(Arc::new(wires.iter().map(|(control, _)| control.clone()).collect()));
-        wires.into_iter().for_each(|wires| cluster.loops.run(wires));
+        cluster.waiting = wires;
         cluster.metrics.configured(cluster.clock.unix_now());
         Ok(cluster)
+    }
+
+    /// Acts on instances from now on.
+    pub(super) fn run(&mut self) {
+        let loops = self.loops.clone();
+        self.waiting.drain(..).for_each(|wires| loops.run(wires));
+    }
+
+    /// Removes what another process has left, which has ended.
+    pub(super) fn remove_leftovers(&mut self) -> impl Future<Output = ()> + use<> {
+        let (backend, keys) = (self.backend.clone(), std::mem::take(&mut self.leftovers));
+        async move {
+            let stops = keys.iter().map(|key| {
+                tracing::info!(instance = %key, "removing an instance that is of no use any more");
+                stop_one(&backend, key, LEFT_GRACE)
+            });
+            futures_util::future::join_all(stops).await;
+        }
     }
 
     /// The present generation of each service.
@@ -162,6 +212,22 @@ impl Cluster {
             let open: usize = all.iter().map(|control| control.service().open_requests()).sum();
             tracing::warn!(requests = open, "the drain time is over: what is still open is cut");
         }
+    }
+
+    /// Leaves what comes to the process that has taken over, and answers what was accepted, for at most `limit`. New
+    /// requests may still come on connections that are open; they are answered too.
+    pub(super) async fn hand_over(&self, listening: Listening, successor: Successor, limit: Duration) {
+        let draining = listening.stop().await;
+        let all = self.loops.all();
+        if successor.adopts() {
+            self.backend.hands_off();
+        }
+        let sharing = tokio::spawn(successor.let_serve(all.clone()));
+        if timeout(limit, draining.ended()).await.is_err() {
+            let open: usize = all.iter().map(|control| control.service().open_requests()).sum();
+            tracing::warn!(requests = open, "the drain time is over: what is still open is cut");
+        }
+        sharing.abort();
     }
 
     /// Stops every instance that this cluster runs.
@@ -286,6 +352,46 @@ async fn adopt(wires: &[Wires], backend: &Arc<dyn Backend>) -> Result<(), UpErro
     });
     futures_util::future::join_all(removals).await;
     Ok(())
+}
+
+/// As [`adopt`], from a process that runs on for a while: nothing is removed, and what is not current serves until it is
+/// replaced. Gives what is of no use.
+async fn take_over(wires: &[Wires], backend: &Arc<dyn Backend>, held: &Held) -> Result<Vec<Key>, UpError> {
+    let found =
+        backend.list().await.map_err(|error| UpError::Backend(StartError::EngineDown(error.to_string())))?;
+    skip_incarnations(wires, &held.last);
+    let mut leftovers = Vec::new();
+    for found in found {
+        if held.stopping.contains(&found.key.to_string()) {
+            continue;
+        }
+        let control = wires
+            .iter()
+            .map(|(control, _)| control)
+            .find(|control| control.service().name == found.key.service && control.backend().is_some());
+        let (Some(control), Some(address)) = (control, found.address) else {
+            leftovers.push(found.key);
+            continue;
+        };
+        let id = InstanceId { slot: found.key.slot, incarnation: found.key.incarnation };
+        if home(wires, &found).is_some() {
+            tracing::info!(instance = %found.key, %address, "adopting a running instance");
+            control.adopt(id, address, found.paused);
+        } else {
+            tracing::info!(instance = %found.key, %address, "adopting a running instance, to be replaced");
+            control.adopt_outdated(id, address, found.paused);
+        }
+    }
+    Ok(leftovers)
+}
+
+fn skip_incarnations(wires: &[Wires], last: &BTreeMap<String, u32>) {
+    for (control, _) in wires {
+        let service = control.service();
+        if let Some(last) = last.get(&*service.name) {
+            service.dispatcher.skip_incarnations(*last);
+        }
+    }
 }
 
 /// The control loop that an instance belongs to, if it was made from what the configuration says now.

@@ -4,6 +4,7 @@ pub(crate) mod backend;
 pub(crate) mod cluster;
 mod difference;
 mod doors;
+mod handover;
 mod keys;
 mod record;
 mod reload;
@@ -30,7 +31,9 @@ use crate::gateway::route::Routes;
 use crate::telemetry::{Exporter, Sampler, Tracer};
 use cluster::Cluster;
 use doors::AdminDoor;
-use reload::Serving;
+use handover::new::Predecessor;
+use handover::old::Meeting;
+use reload::{End, Serving};
 use watch::FileWatch;
 
 /// Why a cluster could not be served.
@@ -58,6 +61,9 @@ pub enum UpError {
         /// Why.
         error: std::io::Error,
     },
+    /// The process that runs has not been taken over; it goes on.
+    #[error("the take-over has failed: {0}")]
+    Takeover(String),
     /// Something of the process's own.
     #[error("{0}")]
     Own(String),
@@ -70,13 +76,20 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     raise_descriptors();
     let token = token(&config)?;
     // Ports first: a mistake there should be known before a container is touched.
-    let bound = Bound::bind(&config.proxy.listen)?;
-    let admin_socket = Socket::bind(config.admin.listen)?;
+    let mut predecessor = match options.takeover {
+        true => Predecessor::ask(&config.name).await.map_err(UpError::Takeover)?,
+        false => None,
+    };
+    let mut inherited = |asked| predecessor.as_mut().and_then(|predecessor| predecessor.socket(asked));
+    let bound = Bound::bind_or(&config.proxy.listen, &mut inherited)?;
+    let admin_socket =
+        inherited(config.admin.listen).map_or_else(|| Socket::bind(config.admin.listen), Ok)?;
     let backend = backend::choose(&config, options.backend).await?;
+    same_backend(&*backend, predecessor.as_ref())?;
     let prepared = prepare(&config, &*backend, options.build, &console).await;
     console.finish();
     prepared?;
-    let cluster = Cluster::assemble(&config, backend.clone()).await?;
+    let mut cluster = Cluster::assemble_after(&config, backend.clone(), predecessor.as_mut()).await?;
     let recording = match &options.record {
         Some(file) => Some(record::begin(file, &cluster.services())?),
         None => None,
@@ -89,6 +102,10 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     let gateway =
         Gateway::new(routes, &config.proxy, cluster.clock, cluster.metrics.refused(), tracer, sampler);
     keys::follow(&gateway);
+    if let Some(predecessor) = &mut predecessor {
+        take_over(&mut cluster, predecessor, &mut ends).await?;
+    }
+    cluster.run();
     let listening = bound.serve(gateway.clone())?;
     let (orders, mut inbox) = mpsc::unbounded_channel();
     let admin = Arc::new(Admin {
@@ -101,18 +118,40 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     });
     let door = AdminDoor::open(&admin, admin_socket)?;
     console.serving(&listening.addresses(), door.address(), backend.kind());
+    let meeting = open_meeting(&config.name, options.takeover).await;
+    if let Some(predecessor) = predecessor {
+        let (controls, leftovers) = (cluster.controls.clone(), cluster.remove_leftovers());
+        tokio::spawn(async move {
+            predecessor.go_on(|| controls.load().to_vec()).await;
+            leftovers.await;
+        });
+    }
     let watched = options.file.clone().map(FileWatch::begin);
     let (file, named_backend) = (options.file, options.backend);
     let mut serving =
-        Serving { cluster, gateway, listening, admin, door, config, file, named_backend, console };
+        Serving { cluster, gateway, listening, admin, door, config, file, named_backend, console, meeting };
     serving.announce();
-    serving.until_the_end(&mut ends, &mut inbox, watched).await;
+    let end = serving.until_the_end(&mut ends, &mut inbox, watched).await;
     serving.console.finish();
-    tracing::info!("shutting down: answering what was accepted; once more to stop at once");
-    let Serving { cluster, listening, config, .. } = serving;
-    tokio::select! {
-        () = cluster.drain(listening.drain(), config.proxy.drain) => {}
-        () = ends.asked(&mut inbox) => {}
+    let Serving { cluster, listening, config, door, .. } = serving;
+    let mut leaves_instances = options.keep;
+    match end {
+        End::Asked => {
+            tracing::info!("shutting down: answering what was accepted; once more to stop at once");
+            tokio::select! {
+                () = cluster.drain(listening.drain(), config.proxy.drain) => {}
+                () = ends.asked(&mut inbox) => {}
+            }
+        }
+        End::TakenOver(successor) => {
+            tracing::info!("another process has taken over: answering what was accepted");
+            leaves_instances = successor.adopts();
+            drop(door);
+            tokio::select! {
+                () = cluster.hand_over(listening, successor, config.proxy.drain) => {}
+                () = ends.asked(&mut inbox) => {}
+            }
+        }
     }
     if let Some(recording) = recording {
         recording.end().await;
@@ -120,8 +159,8 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     if let Some(exporting) = exporting {
         exporting.end().await;
     }
-    if options.keep {
-        tracing::info!("leaving the instances running, for the next `longshore up` to adopt");
+    if leaves_instances {
+        tracing::info!("leaving the instances running, for another `longshore up` to adopt");
         return Ok(());
     }
     tokio::select! {
@@ -129,6 +168,79 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         () = ends.asked(&mut inbox) => {}
     }
     Ok(())
+}
+
+fn same_backend(backend: &dyn Backend, predecessor: Option<&Predecessor>) -> Result<(), UpError> {
+    match predecessor {
+        Some(predecessor) if predecessor.backend() != backend.kind() => Err(UpError::Takeover(format!(
+            "the instances that run are of the {} backend, not of {}: stop the running process first",
+            predecessor.backend(),
+            backend.kind()
+        ))),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Everything up to the point from which on this process serves, and the other one does not.
+async fn take_over(
+    cluster: &mut Cluster,
+    predecessor: &mut Predecessor,
+    ends: &mut Ends,
+) -> Result<(), UpError> {
+    let controls = cluster.controls.load().to_vec();
+    let adopts = cluster.backend.outlives_process();
+    if !adopts {
+        predecessor.set_sizes(&controls);
+        cluster.run();
+        tokio::select! {
+            ready = ready(&controls) => ready?,
+            () = ends.signalled() => return Err(UpError::Takeover("it was interrupted".to_owned())),
+        }
+    }
+    predecessor.commit().await.map_err(UpError::Takeover)?;
+    predecessor.keep_free(&controls);
+    if adopts {
+        predecessor.set_sizes(&controls);
+    }
+    Ok(())
+}
+
+/// Returns when every service has the instances that it wants.
+async fn ready(controls: &[Arc<Control>]) -> Result<(), UpError> {
+    for control in controls {
+        let service = control.service();
+        loop {
+            let snapshot = service.dispatcher.snapshot();
+            let ready = snapshot.instances.iter().filter(|view| view.state == StateView::Ready).count();
+            if ready >= snapshot.wanted as usize {
+                break;
+            }
+            if let Some(cause) = &snapshot.cannot_start {
+                let why = format!("{} cannot start: {}", service.name, crate::problem::death(cause));
+                return Err(UpError::Takeover(why));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    Ok(())
+}
+
+/// Lets itself be taken over, unless another process of the cluster's name does so already.
+async fn open_meeting(cluster: &str, takeover: bool) -> Option<Meeting> {
+    if !takeover && matches!(Predecessor::lives(cluster).await, Ok(true)) {
+        tracing::warn!(
+            cluster,
+            "another `longshore up` of this name runs: `--takeover` will find that one, not this"
+        );
+        return None;
+    }
+    match Meeting::open(cluster) {
+        Ok(meeting) => Some(meeting),
+        Err(error) => {
+            tracing::warn!(%error, "this process cannot be taken over by `longshore up --takeover`");
+            None
+        }
+    }
 }
 
 fn token(config: &Config) -> Result<Option<String>, UpError> {
@@ -168,6 +280,14 @@ impl Ends {
             terminate: listen(SignalKind::terminate())?,
             hangup: listen(SignalKind::hangup())?,
         })
+    }
+
+    /// Returns at a signal that asks for the end.
+    async fn signalled(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 
     /// Returns when somebody asks for the end. Who asks for a reload meanwhile is refused.

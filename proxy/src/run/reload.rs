@@ -11,11 +11,13 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
 use super::cluster::Cluster;
 use super::difference::{Changed, Difference};
 use super::doors::AdminDoor;
+use super::handover::old::{self, Estate, Meeting, Step, Successor};
 use super::watch::FileWatch;
 use super::{Ends, announce, token};
 use crate::admin::view::ReloadView;
@@ -41,6 +43,16 @@ pub(super) struct Serving {
     /// The backend that the command line demands, whatever the file says.
     pub(super) named_backend: Option<BackendKind>,
     pub(super) console: Console,
+    /// Where another process may ask to take over.
+    pub(super) meeting: Option<Meeting>,
+}
+
+/// Why a cluster is served no more.
+pub(super) enum End {
+    /// Somebody has asked for it.
+    Asked,
+    /// Another process serves it.
+    TakenOver(Successor),
 }
 
 /// What is at hand before anything is put in force.
@@ -61,28 +73,67 @@ impl Serving {
         ends: &mut Ends,
         inbox: &mut mpsc::UnboundedReceiver<Order>,
         mut watched: Option<FileWatch>,
-    ) {
+    ) -> End {
+        let (steps, mut taken) = mpsc::unbounded_channel();
+        let mut talking = false;
         loop {
             let (cause, answer): (_, Option<Answer>) = tokio::select! {
-                _ = ends.interrupt.recv() => return,
-                _ = ends.terminate.recv() => return,
+                _ = ends.interrupt.recv() => return End::Asked,
+                _ = ends.terminate.recv() => return End::Asked,
+                stream = next(self.meeting.as_ref()), if !talking => {
+                    talking = self.talk(stream, &steps);
+                    continue;
+                }
+                Some(step) = taken.recv() => match step {
+                    Step::GivenUp => {
+                        talking = false;
+                        continue;
+                    }
+                    Step::Commit(successor) => return End::TakenOver(successor),
+                },
                 _ = ends.hangup.recv() => ("SIGHUP", None),
                 () = changed(&mut watched) => ("the file has changed", None),
                 Some(order) = inbox.recv() => match order {
-                    Order::Shutdown => return,
+                    Order::Shutdown => return End::Asked,
+                    Order::Reload(answer) if talking => {
+                        let _ = answer.send(Err(Refusal::taken_over()));
+                        continue;
+                    }
                     Order::Reload(answer) => ("POST /reload", Some(answer)),
                 },
             };
+            if talking {
+                // The other process reads the file itself; should it give up, somebody has to ask again.
+                tracing::warn!(cause, "the configuration is not read again while another process takes over");
+                continue;
+            }
             if let Some(watched) = &mut watched {
                 watched.is_read();
             }
             let told = tokio::select! {
                 told = self.reload(cause) => told,
-                () = ends.asked(inbox) => return,
+                () = ends.asked(inbox) => return End::Asked,
             };
             if let Some(answer) = answer {
                 // Whoever asked may have left.
                 let _ = answer.send(told);
+            }
+        }
+    }
+
+    /// Talks with a process that wants to take over, in a task of its own; whether it does.
+    fn talk(&self, stream: UnixStream, steps: &mpsc::UnboundedSender<Step>) -> bool {
+        let sockets = self.listening.copies().and_then(|all| Ok((all, self.door.socket().copy()?)));
+        match sockets {
+            Ok((listeners, admin)) => {
+                let controls = self.cluster.controls.load().to_vec();
+                let estate = Estate { backend: self.cluster.backend.kind(), listeners, admin, controls };
+                tokio::spawn(old::talk(stream, estate, steps.clone()));
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "the sockets cannot be handed over");
+                false
             }
         }
     }
@@ -212,6 +263,13 @@ impl Serving {
     pub(super) fn announce(&mut self) {
         let controls = self.cluster.controls.load().to_vec();
         tokio::spawn(announce(controls, self.console.clone()));
+    }
+}
+
+async fn next(meeting: Option<&Meeting>) -> UnixStream {
+    match meeting {
+        Some(meeting) => meeting.next().await,
+        None => std::future::pending().await,
     }
 }
 

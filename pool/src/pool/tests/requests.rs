@@ -118,3 +118,21 @@ fn what_was_answered_is_recorded_once_somebody_asks() {
     assert_eq!(seen, [(arrival, ms(100)), (arrival, ms(200))]);
     assert_eq!(story.pool.take_record(), []);
 }
+
+#[test]
+fn the_queue_says_how_fast_it_drains_and_how_long_the_last_one_has_yet_to_wait() {
+    let mut story = Story::ready(1, PoolConfig::default());
+    (0..100).for_each(|n| drop(story.arrive(n)));
+    let before = story.pool.snapshot(story.now);
+    assert_eq!((before.drain_rate, before.last_wait), (0.0, None));
+    for n in 0..50 {
+        story.pass(ms(200));
+        story.finish(n, Outcome::Answered);
+    }
+    let after = story.pool.snapshot(story.now);
+    assert!((4.5..5.5).contains(&after.drain_rate), "{}", after.drain_rate);
+    let wait = after.last_wait.map_or(0.0, |wait| wait.as_secs_f64());
+    assert!((9.0..11.0).contains(&wait), "49 wait, five a second: {wait}");
+    let last = story.pool.standing(RequestId(99), story.now).and_then(|standing| standing.wait);
+    assert_eq!(after.last_wait, last);
+}

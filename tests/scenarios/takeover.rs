@@ -1,0 +1,220 @@
+//! `longshore up --takeover`: another process serves, and nobody notices.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::Request;
+use longshore_tests::load::{Payload, Tally};
+use longshore_tests::raw::Raw;
+use longshore_tests::{Backend, Client, Cluster, PATIENCE, Setup, both, each, eventually, model};
+use nix::sys::signal::Signal;
+use tokio::task::{JoinHandle, JoinSet};
+
+fn calc(keys: &str) -> String {
+    model("calc", "calculator --fault-latency 20ms", &format!("concurrency = 1\n{keys}"))
+}
+
+/// Requests for so long, each on a connection of its own, which is accepted or refused. (One that is kept may be closed by
+/// the old process just when its client sends the next request, as by any server that ends; clients send that again.)
+fn load(cluster: &Cluster, seconds: u64) -> JoinHandle<Tally> {
+    let address = cluster.address();
+    tokio::spawn(async move {
+        let payload = Payload::post(8 << 10);
+        let (mut tally, mut open) = (Tally::default(), JoinSet::new());
+        let mut tick = tokio::time::interval(Duration::from_millis(25));
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(seconds) {
+            tick.tick().await;
+            let (payload, number) = (payload.clone(), tally.sent);
+            tally.sent += 1;
+            open.spawn(async move {
+                let begun = Instant::now();
+                (payload.send(&Client::new(address), number).await, begun.elapsed())
+            });
+        }
+        while let Some(ended) = open.join_next().await {
+            let (result, took) = ended.expect("no panic");
+            tally.slowest = tally.slowest.max(took);
+            match result {
+                Ok(_) => tally.answered += 1,
+                Err(error) => *tally.wrong.entry(error).or_default() += 1,
+            }
+        }
+        tally
+    })
+}
+
+/// The ids of its containers, in order.
+fn containers(cluster: &Cluster) -> Vec<String> {
+    let mut ids = cluster.docker().containers(cluster.name());
+    ids.sort();
+    ids
+}
+
+async fn three_in_a_row_under_load_refuse_no_connection(backend: Backend) {
+    let mut cluster = Setup::new(backend).service(&calc("size = 2")).start().await;
+    let before = if backend == Backend::Docker { containers(&cluster) } else { Vec::new() };
+    let running = load(&cluster, 12);
+    let address = cluster.address();
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let old = cluster.take_over().await;
+        assert_eq!(cluster.address(), address, "it has the same sockets");
+        let status = old.ended(Duration::from_secs(45)).await;
+        assert!(status.success(), "{status}");
+    }
+    let tally = running.await.expect("no panic");
+    eprintln!("{} requests, the slowest took {:?}", tally.sent, tally.slowest);
+    tally.lost_nothing();
+    cluster.settled().await;
+    if backend == Backend::Docker {
+        assert_eq!(containers(&cluster), before, "they were adopted, none is doubled or replaced");
+        let deaths = cluster.admin().metrics().await.sum("longshore_instance_deaths_total", &[]);
+        assert!(deaths.abs() < 0.5, "{deaths} deaths");
+    }
+    cluster.admin().lost_nothing("calc").await;
+    cluster.stop().await;
+}
+
+async fn what_is_open_goes_on_in_the_old_process(backend: Backend) {
+    let keys = "size = 1";
+    let mut cluster = Setup::new(backend).service(&calc(keys)).start().await;
+    let mut open = Raw::connect(cluster.address()).await;
+    open.send("GET /upgrade HTTP/1.1\r\nHost: calc\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n").await;
+    open.until("\r\n\r\n").await;
+    // It has the only slot; what waits in the old one is before what comes to the new one.
+    let ask = |client: Client| tokio::spawn(async move { client.get("/add/3/4").await.text() });
+    let waiting = ask(cluster.client());
+    cluster.admin().queues("calc", 1).await;
+    let old = cluster.take_over().await;
+    let later = ask(cluster.client());
+    for word in ["one", "two"] {
+        open.send(word).await;
+        open.until(word).await;
+    }
+    if backend == Backend::Docker {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(!later.is_finished(), "an instance has one slot, whoever fills it");
+    }
+    open.finish().await;
+    open.rest().await;
+    assert_eq!(waiting.await.expect("no panic"), "7");
+    assert_eq!(later.await.expect("no panic"), "7");
+    assert!(old.ended(Duration::from_secs(45)).await.success());
+    cluster.settled().await;
+    cluster.stop().await;
+}
+
+async fn another_configuration_rolls_and_loses_nothing(backend: Backend) {
+    let mut cluster = Setup::new(backend)
+        .service(&calc("default = true\nsize = 2"))
+        .model("gone", "echo", "")
+        .start()
+        .await;
+    let before = if backend == Backend::Docker { containers(&cluster) } else { Vec::new() };
+    assert_eq!(cluster.admin().set_size("calc", 3).await.status, 200);
+    cluster.admin().has("calc", 3).await;
+    let running = load(&cluster, 6);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    cluster.setup_mut().replace_services(&format!(
+        "{}{}",
+        calc("default = true\nsize = 2\nenv = { COLOUR = \"blue\" }"),
+        model("new", "echo", "")
+    ));
+    let old = cluster.take_over().await;
+    assert_eq!(cluster.client().get_from("new", "/").await.status, 200);
+    running.await.expect("no panic").lost_nothing();
+    assert!(old.ended(Duration::from_secs(45)).await.success());
+    cluster.admin().has("calc", 3).await;
+    if backend == Backend::Docker {
+        eventually(PATIENCE, "the old ones are gone", async || {
+            let now = containers(&cluster);
+            (now.len() == 4 && now.iter().all(|id| !before.contains(id))).then_some(())
+        })
+        .await;
+    }
+    cluster.stop().await;
+}
+
+async fn one_that_cannot_start_leaves_the_old_one_as_it_was(backend: Backend) {
+    let cluster = Setup::new(backend).service(&calc("size = 2")).start().await;
+    let before = cluster.admin().has("calc", 2).await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().map(|address| (taken, address)).expect("it is bound");
+    let text = std::fs::read_to_string(cluster.folder().join("cluster.toml")).expect("it is there");
+    let listen = format!("listen = [\"127.0.0.1:0\", \"{}\"]", taken.1);
+    let other = cluster.folder().join("other.toml");
+    for (broken, said) in [
+        (text.replace("listen = [\"127.0.0.1:0\"]", &listen), "in use"),
+        (text.replace("\"calculator\"", "\"no-such-model\""), ""),
+    ] {
+        if said.is_empty() && backend == Backend::Docker {
+            // There its instances are replaced one by one, which goes on only as far as the new ones get.
+            continue;
+        }
+        std::fs::write(&other, broken).expect("it can be written");
+        let done = cluster.up_beside(&other, &["--takeover"]).await;
+        assert_eq!(done.code, 1, "{}", done.stderr);
+        assert!(done.stderr.contains(said), "{}", done.stderr);
+        assert_eq!(cluster.client().get("/add/3/4").await.text(), "7");
+    }
+    // It is in charge as before.
+    cluster.kill_instance(&before[0]).await;
+    eventually(PATIENCE, "the dead one is replaced", async || {
+        let ready = cluster.admin().ready("calc").await;
+        (ready.len() == 2 && ready.iter().all(|one| one.id != before[0].id)).then_some(())
+    })
+    .await;
+    cluster.stop().await;
+}
+
+async fn an_instance_that_dies_in_the_middle_is_replaced_by_the_new_process(backend: Backend) {
+    let mut cluster = Setup::new(backend).service(&calc("size = 1")).start().await;
+    // At work in the old process, and waiting there.
+    let slow = |client: Client| {
+        tokio::spawn(async move {
+            let request = Request::get("/add/3/4").header("fault", "latency=1500ms");
+            client.send(request, Bytes::new()).await.text()
+        })
+    };
+    let open = [slow(cluster.client()), slow(cluster.client())];
+    cluster.admin().queues("calc", 1).await;
+    let victim = cluster.admin().has("calc", 1).await.remove(0);
+    let old = cluster.take_over().await;
+    let running = load(&cluster, 5);
+    if backend == Backend::Docker {
+        cluster.kill_instance(&victim).await;
+    } else {
+        for one in cluster.admin().ready("calc").await {
+            cluster.kill_instance(&one).await;
+        }
+    }
+    for one in open {
+        assert_eq!(one.await.expect("no panic"), "7");
+    }
+    running.await.expect("no panic").lost_nothing();
+    assert!(old.ended(Duration::from_secs(45)).await.success());
+    cluster.settled().await;
+    cluster.stop().await;
+}
+
+async fn without_a_running_one_it_starts_as_usual() {
+    let mut cluster =
+        Setup::new(Backend::Docker).argument("--takeover").service(&calc("size = 2")).start().await;
+    let before = containers(&cluster);
+    // One that was killed has left its place behind, and its containers.
+    cluster.kill().await;
+    cluster.again().await;
+    cluster.settled().await;
+    assert_eq!(containers(&cluster), before);
+    assert_eq!(cluster.client().get("/add/3/4").await.text(), "7");
+    cluster.signal(Signal::SIGTERM);
+    assert!(cluster.ended(Duration::from_secs(20)).await.success());
+    cluster.nothing_is_left();
+}
+
+both!(heavy 150: three_in_a_row_under_load_refuse_no_connection);
+both!(light 120: what_is_open_goes_on_in_the_old_process, another_configuration_rolls_and_loses_nothing);
+both!(light 90: one_that_cannot_start_leaves_the_old_one_as_it_was);
+both!(light 90: an_instance_that_dies_in_the_middle_is_replaced_by_the_new_process);
+each!(light 90: without_a_running_one_it_starts_as_usual);
