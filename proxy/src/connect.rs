@@ -10,24 +10,32 @@ use longshore_pool::InstanceId;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::config::Protocol;
+
 /// A dead container's address may swallow a connect for ever; a live one on this machine answers in microseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Connects to the instances of one service.
 pub struct Connector {
     service: Arc<str>,
+    protocol: Protocol,
     backend: Option<Arc<dyn Backend>>,
 }
 
 impl Connector {
     /// `backend` runs the instances; none for servers that already run.
-    pub fn new(service: Arc<str>, backend: Option<Arc<dyn Backend>>) -> Arc<Self> {
-        Arc::new(Self { service, backend })
+    pub fn new(service: Arc<str>, protocol: Protocol, backend: Option<Arc<dyn Backend>>) -> Arc<Self> {
+        Arc::new(Self { service, protocol, backend })
     }
 
     /// The service's name.
     pub fn service(&self) -> &str {
         &self.service
+    }
+
+    /// What its instances speak.
+    pub const fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     /// The name of an instance in its backend.

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use http::{Request, Response, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use longshore_pool::{Health, InstanceId};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::config::Check;
+use crate::config::{Check, Protocol};
 use crate::connect::Connector;
 
 /// What of an answer's body is looked at.
@@ -34,7 +34,7 @@ pub async fn http_or_tcp(
     match check {
         Check::Http { path, status, body } => {
             let asked = async {
-                let response = get(stream, connector.service(), path).await?;
+                let response = get(stream, connector, path).await?;
                 let as_wanted = match status {
                     Some(status) => response.status().as_u16() == *status,
                     None => response.status().as_u16() < 500,
@@ -53,20 +53,29 @@ pub async fn http_or_tcp(
     }
 }
 
-async fn get(stream: TcpStream, service: &str, path: &str) -> hyper::Result<Response<Incoming>> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get(path)
-        .header(header::HOST, service)
-        .header(header::USER_AGENT, "longshore-probe")
-        .header(header::ACCEPT, "*/*")
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new());
-    // The path was checked when the configuration was read.
-    let request = request.unwrap_or_default();
-    let answer = sender.send_request(request);
-    tokio::spawn(async move {
-        // Its failure is the answer's failure.
-        let _ = connection.await;
-    });
-    answer.await
+async fn get(stream: TcpStream, connector: &Connector, path: &str) -> hyper::Result<Response<Incoming>> {
+    match connector.protocol() {
+        Protocol::H1 => {
+            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+            tokio::spawn(connection);
+            let request = request(path)
+                .header(header::HOST, connector.service())
+                .header(header::CONNECTION, "close")
+                .body(Empty::<Bytes>::new());
+            // The path was checked when the configuration was read.
+            sender.send_request(request.unwrap_or_default()).await
+        }
+        Protocol::H2c => {
+            let (mut sender, connection) =
+                http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+            tokio::spawn(connection);
+            let target = format!("http://{}{path}", connector.service());
+            let request = request(&target).header(header::TE, "trailers").body(Empty::<Bytes>::new());
+            sender.send_request(request.unwrap_or_default()).await
+        }
+    }
+}
+
+fn request(target: &str) -> http::request::Builder {
+    Request::get(target).header(header::USER_AGENT, "longshore-probe").header(header::ACCEPT, "*/*")
 }

@@ -1,6 +1,7 @@
 //! Longshore's own errors, and the one place where an error becomes a status code (RFC 9457 problem details).
 
 mod accept;
+mod grpc;
 mod page;
 
 use std::sync::Arc;
@@ -9,6 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use longshore_pool::{DeathCause, RejectReason, Retry};
+
+pub use grpc::is_grpc;
 
 /// What went wrong, as a client may see it. The kinds, their statuses and fields are interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,8 +201,35 @@ impl Problem {
         }
     }
 
-    /// The answer, as `application/problem+json`, or as a page where the client's `Accept` prefers HTML.
+    /// The answer, as `application/problem+json`, as a page where the client's `Accept` prefers HTML, or as gRPC has it.
     pub fn response(
+        &self,
+        service: Option<&str>,
+        request_id: Option<&str>,
+        asked: &HeaderMap,
+    ) -> Response<Bytes> {
+        let mut response =
+            self.grpc_response(asked).unwrap_or_else(|| self.document(service, request_id, asked));
+        let headers = response.headers_mut();
+        if let Some(after) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
+        }
+        if let Some(id) = request_id.and_then(|id| HeaderValue::from_str(id).ok()) {
+            headers.insert("x-request-id", id);
+        }
+        if matches!(self, Self::Unauthorized(_)) {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if matches!(
+            self,
+            Self::BadRequest(_) | Self::HeadersTooLarge(_) | Self::BodyTooLarge(_) | Self::RequestTimeout(_)
+        ) {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    fn document(
         &self,
         service: Option<&str>,
         request_id: Option<&str>,
@@ -218,21 +248,6 @@ impl Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(after) = self.retry_after() {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
-        }
-        if let Some(id) = request_id.and_then(|id| HeaderValue::from_str(id).ok()) {
-            headers.insert("x-request-id", id);
-        }
-        if matches!(self, Self::Unauthorized(_)) {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        if matches!(
-            self,
-            Self::BadRequest(_) | Self::HeadersTooLarge(_) | Self::BodyTooLarge(_) | Self::RequestTimeout(_)
-        ) {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
         response
     }
 

@@ -10,6 +10,7 @@
 //! | `command` | the other commands, run to their end |
 //! | `screen` | a terminal, and what a person sees on it |
 //! | `client` | requests and answers |
+//! | `http2` | requests over HTTP/2, and gRPC calls |
 //! | `raw` | bytes on a socket, where framing matters |
 //! | `frames` | HTTP/2, frame by frame |
 //! | `strict` | RFC 9112 to the letter |
@@ -32,6 +33,7 @@ pub mod docker;
 pub mod document;
 mod engine;
 pub mod frames;
+pub mod http2;
 pub mod load;
 mod log;
 pub mod metrics;

@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use hyper::{HeaderMap, Request, Response, StatusCode};
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use tokio::time::sleep;
 
-use crate::body::{Answer, Content, Cut};
+use crate::body::{Answer, Content, Cut, full};
 use crate::digest::{CONTENT_DIGEST, Summary, Summing};
 use crate::fault::{Fault, FaultError, Kind, Point};
 use crate::models::{self, Input, Reply, Streaming};
@@ -33,6 +33,8 @@ pub(crate) async fn answer(
     ending: Ending,
 ) -> io::Result<Response<Answer>> {
     let exempt = matches!(request.uri().path(), "/healthz" | "/stats");
+    // hyper leaves out the body that belongs to a HEAD in HTTP/1.1 only.
+    let bare = request.version() == Version::HTTP_2 && request.method() == Method::HEAD;
     let faults = match faults(&request, &state, exempt) {
         Ok(faults) => faults,
         Err(error) => return Ok(Reply::bad_request(error).into_response(&state).map(whole)),
@@ -54,7 +56,16 @@ pub(crate) async fn answer(
         state.count_served();
     }
     let cut = course.cut();
-    Ok(reply.into_response(&state).map(|content| Answer::new(content, cut, work)))
+    let response = reply.into_response(&state);
+    let response = if bare { without_body(response) } else { response };
+    Ok(response.map(|content| Answer::new(content, cut, work)))
+}
+
+fn without_body(mut response: Response<Content>) -> Response<Content> {
+    if let Some(length) = response.body().size_hint().exact() {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    response.map(|_| full(""))
 }
 
 fn whole(content: Content) -> Answer {

@@ -10,7 +10,9 @@ use super::keys::ApiKeys;
 use super::reader::{Reader, Table};
 use super::service_table::{self, Placed};
 use super::value::Value;
-use super::{AdminConfig, BackendConfig, BackendKind, Config, Network, ProxyConfig, across, limits, values};
+use super::{
+    AdminConfig, BackendConfig, BackendKind, Config, Network, ProxyConfig, across, http2, limits, values,
+};
 use crate::telemetry::{Collector, Telemetry};
 
 pub(super) fn parse(
@@ -73,6 +75,7 @@ fn read_proxy(table: &mut Table<'_>, out: &mut ProxyConfig) {
         value.list("an array of networks such as [\"10.0.0.0/8\"]", |one| one.parsed(Network::parse))
     });
     table.below("limits", |table| limits::read(table, &mut out.limits));
+    table.below("http2", |table| http2::read(table, &mut out.http2));
     let reader = table.reader;
     let keys =
         |value: &Value<'_>| value.string().map(|path| ApiKeys { file: reader.path(&path), list: Vec::new() });

@@ -7,7 +7,7 @@
 //! | `size` | the forms of `size`, in the file and over the API |
 //! | `document` | reads the sections outside `[services]` |
 //! | `service_table`, `service_parts`, `service_queue` | read `[services.NAME]` and the tables below it |
-//! | `limits` | `[proxy.limits]` |
+//! | `limits`, `http2` | `[proxy.limits]`, `[proxy.http2]` |
 //! | `keys` | the file of api keys |
 //! | `across` | what must hold between services: hosts, paths, the default |
 //! | `reader` | tables; collects mistakes instead of stopping at the first |
@@ -23,6 +23,7 @@
 mod across;
 mod diagnostics;
 mod document;
+mod http2;
 pub mod keys;
 mod limits;
 mod network;
@@ -50,12 +51,13 @@ use keys::ApiKeys;
 
 pub use crate::telemetry::Telemetry;
 pub use diagnostics::{Diagnostic, Diagnostics};
+pub use http2::Http2;
 pub use limits::{Limits, Rate};
 pub use network::Network;
 pub use places::Place;
 pub use service::{
-    Balance, Cache, Check, Health, Pattern, Queue, Replay, ReplayMethods, RequestKey, Restart, Service,
-    Source, default_spec,
+    Balance, Cache, Check, Health, Pattern, Protocol, Queue, Replay, ReplayMethods, RequestKey, Restart,
+    Service, Source, default_spec,
 };
 pub use size::{MAX_SIZE, ServiceSize, SizeError, parse_size, typed_size};
 pub use values::{bytes as parse_bytes, duration as parse_duration};
@@ -98,6 +100,8 @@ pub struct ProxyConfig {
     pub forwarded: bool,
     /// What clients may take.
     pub limits: Limits,
+    /// What they may do on a connection of HTTP/2.
+    pub http2: Http2,
     /// The keys of which a client must have one, if it must.
     pub api_keys: Option<ApiKeys>,
     /// Whether an instance gets to see the client's key.
@@ -118,6 +122,7 @@ impl Default for ProxyConfig {
             model_head: 16 << 20,
             forwarded: true,
             limits: Limits::default(),
+            http2: Http2::default(),
             api_keys: None,
             forward_api_key: false,
             trusted: Network::LOOPBACK.to_vec(),

@@ -27,6 +27,8 @@ pub struct Service {
     pub strip_prefix: bool,
     /// Whether it gets what no rule matches; at most one service does.
     pub default: bool,
+    /// What its instances speak.
+    pub protocol: Protocol,
     /// The models that it has, as the `model` of a JSON body names them. No other service has them.
     pub models: Vec<String>,
     /// How many instances there should be.
@@ -51,6 +53,16 @@ pub struct Service {
     pub restart: Restart,
     /// What answers are shared.
     pub cache: Cache,
+}
+
+/// What instances speak. Clients may speak either, whatever it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    H1,
+    /// HTTP/2 in the clear, from the first byte: gRPC servers.
+    H2c,
 }
 
 /// What answers for a service.
@@ -292,6 +304,7 @@ impl Service {
             paths: Vec::new(),
             strip_prefix: false,
             default: false,
+            protocol: Protocol::default(),
             models: Vec::new(),
             size,
             concurrency: 1,

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::diagnostics::Diagnostic;
 use super::reader::Table;
-use super::service::{Service, Source, default_spec};
+use super::service::{Protocol, Service, Source, default_spec};
 use super::size::ServiceSize;
 use super::value::Value;
 use super::{service_parts, size, values};
@@ -45,7 +45,8 @@ fn read_service(name: &str, table: &mut Table<'_>) -> Placed {
     table.set("strip_prefix", &mut service.strip_prefix, Value::boolean);
     let default = table.take("default");
     service.default = default.as_ref().and_then(Value::boolean).unwrap_or(false);
-    table.set("protocol", &mut (), |value| value.word(&[("h1", ())]));
+    let protocols = [("h1", Protocol::H1), ("h2c", Protocol::H2c)];
+    table.set("protocol", &mut service.protocol, |value| value.word(&protocols));
     read_size(table, &mut service);
     table.set("concurrency", &mut service.concurrency, |value| value.integer(0..=1_000_000));
     table.set("timeout", &mut service.timeout, Value::timeout);

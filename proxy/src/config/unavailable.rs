@@ -31,7 +31,6 @@ const ROWS: &[Row] = &[
     row("jobs", "store", Later::Text("file:longshore-data")),
     row("jobs", "path", Later::Text("/_jobs")),
     row("jobs", "callbacks", Later::Key),
-    row("services.*", "protocol", Later::Words(&["h2c"])),
     row("services.*.health", "docker", Later::True),
     row("services.*.jobs", "mode", Later::Words(&["off", "always", "poll"])),
     row("services.*.jobs", "input_ttl", Later::Duration("1h")),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arc_swap::Guard;
 use bytes::Bytes;
+use http::Version;
 use http::request::Parts;
 use hyper::body::Incoming;
 use longshore_pool::{Class, Time};
@@ -21,7 +22,7 @@ use super::route::{self, Choice, Routes};
 use super::serve::{Active, Client};
 use super::service::Service;
 use super::spool::SpoolError;
-use super::{class, framing, headers, shortage};
+use super::{class, deadline, framing, shortage, upgrade};
 use crate::problem::Problem;
 
 /// A request that has a service.
@@ -71,11 +72,12 @@ pub async fn begin(
     body: Incoming,
     now: Time,
 ) -> Result<Begun, Early> {
+    upgrade::from_http2(parts);
     framing::check(parts)?;
     let sender = Requester { connected: client.connected(), address: client.address(&parts.headers) };
     let (permits, key) = gateway.admission.admit(&sender, &mut parts.headers, now)?;
     active.hold(permits);
-    let asked = headers::client_timeout(&parts.headers)?;
+    let asked = deadline::of(&parts.headers, parts.version == Version::HTTP_2)?;
     let host = match parts.uri.authority() {
         Some(authority) => Some(authority.as_str()),
         None => parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()),

@@ -14,13 +14,14 @@ use longshore_pool::Outcome;
 use tokio::time::Instant;
 
 use super::body::{AttemptBody, RequestBody, ResponseBody};
-use super::connections::{Connection, Wire};
+use super::connections::Connection;
 use super::framing;
 use super::held::Holding;
 use super::lease::Lease;
 use super::space::Space;
 use super::spool::SpoolError;
 use super::trace_context::TRACEPARENT;
+use super::wire::{Fate, SendError, Wire};
 
 /// A server that closes idle connections does so after a second or more; younger ones break for other reasons.
 const STALE_IDLE: Duration = Duration::from_secs(1);
@@ -143,17 +144,21 @@ impl Attempt<'_> {
             // The clock is read only where it matters.
             let sent_at = (slept || self.first_byte_timeout.is_some()).then(Instant::now);
             let answer = self.answer_in_time(&mut wire, sent_at).await?;
-            let mut error = match answer {
+            let SendError { error, fate } = match answer {
                 Ok(response) => return Ok((response, wire)),
                 Err(error) => error,
             };
             if let Some(error) = self.body.error() {
                 return Err(Failure::Body(error));
             }
-            let unsent = error.take_message().is_some();
+            let unsent = match fate {
+                Fate::Untouched => true,
+                Fate::Unknown => false,
+                Fate::Refused => return Err(Failure::Busy(BUSY_DEFAULT)),
+            };
             let stale = slept && sent_at.is_some_and(|at| at.elapsed() < STALE_FAILURE);
             if idle_for.is_none() || !(unsent || stale) || fresh {
-                return Err(lost(lease, &error.into_error(), !unsent));
+                return Err(lost(lease, &error, !unsent));
             }
             // The server had closed this connection in its sleep: that is no sign of death, a new one will tell.
             fresh = stale;
@@ -164,8 +169,7 @@ impl Attempt<'_> {
         &self,
         wire: &mut Wire,
         sent_at: Option<Instant>,
-    ) -> Result<Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<AttemptBody>>>, Failure>
-    {
+    ) -> Result<Result<Response<Incoming>, SendError>, Failure> {
         let silence = self.first_byte_timeout.zip(sent_at).map(|(limit, at)| (at + limit, limit));
         let until = silence.map_or(self.deadline, |(at, _)| at.min(self.deadline));
         match tokio::time::timeout_at(until, wire.send(self.request())).await {
@@ -206,23 +210,35 @@ impl Attempt<'_> {
         mut holding: Holding,
     ) -> Result<Answer, Failure> {
         let (head, mut source) = response.into_parts();
+        let mut trailers = None;
         if !source.is_end_stream() {
             let collected = wire.driving(collect(lease, &mut source, &mut holding));
-            tokio::time::timeout_at(self.deadline, collected).await.map_err(|_| Failure::Deadline)??;
+            let collected = tokio::time::timeout_at(self.deadline, collected).await;
+            trailers = collected.map_err(|_| Failure::Deadline)??;
         }
-        let response = Response::from_parts(head, ResponseBody::Held(holding.whole()));
+        let body = match trailers {
+            None => ResponseBody::Held(holding.whole()),
+            Some(trailers) => ResponseBody::Trailed(holding.whole(), Some(Box::new(trailers))),
+        };
+        let response = Response::from_parts(head, body);
         Ok(Answer::Held(response, self.body.is_complete().then_some(wire)))
     }
 }
 
-async fn collect(lease: &Lease, source: &mut Incoming, holding: &mut Holding) -> Result<(), Failure> {
+/// Gives the fields after the body: HTTP/2 has them beside a known length, too.
+async fn collect(
+    lease: &Lease,
+    source: &mut Incoming,
+    holding: &mut Holding,
+) -> Result<Option<HeaderMap>, Failure> {
+    let mut trailers = None;
     while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut *source).poll_frame(cx)).await {
-        let frame = frame.map_err(|error| broken_off(lease, &error))?;
-        if let Ok(data) = frame.into_data() {
-            holding.push(data).map_err(Failure::Body)?;
+        match frame.map_err(|error| broken_off(lease, &error))?.into_data() {
+            Ok(data) => holding.push(data).map_err(Failure::Body)?,
+            Err(other) => trailers = other.into_trailers().ok(),
         }
     }
-    Ok(())
+    Ok(trailers)
 }
 
 /// An answer that had begun broke off.
@@ -248,14 +264,20 @@ fn lost(lease: &Lease, error: &hyper::Error, sent: bool) -> Failure {
 
 /// What a connection's end looked like, in words and as a label.
 fn seen(error: &hyper::Error) -> (String, &'static str) {
-    let reset = std::error::Error::source(error)
-        .and_then(|source| source.downcast_ref::<std::io::Error>())
-        .is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset);
-    if error.is_parse() {
+    let source = std::error::Error::source(error);
+    let io = source.and_then(|source| source.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+    let stream = source.and_then(|source| source.downcast_ref::<h2::Error>());
+    if let Some(reason) = stream.filter(|error| error.is_reset()).and_then(h2::Error::reason) {
+        (format!("stream reset ({reason})"), "reset")
+    } else if error.is_parse() {
         (format!("its answer is not HTTP: {error}"), "malformed")
-    } else if reset {
+    } else if io == Some(std::io::ErrorKind::ConnectionReset) {
         ("connection reset".to_owned(), "died")
-    } else if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+    } else if io == Some(std::io::ErrorKind::BrokenPipe)
+        || error.is_incomplete_message()
+        || error.is_canceled()
+        || error.is_closed()
+    {
         ("connection closed".to_owned(), "died")
     } else {
         (error.to_string(), "died")

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::Version;
+use http::{HeaderMap, Version};
 use http_body::{Body, Frame, SizeHint};
 
 use super::cache::Kept;
@@ -297,6 +297,8 @@ impl Body for AttemptBody {
 pub enum ResponseBody {
     /// Complete.
     Held(HeldBody),
+    /// The same, with fields after it.
+    Trailed(HeldBody, Option<Box<HeaderMap>>),
     /// As the instance sends it.
     Streaming(Box<Streaming>),
     /// The same, and kept for others.
@@ -329,6 +331,10 @@ impl Body for ResponseBody {
                 let next = held.next().map(|piece| piece.map(Frame::data).map_err(StreamError::Storage));
                 Poll::Ready(next)
             }
+            Self::Trailed(held, trailers) => {
+                let next = held.next().map(|piece| piece.map(Frame::data).map_err(StreamError::Storage));
+                Poll::Ready(next.or_else(|| trailers.take().map(|trailers| Ok(Frame::trailers(*trailers)))))
+            }
             Self::Streaming(streaming) => streaming.poll_frame(cx),
             Self::Kept(kept) => kept.poll_frame(cx),
         }
@@ -337,13 +343,14 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Held(held) => held.left() == 0,
+            Self::Trailed(_, trailers) => trailers.is_none(),
             Self::Streaming(_) | Self::Kept(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Held(held) => SizeHint::with_exact(held.left()),
+            Self::Held(held) | Self::Trailed(held, _) => SizeHint::with_exact(held.left()),
             Self::Streaming(streaming) => streaming.size_hint(),
             Self::Kept(kept) => kept.size_hint(),
         }

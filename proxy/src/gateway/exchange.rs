@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use longshore_pool::{Class, Outcome, RequestId, Time};
@@ -13,7 +13,6 @@ use super::Gateway;
 use super::arrival::{self, Begun, Early, Upload};
 use super::attempt::{Answer, Attempt, Failure};
 use super::body::{RequestBody, ResponseBody};
-use super::connections::Carrier;
 use super::headers::{self, Origin, Told};
 use super::ids::Trace;
 use super::lease::{Entry, Lease};
@@ -25,8 +24,10 @@ use super::service::Service;
 use super::spans::Spans;
 use super::spool::SpoolError;
 use super::stream::{Open, Streaming};
+use super::upgrade;
+use super::wire::Carrier;
 use crate::config::ReplayMethods;
-use crate::problem::Problem;
+use crate::problem::{self, Problem};
 
 /// Answers one request. Dropping the future (the client has left) gives back whatever it holds.
 pub async fn handle(
@@ -63,9 +64,10 @@ pub async fn handle(
             return headers::own(json, &request_id).map(ResponseBody::from);
         }
         Err(Early::Problem(problem)) => {
+            let (headers, bare) = (parts.headers, parts.method == Method::HEAD);
             gateway.refused.count(problem.kind());
             spans.refused(&problem);
-            Err(Refusal { problem, service: None, headers: parts.headers, took: Duration::ZERO })
+            Err(Refusal { problem, service: None, bare, headers, took: Duration::ZERO })
         }
     };
     answered.unwrap_or_else(|refusal| refusal.response(&request_id))
@@ -308,6 +310,7 @@ impl Exchange {
                 self.spans.end(None);
                 *response.version_mut() = http::Version::HTTP_11;
                 headers::prepare_response(response.headers_mut(), false);
+                self.restyle(&mut response);
                 headers::tell(response.headers_mut(), &told);
                 self.service.metrics.answered(response.status().as_u16(), now.since(self.started));
                 if let Some(wire) = wire {
@@ -321,7 +324,11 @@ impl Exchange {
                 let switch = response.status() == StatusCode::SWITCHING_PROTOCOLS;
                 // The version is the hop's: hyper speaks the client's.
                 *response.version_mut() = http::Version::HTTP_11;
-                headers::prepare_response(response.headers_mut(), switch);
+                headers::prepare_response(
+                    response.headers_mut(),
+                    switch && self.parts.version != Version::HTTP_2,
+                );
+                self.restyle(&mut response);
                 headers::tell(response.headers_mut(), &told);
                 if switch || self.deadline_of(&response).is_none() {
                     lease.streams(now);
@@ -334,6 +341,7 @@ impl Exchange {
                     started: self.started,
                     code: response.status().as_u16(),
                     request_id: self.request_id.clone(),
+                    grpc: self.parts.version == Version::HTTP_2 && problem::is_grpc(response.headers()),
                     spans: std::mem::take(&mut self.spans),
                 };
                 match resume {
@@ -346,6 +354,14 @@ impl Exchange {
                     self.stream(response, open, resume, active)
                 }
             }
+        }
+    }
+
+    /// Gives the answer to an extended CONNECT the status that its client expects.
+    fn restyle<B>(&self, response: &mut Response<B>) {
+        if self.upgrade.is_some() && self.parts.version == Version::HTTP_2 {
+            let status = upgrade::to_http2(response.status(), response.headers_mut());
+            *response.status_mut() = status;
         }
     }
 
@@ -432,6 +448,8 @@ impl Drop for Exchange {
 struct Refusal {
     problem: Problem,
     service: Option<Arc<Service>>,
+    /// Whether only the head of an answer was asked for.
+    bare: bool,
     headers: http::HeaderMap,
     took: Duration,
 }
@@ -441,6 +459,7 @@ impl Refusal {
         Self {
             problem,
             service: Some(exchange.service.clone()),
+            bare: exchange.parts.method == Method::HEAD,
             headers: exchange.parts.headers.clone(),
             took: exchange.service.clock.now().since(exchange.started),
         }
@@ -453,6 +472,13 @@ impl Refusal {
         }
         tracing::debug!(kind = self.problem.kind(), detail = self.problem.detail(), "refused");
         let name = self.service.as_ref().map(|service| &*service.name);
-        self.problem.response(name, request_id.to_str().ok(), &self.headers).map(ResponseBody::from)
+        let mut response = self.problem.response(name, request_id.to_str().ok(), &self.headers);
+        if self.bare {
+            // hyper leaves out the body that belongs to a HEAD in HTTP/1.1 only.
+            let length = HeaderValue::from(response.body().len());
+            response.headers_mut().insert(http::header::CONTENT_LENGTH, length);
+            return response.map(|_| ResponseBody::empty());
+        }
+        response.map(ResponseBody::from)
     }
 }

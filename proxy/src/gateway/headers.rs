@@ -10,7 +10,6 @@ use super::forwarding::{self, Sender};
 use super::framing;
 use super::ids::Trace;
 use super::trace_context;
-use crate::problem::Problem;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -28,14 +27,6 @@ pub fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
     let id = headers.get(&X_REQUEST_ID)?;
     let sane = (1..=MAX_REQUEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
     sane.then(|| id.clone())
-}
-
-/// The client's own limit on the time for an answer, if it is one.
-pub fn client_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Problem> {
-    let Some(value) = headers.get(&LONGSHORE_TIMEOUT) else { return Ok(None) };
-    value.to_str().ok().and_then(|text| humantime::parse_duration(text.trim()).ok()).map(Some).ok_or_else(
-        || Problem::BadRequest("Longshore-Timeout must be a duration such as 30s or 500ms".to_owned()),
-    )
 }
 
 /// Where a request came from and how, for the forwarding fields.

@@ -9,16 +9,18 @@
 //! | `exchange` | one request, from its head to its answer |
 //! | `route`, `models`, `model_name`, `by_model` | which service it is for |
 //! | `class` | whose it is, how urgent, and where it belongs |
+//! | `deadline` | how long its client waits |
 //! | `cache`, `sharing` | answers that identical requests share |
 //! | `lease` | the service's pool, and the slot that a request holds |
 //! | `space`, `kept`, `spool`, `body` | its body, which can be sent again |
 //! | `shortage` | a disk that keeps bodies no more |
 //! | `pace`, `paced` | how slow a client may be |
-//! | `attempt`, `connections`, `relay` | sending it to an instance |
+//! | `attempt`, `connections`, `wire`, `multiplex`, `relay` | sending it to an instance, over HTTP/1.1 or HTTP/2 |
 //! | `held` | an answer that is held until it is complete |
 //! | `stream` | an answer that is passed on as it comes |
 //! | `resume` | an answer that broke off, and goes on elsewhere |
 //! | `framing` | requests that two readers could take for two different things |
+//! | `upgrade` | WebSocket over HTTP/2 |
 //! | `headers` | fields on their way through |
 //! | `forwarding` | where a request comes from, and whom to believe about it |
 //! | `trace_context`, `spans` | the trace that it belongs to, and what is recorded of it |
@@ -33,6 +35,7 @@ mod cache;
 mod class;
 mod clients;
 mod connections;
+mod deadline;
 mod exchange;
 mod forwarding;
 mod framing;
@@ -45,6 +48,7 @@ pub mod lease;
 pub mod listen;
 mod model_name;
 mod models;
+mod multiplex;
 mod pace;
 mod paced;
 mod relay;
@@ -59,15 +63,17 @@ mod spans;
 mod spool;
 mod stream;
 mod trace_context;
+mod upgrade;
 mod usage;
 mod watched;
+mod wire;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
 use crate::clock::Clock;
-use crate::config::{Network, ProxyConfig};
+use crate::config::{Http2, Network, ProxyConfig};
 use crate::metrics::Refused;
 use crate::telemetry::{Sampler, Tracer};
 use admission::Admission;
@@ -94,6 +100,7 @@ pub struct Gateway {
 struct Settings {
     timeouts: Timeouts,
     forwarded: bool,
+    http2: Http2,
     /// Bytes of a body in which its `model` is looked for.
     model_head: u64,
     /// Whose word about a request's way is believed.
@@ -105,6 +112,7 @@ impl Settings {
         Self {
             timeouts: Timeouts { header: proxy.request_header_timeout, idle: proxy.idle_timeout },
             forwarded: proxy.forwarded,
+            http2: proxy.http2,
             model_head: proxy.model_head,
             trusted: proxy.trusted.as_slice().into(),
         }

@@ -29,9 +29,6 @@ const MORE_BUFFER_BYTES: usize = 16 * 1024;
 /// How long a connection that is refused has to take the refusal.
 const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Streams that one HTTP/2 connection may have open.
-const MAX_STREAMS: u32 = 256;
-
 /// The first bytes of the HTTP/2 preface, which no HTTP/1.1 method begins with.
 const PREFACE: [u8; 3] = *b"PRI";
 
@@ -98,9 +95,9 @@ impl Drop for Active {
 /// Serves a connection until it ends, or, once `shutdown` says so, until its last answer is out.
 pub async fn connection(gateway: Arc<Gateway>, mut stream: Stream, shutdown: ShutdownWatch) {
     let address = stream.get_socket_digest().and_then(|digest| Some(digest.peer_addr()?.as_inet()?.ip()));
-    let (timeouts, trusted) = {
+    let (timeouts, trusted, http2_limits) = {
         let settings = gateway.settings.load();
-        (settings.timeouts, settings.trusted.clone())
+        (settings.timeouts, settings.trusted.clone(), settings.http2)
     };
     let sender = address.map(|address| Arc::new(Sender::new(address, "http", trusted)));
     let is_proxy = sender.as_ref().is_some_and(|sender| sender.is_trusted());
@@ -132,9 +129,16 @@ pub async fn connection(gateway: Arc<Gateway>, mut stream: Stream, shutdown: Shu
         builder
             .timer(TokioTimer::new())
             .auto_date_header(false)
-            .max_concurrent_streams(MAX_STREAMS)
+            .max_concurrent_streams(http2_limits.max_streams)
+            .max_pending_accept_reset_streams(http2_limits.max_resets)
+            .max_local_error_reset_streams(http2_limits.max_errors)
+            .initial_stream_window_size(http2_limits.stream_window)
+            .initial_connection_window_size(http2_limits.connection_window)
+            .max_send_buf_size(http2_limits.stream_window as usize)
+            .enable_connect_protocol()
             .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-            .keep_alive_interval(Duration::from_secs(30));
+            .keep_alive_interval(http2_limits.ping)
+            .keep_alive_timeout(http2_limits.ping_timeout);
         let serving = pin!(builder.serve_connection(io, service));
         gracefully(serving, shutdown, |serving| serving.graceful_shutdown()).await
     } else {

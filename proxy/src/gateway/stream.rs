@@ -10,13 +10,14 @@ use hyper::body::Incoming;
 use longshore_pool::{Outcome, Time};
 use tokio::time::Sleep;
 
-use super::connections::Carrier;
 use super::lease::Lease;
 use super::resume::{Cut, Resume};
 use super::serve::Active;
 use super::service::Service;
 use super::spans::Spans;
 use super::spool::SpoolError;
+use super::wire::Carrier;
+use crate::problem::Problem;
 
 /// Why an answer breaks off in the client's sight.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +60,8 @@ pub struct Open {
     pub code: u16,
     /// The request's id, for the log.
     pub request_id: http::HeaderValue,
+    /// Whether its client is to be told of its end as gRPC has it.
+    pub grpc: bool,
     /// What is recorded of the request.
     pub spans: Spans,
 }
@@ -84,8 +87,7 @@ impl Streaming {
         match &mut self.deadline {
             Some(deadline) => {
                 ready!(deadline.as_mut().poll(cx));
-                self.expire();
-                Poll::Ready(Some(Err(StreamError::Deadline)))
+                Poll::Ready(Some(self.expire()))
             }
             None => Poll::Pending,
         }
@@ -110,7 +112,7 @@ impl Streaming {
                     return Poll::Ready(Some(Ok(frame)));
                 }
                 Some(Err(error)) if self.goes_on(&error) => {}
-                Some(Err(error)) => return Poll::Ready(Some(Err(self.broke(error)))),
+                Some(Err(error)) => return Poll::Ready(Some(self.broke(error))),
                 None => {
                     self.complete();
                     return Poll::Ready(None);
@@ -146,8 +148,11 @@ impl Streaming {
         open.finish(Outcome::Answered);
     }
 
-    fn broke(&mut self, error: hyper::Error) -> StreamError {
+    fn broke(&mut self, error: hyper::Error) -> Result<Frame<Bytes>, StreamError> {
         if let Some(open) = self.open.take() {
+            let told = open.told(|| {
+                Problem::AttemptsExhausted("the instance broke off in the middle of its answer".to_owned())
+            });
             open.service.metrics.lost();
             tracing::warn!(
                 service = %open.service.name,
@@ -157,12 +162,17 @@ impl Streaming {
                 "an instance broke off its answer after its first byte had left: the request is lost"
             );
             open.finish(Outcome::Abandoned { broken: true });
+            if let Some(trailers) = told {
+                return Ok(trailers);
+            }
         }
-        StreamError::Instance(error)
+        Err(StreamError::Instance(error))
     }
 
-    fn expire(&mut self) {
+    fn expire(&mut self) -> Result<Frame<Bytes>, StreamError> {
         if let Some(open) = self.open.take() {
+            let told =
+                open.told(|| Problem::Timeout("the deadline passed in the middle of the answer".to_owned()));
             tracing::warn!(
                 service = %open.service.name,
                 instance = ?open.lease.link().name(),
@@ -170,13 +180,22 @@ impl Streaming {
                 "the deadline passed in the middle of an answer: it is cut"
             );
             open.finish(Outcome::Abandoned { broken: false });
+            if let Some(trailers) = told {
+                return Ok(trailers);
+            }
         } else if let Some(resume) = &mut self.resume {
             resume.expire();
         }
+        Err(StreamError::Deadline)
     }
 }
 
 impl Open {
+    /// What a gRPC client is told at the end of an answer that is not complete; others see it break off.
+    fn told(&self, problem: impl FnOnce() -> Problem) -> Option<Frame<Bytes>> {
+        self.grpc.then(|| Frame::trailers(problem().grpc_status()))
+    }
+
     /// The answer is over: it is counted, the slot is given back, and a connection that is still good is kept.
     pub fn finish(mut self, outcome: Outcome) {
         let now = self.service.clock.now();

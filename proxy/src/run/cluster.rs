@@ -194,7 +194,7 @@ impl Cluster {
             .map_or(0, |elapsed| u64::try_from(elapsed.as_nanos() & u128::from(u64::MAX)).unwrap_or(0));
         let pool = Pool::new(Arc::new(service.pool_config()), service.size.make(), seed, self.clock.now());
         let runner = self.runner(service);
-        let connector = Connector::new(service.name.clone(), runner.backend().cloned());
+        let connector = Connector::new(service.name.clone(), service.protocol, runner.backend().cloned());
         let (dispatcher, actions) = Dispatcher::new(connector, self.clock, pool);
         let metrics = self.metrics.service(&service.name);
         let memory = self.memory.clone();

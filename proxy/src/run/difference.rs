@@ -173,8 +173,11 @@ fn fixed(old: &Config, new: &Config) -> Vec<String> {
     out
 }
 
-/// Whether one can become the other by a change of settings: started by Longshore, or not.
+/// Whether one can become the other by a change of settings: started by Longshore, or not, and spoken to in the same way.
 fn same_kind(one: &Service, other: &Service) -> bool {
+    if one.protocol != other.protocol {
+        return false;
+    }
     match (&one.source, &other.source) {
         (Source::Image { .. }, Source::Image { .. }) | (Source::Addresses(_), Source::Addresses(_)) => true,
         (Source::Image { .. }, Source::Addresses(_)) | (Source::Addresses(_), Source::Image { .. }) => false,
@@ -254,6 +257,7 @@ fn proxy(old: &ProxyConfig, new: &ProxyConfig) -> Vec<&'static str> {
         ("model_head", old.model_head != new.model_head),
         ("forwarded", old.forwarded != new.forwarded),
         ("limits", old.limits != new.limits),
+        ("http2", old.http2 != new.http2),
         ("api_keys_file", old.api_keys != new.api_keys),
         ("forward_api_key", old.forward_api_key != new.forward_api_key),
         ("trusted", old.trusted != new.trusted),

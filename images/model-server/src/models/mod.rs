@@ -15,6 +15,7 @@ use crate::state::State;
 mod calculator;
 mod common;
 mod echo;
+mod grpc;
 mod sleep;
 mod stream;
 
@@ -123,6 +124,9 @@ impl fmt::Display for Model {
 /// Answers: first what every model has, then the model's own.
 pub(crate) async fn answer(state: &State, input: Input) -> Reply {
     if let Some(reply) = common::answer(state, &input).await {
+        return reply;
+    }
+    if let Some(reply) = grpc::answer(&input) {
         return reply;
     }
     match state.model {

@@ -8,7 +8,7 @@ use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, TRAILER, UPGRADE};
 use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 
-use super::Reply;
+use super::{Reply, grpc};
 use crate::body::full;
 use crate::state::Work;
 
@@ -17,6 +17,8 @@ use crate::state::Work;
 pub(crate) enum Streaming {
     /// `/reflect`: the body, sent back while it arrives.
     Reflect,
+    /// `/longshore.Echo/Chat`: the same over gRPC, with its status at the end.
+    Chat,
     /// `/upgrade` with `Upgrade: echo`: every byte, sent back.
     Upgrade,
 }
@@ -26,6 +28,7 @@ impl Streaming {
     pub(crate) fn of<B>(request: &Request<B>) -> Option<Self> {
         match request.uri().path() {
             "/reflect" => Some(Self::Reflect),
+            "/longshore.Echo/Chat" => Some(Self::Chat),
             "/upgrade" if request.headers().get(UPGRADE).is_some_and(|protocol| protocol == "echo") => {
                 Some(Self::Upgrade)
             }
@@ -37,6 +40,7 @@ impl Streaming {
     pub(crate) fn answer(self, request: Request<Incoming>, work: Option<Work>) -> (Reply, Option<Work>) {
         match self {
             Self::Reflect => (reflect(request), work),
+            Self::Chat => (grpc::reply(request.into_body().map_err(io::Error::other)), work),
             Self::Upgrade => (upgrade(request, work), None),
         }
     }

@@ -319,7 +319,6 @@ fn what_this_version_cannot_do_is_refused_and_not_ignored() {
         assert_eq!(shown.matches("error:").count(), 1, "{shown}");
     }
     let service = [
-        ("protocol = \"h2c\"", "protocol = \"h2c\"`"),
         ("health = { docker = true }", "health.docker = true`"),
         ("jobs = { mode = \"always\" }", "jobs.mode = \"always\"`"),
     ];

@@ -13,10 +13,10 @@ use longshore_pool::{Outcome, RejectReason, Time};
 use super::record::{Comparison, Difference, Record};
 use crate::gateway::attempt::{self, Answer, Attempt, Failure};
 use crate::gateway::body::RequestBody;
-use crate::gateway::connections::{Carrier, Wire};
 use crate::gateway::lease::{Entry, Lease};
 use crate::gateway::service::Service;
 use crate::gateway::spans::Spans;
+use crate::gateway::wire::{Carrier, Wire};
 use crate::problem::Problem;
 
 /// What was asked, to be asked again.
