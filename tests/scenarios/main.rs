@@ -3,6 +3,7 @@
 mod admin;
 mod adoption;
 mod answers;
+mod bodies;
 mod cache;
 mod causes;
 mod clients;

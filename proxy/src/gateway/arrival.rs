@@ -25,7 +25,7 @@ use super::route::{self, Choice, Routes};
 use super::serve::{Active, Client};
 use super::service::Service;
 use super::spool::SpoolError;
-use super::{class, deadline, framing, upgrade};
+use super::{class, deadline, framing, shortage, upgrade};
 use crate::jobs::Jobs;
 use crate::problem::Problem;
 
@@ -183,10 +183,7 @@ pub fn body_problem(error: &SpoolError, service: &str) -> Problem {
             format!("the bodies waiting for {service} take all of {limit} bytes (queue.max_bytes)"),
             Duration::from_secs(1),
         ),
-        SpoolError::Storage(folder, cause) => {
-            tracing::error!(folder = %folder.display(), error = %cause, "failed to keep a waiting body: make room there");
-            Problem::Storage("there is no room to keep the body while it waits".to_owned())
-        }
+        SpoolError::Storage(folder, cause) => shortage::problem(folder, cause),
         SpoolError::Kept(cause) => {
             tracing::error!(cause, "failed to read the body of a job");
             Problem::Storage("the body of the job cannot be read".to_owned())

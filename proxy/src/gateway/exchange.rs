@@ -390,6 +390,9 @@ impl Exchange {
                 );
                 self.restyle(&mut response);
                 headers::tell(response.headers_mut(), &told);
+                if switch || self.deadline_of(&response).is_none() {
+                    lease.streams(now);
+                }
                 let resume = (!switch).then(|| self.resume(&response, body)).flatten();
                 let open = Open {
                     lease,

@@ -13,6 +13,7 @@
 //! | `cache`, `sharing` | answers that identical requests share |
 //! | `lease` | the service's pool, and the slot that a request holds |
 //! | `space`, `kept`, `spool`, `body` | its body, which can be sent again |
+//! | `shortage` | a disk that keeps bodies no more |
 //! | `pace`, `paced` | how slow a client may be |
 //! | `attempt`, `connections`, `wire`, `multiplex`, `relay` | sending it to an instance, over HTTP/1.1 or HTTP/2 |
 //! | `held` | an answer that is held until it is complete |
@@ -56,6 +57,7 @@ pub mod route;
 pub mod serve;
 pub mod service;
 mod sharing;
+mod shortage;
 pub mod space;
 mod spans;
 pub mod spool;
