@@ -51,6 +51,12 @@ pub enum Event {
         /// Its name.
         request: RequestId,
     },
+    /// The answer has begun and has no known end (a stream, an upgraded connection): its deadline is met, and it holds its
+    /// slot for as long as it likes, unless its instance drains.
+    RequestStreams {
+        /// Its name.
+        request: RequestId,
+    },
     /// An attempt ended. Only the gateway knows whether a byte of the answer has left, so only this ends an attempt.
     RequestFinished {
         /// Its name.

@@ -73,6 +73,8 @@ pub(crate) enum State {
         serving: Serving,
         /// When it is stopped, whatever it holds.
         deadline: Time,
+        /// How long streams alone keep it from that.
+        patience: Duration,
         /// What becomes of it when it holds nothing any more.
         then: Then,
     },
@@ -125,6 +127,10 @@ pub(crate) struct Serving {
     pub(crate) ready_since: Time,
     /// The requests that it holds, in the order of their dispatch.
     pub(crate) held: List,
+    /// How many of them stream.
+    pub(crate) streams: u32,
+    /// When one began to, last.
+    pub(crate) streams_since: Time,
     /// When it showed life last: the beginning of a probe that it passed, or the end of an answer.
     pub(crate) alive_at: Time,
     /// When it gave up a request last.
@@ -191,6 +197,8 @@ impl Instance {
             address,
             ready_since: now,
             held: List::default(),
+            streams: 0,
+            streams_since: Time::ZERO,
             alive_at: now,
             worked_until: Time::ZERO,
             turn: 0,
@@ -220,10 +228,19 @@ impl Instance {
     }
 
     /// Ready or Suspect to Draining.
-    pub(crate) fn drain(&mut self, deadline: Time, then: Then, now: Time) -> bool {
+    pub(crate) fn drain(&mut self, deadline: Time, patience: Duration, then: Then, now: Time) -> bool {
         let (State::Ready(serving) | State::Suspect(serving)) = self.state else { return false };
-        self.enter(State::Draining { serving, deadline, then }, now);
+        self.enter(State::Draining { serving, deadline, patience, then }, now);
         true
+    }
+
+    /// Draining: when it is stopped whatever it holds. Streams have no deadline to wait for: where nothing else is held,
+    /// each has the patience of a stop, from the beginning of the drain or of the stream.
+    pub(crate) fn drained_by(&self) -> Option<Time> {
+        let State::Draining { serving, deadline, patience, .. } = &self.state else { return None };
+        let only_streams = serving.streams == serving.held.len() && self.taken == 0;
+        let streams_until = self.since.max(serving.streams_since) + *patience;
+        Some(if only_streams { streams_until.min(*deadline) } else { *deadline })
     }
 
     /// Whatever runs to Stopping; returns what it held.
@@ -399,7 +416,10 @@ impl Instance {
                 let timers = [Some(serving.probe.wake()), serving.paused_until, serving.opens_next(config)];
                 timers.into_iter().flatten().min()
             }
-            State::Draining { serving, deadline, .. } => Some(serving.probe.wake().min(*deadline)),
+            State::Draining { serving, .. } => {
+                let drained_by = self.drained_by().unwrap_or(Time::MAX);
+                Some(serving.probe.wake().min(drained_by))
+            }
             State::Standby { pause, .. } => pause.again(),
             State::Resuming { hung_at, .. } => Some(*hung_at),
             State::Stopping { gone_at, .. } => Some(*gone_at),

@@ -130,6 +130,7 @@ impl Pool {
                     self.scaler.hurry(now);
                 }
             }
+            Event::RequestStreams { request } => self.request_streams(request, now),
             Event::RequestCancelled { request } => self.request_cancelled(request),
             Event::RequestFinished { request, outcome } => self.request_finished(request, outcome, now),
             Event::InstanceFound { instance, address, paused } => {

@@ -52,6 +52,8 @@ pub(crate) struct Request {
     pub(crate) deadline: Time,
     /// What queue and balancer tell it apart by.
     pub(crate) class: Class,
+    /// Whether its answer has begun and has no known end.
+    pub(crate) streams: bool,
     /// Whether a second instance may get it after a first one may have seen it.
     pub(crate) replayable: bool,
     /// Dispatches so far.
@@ -131,6 +133,7 @@ impl Request {
             order,
             deadline,
             class,
+            streams: false,
             replayable,
             attempts: 0,
             place: Place::Waiting(Wait { ticket: 0, until: deadline, line: Line::Fresh }),

@@ -3,6 +3,7 @@
 mod admin;
 mod adoption;
 mod answers;
+mod bodies;
 mod cache;
 mod causes;
 mod clients;
@@ -16,6 +17,7 @@ mod frames;
 mod framing;
 mod grpc;
 mod hangs;
+mod jobs;
 mod keys;
 mod limits;
 mod load;

@@ -96,6 +96,52 @@ async fn an_upgraded_connection_is_a_pipe_in_both_directions(backend: Backend) {
     cluster.stop().await;
 }
 
+async fn an_open_stream_pins_its_instance_until_the_grace_of_a_stop(backend: Backend) {
+    let keys = "concurrency = 1\nsize = 1\nstop_grace = \"3s\"";
+    let cluster = Setup::new(backend).model("calc", "calculator", keys).start().await;
+    let admin = cluster.admin();
+    for (upgrade, head) in [
+        (true, "GET /upgrade HTTP/1.1\r\nHost: calc\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"),
+        (false, "GET /stream?sse=1&chunks=1000&interval_ms=100 HTTP/1.1\r\nHost: calc\r\n\r\n"),
+    ] {
+        let mut raw = Raw::connect(cluster.address()).await;
+        raw.send(head).await;
+        raw.until("\r\n\r\n").await;
+        assert_eq!(admin.in_flight("calc").await, 1, "it holds its slot");
+        let begun = Instant::now();
+        admin.set_size("calc", 0).await;
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        if upgrade {
+            raw.send("still there?").await;
+            raw.until("still there?").await;
+        } else {
+            raw.until("data: 12\n").await;
+        }
+        assert_eq!(admin.instances("calc").await[0].state, "draining");
+        raw.rest().await;
+        let pinned = begun.elapsed();
+        assert!(pinned > Duration::from_millis(2_900) && pinned < Duration::from_secs(15), "{pinned:?}");
+        admin.has("calc", 0).await;
+        admin.set_size("calc", 1).await;
+        admin.has("calc", 1).await;
+    }
+    // One that ends in time is not cut, nor is a request, however long it takes.
+    for (path, fault, events) in
+        [("/stream?sse=1&chunks=20&interval_ms=100", "latency=0", 20), ("/bytes/1000", "latency=5s", 0)]
+    {
+        let client = cluster.client();
+        let asked = tokio::spawn(async move { client.get_with_fault(path, fault).await });
+        admin.works_on("calc", 1).await;
+        admin.set_size("calc", 0).await;
+        let reply = asked.await.expect("no panic");
+        assert_eq!((reply.status, reply.header("longshore-attempts")), (200, "1"), "{path}");
+        assert_eq!(reply.text().matches("data:").count(), events, "{path}");
+        admin.set_size("calc", 1).await;
+        admin.has("calc", 1).await;
+    }
+    cluster.stop().await;
+}
+
 async fn answers_without_a_body_have_none() {
     let cluster = cluster(Backend::Process).await;
     let mut raw = Raw::connect(cluster.address()).await;
@@ -189,6 +235,7 @@ fn bounded(cluster: &Cluster) {
     assert!(memory < MEMORY, "the proxy had {} MiB", memory >> 20);
 }
 
+both!(light 90: an_open_stream_pins_its_instance_until_the_grace_of_a_stop);
 both!(light 60: a_stream_reaches_the_client_while_it_is_made, an_upgraded_connection_is_a_pipe_in_both_directions);
 both!(heavy 60: a_large_download_arrives_whole_and_takes_no_memory);
 each!(light 60: a_request_reaches_the_instance_while_it_is_sent, answers_without_a_body_have_none);

@@ -146,6 +146,7 @@ impl Pool {
             self.traffic.note_dispatch(now.since(request.arrived), now);
         }
         request.attempts = request.attempts.saturating_add(1);
+        request.streams = false;
         request.place = Place::Held { instance: id, since: now };
         self.actions.push_back(Action::Dispatch {
             request: request.id,

@@ -284,11 +284,13 @@ impl Pool {
         self.stop(slot, Duration::ZERO, next, now);
     }
 
-    /// 9. Takes an instance out of service: it finishes what it holds until the drain timeout, then is stopped.
+    /// 9. Takes an instance out of service: it finishes what it holds until the drain timeout, then is stopped. Streams alone
+    ///    keep it for the grace of a stop: they may never end by themselves.
     pub(super) fn drain(&mut self, slot: u32, then: Then, now: Time) {
         let deadline = now + self.config.drain_timeout;
+        let patience = self.config.stop_grace;
         let Some(instance) = self.instances.get_mut(&slot) else { return };
-        if !instance.drain(deadline, then, now) {
+        if !instance.drain(deadline, patience, then, now) {
             return;
         }
         self.changed = true;
@@ -351,6 +353,7 @@ impl Pool {
         let timeout = self.config.managed.then_some(self.config.start_timeout);
         let Some(instance) = self.instances.get_mut(&slot) else { return };
         instance.wake = None;
+        let drained = instance.drained_by().is_some_and(|by| by <= now);
         match &mut instance.state {
             State::Starting(starting) if timeout.is_some_and(|timeout| starting.asked + timeout <= now) => {
                 self.start_timed_out(slot, now);
@@ -361,7 +364,7 @@ impl Pool {
                 serving.open_slots(&self.config, now);
                 self.look(slot, now);
             }
-            State::Draining { deadline, .. } if *deadline <= now => self.end_drain(slot, now),
+            State::Draining { .. } if drained => self.end_drain(slot, now),
             State::Draining { .. } => self.look(slot, now),
             State::Standby { .. } => self.pause_again(slot, now),
             State::Resuming { hung_at, .. } if *hung_at <= now => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event::{Action, Class, InstanceId, Outcome, RejectReason, RequestId};
-use crate::instance::State;
+use crate::instance::{Instance, State};
 use crate::requests::{Key, Line, Place, Request};
 use crate::time::Time;
 
@@ -84,6 +84,17 @@ impl Pool {
             self.queue.leave(&mut self.requests, key, wait.line);
             self.requests.remove(key);
         }
+    }
+
+    /// The answer of a request in flight has begun and has no known end.
+    pub(super) fn request_streams(&mut self, id: RequestId, now: Time) {
+        let Some(key) = self.requests.find(id) else { return };
+        let Place::Held { instance, .. } = self.requests[key].place else { return };
+        let already = std::mem::replace(&mut self.requests[key].streams, true);
+        let Some(serving) = self.instance_mut(instance).and_then(Instance::serving_mut) else { return };
+        serving.streams += u32::from(!already);
+        serving.streams_since = now;
+        self.touch(instance.slot);
     }
 
     /// Begins a wait: until the deadline, or for the full queue timeout, whichever is first.
@@ -174,6 +185,7 @@ impl Pool {
         let outdated = instance.outdated;
         let serving = instance.serving_mut()?;
         self.requests.unlink(&mut serving.held, key);
+        serving.streams -= u32::from(self.requests[key].streams);
         serving.worked_until = now;
         if *outcome == Outcome::Answered {
             self.traffic.note_answer(arrived, now.since(since));
@@ -184,11 +196,12 @@ impl Pool {
         self.balance.ended(id.slot, now.since(since), *outcome == Outcome::Answered, now);
         let candidate = instance.candidate(self.config.concurrency);
         self.balance.list(&mut instance.listed, candidate);
-        if let State::Draining { serving, .. } = &instance.state
-            && serving.held.is_empty()
-            && instance.taken == 0
-        {
-            self.end_drain(id.slot, now);
+        if let State::Draining { serving, .. } = &instance.state {
+            match serving.held.is_empty() && instance.taken == 0 {
+                true => self.end_drain(id.slot, now),
+                // Perhaps only streams are left.
+                false => self.touch(id.slot),
+            }
         }
         Some((id, false))
     }

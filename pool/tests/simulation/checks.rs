@@ -28,6 +28,7 @@ impl Model {
                 request.attempts += 1;
                 request.place = now_on;
                 request.sent_at = now;
+                request.streams = false;
                 self.forget_idle_flows();
             }
             Action::Reject { request, reason } => {
@@ -148,7 +149,7 @@ impl Model {
         ensure!(place == Some(held), "{id:?} is revoked from {on}, but is {place:?}");
         let instance = &self.instances[&on];
         let exited = self.exiting == Some(on);
-        let drained = instance.drained_by.is_some_and(|at| at <= self.now);
+        let drained = self.drained_by(on).is_some_and(|at| at <= self.now);
         let lost = instance.probe.is_some_and(|(since, _)| self.now.since(since) >= LOST_PROBE);
         let failed = instance.failed_probes + u32::from(lost);
         let frozen = instance.frozen >= FROZEN_TOO_OFTEN;
@@ -319,7 +320,7 @@ impl Model {
         for view in &after.instances {
             let known = &self.instances[&view.instance];
             let by = match view.state {
-                StateView::Draining => known.drained_by.unwrap_or(Time::MAX),
+                StateView::Draining => self.drained_by(view.instance).unwrap_or(Time::MAX),
                 StateView::Ready | StateView::Suspect if known.probe.is_some() => self.now + LOST_PROBE,
                 StateView::Ready | StateView::Suspect => self.now + probe.max(Duration::from_millis(5)),
                 StateView::Stopping => self.now + LOST_PROBE,

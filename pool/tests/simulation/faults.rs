@@ -39,6 +39,13 @@ impl World {
         } else {
             (self.profile.service.mul_f64(self.rng.f64() * 2.0), Outcome::Answered)
         };
+        // Some answers begin, and then go on for long.
+        let streams = self.rng.u32(0..4) == 0;
+        if streams {
+            let begun = after.mul_f64(self.rng.f64());
+            self.plan(begun, Planned::Tell(Event::RequestStreams { request }));
+        }
+        let after = if streams && outcome == Outcome::Answered { after * 8 } else { after };
         self.plan(after, Planned::Finish { request: request.0, attempt, outcome });
     }
 
@@ -66,6 +73,11 @@ impl World {
     fn revoked(&mut self, request: RequestId) {
         self.history.saw("revoke");
         let Some(known) = self.model.requests.get(&request.0) else { return };
+        if let (true, Place::Flying { instance, .. }) = (known.streams, known.place) {
+            let early =
+                self.model.instances[&instance].drain.is_some_and(|(_, deadline, _)| self.now() < deadline);
+            self.history.saw(if early { "stream cut by a drain" } else { "stream cut" });
+        }
         let attempt = known.attempts;
         let most = if self.rng.u32(0..4) == 0 { 10_000 } else { 100 };
         let outcome = match self.rng.u32(0..8) {
@@ -275,7 +287,8 @@ fn kind(reason: &RejectReason) -> &'static str {
 }
 
 /// Everything that a run over many seeds must have met, or it shows nothing.
-pub(crate) const MUST_SEE: [&str; 23] = [
+pub(crate) const MUST_SEE: [&str; 24] = [
+    "stream cut by a drain",
     "dispatch",
     "replay",
     "revoke",

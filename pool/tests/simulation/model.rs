@@ -37,6 +37,8 @@ pub(crate) struct Request {
     pub(crate) lost_on: Vec<InstanceId>,
     /// When it was dispatched last.
     pub(crate) sent_at: Time,
+    /// Whether its answer has begun and has no end.
+    pub(crate) streams: bool,
     pub(crate) place: Place,
 }
 
@@ -74,8 +76,10 @@ pub(crate) struct Instance {
     pub(crate) taken: u32,
     /// The last sign of life.
     pub(crate) alive_at: Time,
-    /// When its drain must end.
-    pub(crate) drained_by: Option<Time>,
+    /// Its drain: since when, when it must end, and how long streams alone hold it up.
+    pub(crate) drain: Option<(Time, Time, Duration)>,
+    /// When a request began to stream, last.
+    pub(crate) streams_since: Time,
     pub(crate) standing: Standing,
 }
 
@@ -181,6 +185,7 @@ impl Model {
                     self.requests.remove(&request.0);
                 }
             }
+            Event::RequestStreams { request } => self.streams(*request),
             Event::RequestFinished { request, outcome } => self.finished(*request, outcome),
             Event::InstanceFound { instance, .. } => {
                 self.incarnations.insert(instance.incarnation);
@@ -244,9 +249,28 @@ impl Model {
             trust_from,
             lost_on,
             sent_at: Time::ZERO,
+            streams: false,
             place,
         };
         self.requests.insert(id.0, request);
+    }
+
+    fn streams(&mut self, id: RequestId) {
+        let Some(request) = self.requests.get_mut(&id.0) else { return };
+        let Place::Flying { instance, revoked: false } = request.place else { return };
+        request.streams = true;
+        self.instances.entry(instance).or_default().streams_since = self.now;
+    }
+
+    /// When the drain of an instance must end.
+    pub(crate) fn drained_by(&self, on: InstanceId) -> Option<Time> {
+        let instance = self.instances.get(&on)?;
+        let (since, deadline, patience) = instance.drain?;
+        let held = Place::Flying { instance: on, revoked: false };
+        let mut all = self.requests.values().filter(|it| it.place == held);
+        let only_streams = instance.taken == 0 && all.all(|it| it.streams);
+        let streams_until = since.max(instance.streams_since) + patience;
+        Some(if only_streams { deadline.min(streams_until) } else { deadline })
     }
 
     fn finished(&mut self, id: RequestId, outcome: &Outcome) {
@@ -381,18 +405,21 @@ impl Model {
             }
             match view.state {
                 StateView::Draining => {
-                    instance.drained_by.get_or_insert(view.since + self.config.drain_timeout);
+                    let (deadline, patience) = (self.config.drain_timeout, self.config.stop_grace);
+                    let drain = (view.since, view.since + deadline, patience);
+                    // One that was needed after all may drain once more.
+                    instance.drain = instance.drain.filter(|drain| drain.0 == view.since).or(Some(drain));
                 }
                 // A server that is not ours to start begins anew under its old name.
                 StateView::Starting if instance.ready => *instance = Instance::default(),
                 // What was held against it before its pause is forgotten.
                 StateView::Standby | StateView::Resuming => {
-                    instance.drained_by = None;
+                    instance.drain = None;
                     (instance.failed_probes, instance.frozen, instance.losses) = (0, 0, 0);
                     instance.paused_until = Time::ZERO;
                 }
                 // Taken back on its way into standby.
-                StateView::Ready | StateView::Suspect => instance.drained_by = None,
+                StateView::Ready | StateView::Suspect => instance.drain = None,
                 StateView::Starting | StateView::Stopping | StateView::BackingOff | StateView::Exited => {}
             }
         }

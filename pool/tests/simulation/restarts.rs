@@ -47,6 +47,7 @@ impl Model {
             Event::InstanceReplace { .. } => self.ends.operated = true,
             Event::InstanceExited { instance, cause } => self.note_end(*instance, cause),
             Event::RequestArrived { .. }
+            | Event::RequestStreams { .. }
             | Event::RequestCancelled { .. }
             | Event::RequestFinished { .. }
             | Event::InstanceFound { .. }

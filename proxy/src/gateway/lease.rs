@@ -118,6 +118,7 @@ impl Dispatcher {
         let gone = match &event {
             Event::InstanceExited { instance, .. } => Some(*instance),
             Event::RequestArrived { .. }
+            | Event::RequestStreams { .. }
             | Event::RequestCancelled { .. }
             | Event::RequestFinished { .. }
             | Event::InstanceFound { .. }
@@ -403,6 +404,11 @@ impl Lease {
     /// When the request was dispatched.
     pub const fn dispatched(&self) -> Time {
         self.at
+    }
+
+    /// The answer has begun and has no known end.
+    pub fn streams(&self, now: Time) {
+        self.dispatcher.tell_at(Event::RequestStreams { request: self.request }, now);
     }
 
     /// The request is over, by `now`.

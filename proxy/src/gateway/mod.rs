@@ -13,6 +13,7 @@
 //! | `cache`, `sharing` | answers that identical requests share |
 //! | `lease` | the service's pool, and the slot that a request holds |
 //! | `space`, `kept`, `spool`, `body` | its body, which can be sent again |
+//! | `shortage` | a disk that keeps bodies no more |
 //! | `pace`, `paced` | how slow a client may be |
 //! | `attempt`, `connections`, `wire` | sending it to an instance |
 //! | `http1`, `plain`, `relay`, `multiplex` | over HTTP/1.1, most of it plainly, or over HTTP/2 |
@@ -27,16 +28,16 @@
 //! | `ids` | names for requests |
 
 mod admission;
-mod arrival;
+pub mod arrival;
 mod attempt;
-mod body;
+pub mod body;
 mod by_model;
 mod cache;
 mod class;
 mod clients;
 mod connections;
 mod deadline;
-mod exchange;
+pub mod exchange;
 mod forwarding;
 mod framing;
 mod headers;
@@ -44,25 +45,26 @@ mod held;
 mod http1;
 mod ids;
 mod kept;
-mod keys;
+pub mod keys;
 pub mod lease;
 pub mod listen;
 mod model_name;
 mod models;
 mod multiplex;
-mod pace;
-mod paced;
+pub mod pace;
+pub mod paced;
 mod plain;
 mod relay;
 mod resume;
 pub mod route;
-pub(crate) mod serve;
+pub mod serve;
 pub mod service;
 mod sharing;
+mod shortage;
 pub mod space;
 mod spans;
-mod spool;
-mod stream;
+pub mod spool;
+pub mod stream;
 mod trace_context;
 mod upgrade;
 mod usage;
@@ -75,6 +77,7 @@ use arc_swap::ArcSwap;
 
 use crate::clock::Clock;
 use crate::config::{Http2, Network, ProxyConfig};
+use crate::jobs::Jobs;
 use crate::metrics::Refused;
 use crate::telemetry::{Sampler, Tracer};
 use admission::Admission;
@@ -93,6 +96,7 @@ pub struct Gateway {
     clock: Clock,
     refused: Refused,
     ids: Ids,
+    jobs: Option<Arc<Jobs>>,
     tracing: Tracing,
 }
 
@@ -129,6 +133,7 @@ impl Gateway {
         refused: Refused,
         tracer: Option<Arc<Tracer>>,
         sampler: Sampler,
+        jobs: Option<Arc<Jobs>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             routes: ArcSwap::from_pointee(routes),
@@ -137,6 +142,7 @@ impl Gateway {
             clock,
             refused,
             ids: Ids::new(),
+            jobs,
             tracing: Tracing::new(tracer, sampler, clock),
         })
     }

@@ -195,3 +195,37 @@ fn the_cause_of_a_failed_start_is_waited_for() {
     story.exit(id, killed());
     assert_eq!(story.state(0), StateView::BackingOff);
 }
+
+#[test]
+fn streams_alone_keep_a_draining_instance_for_the_grace_of_a_stop() {
+    let config = PoolConfig { concurrency: 2, stop_grace: ms(3_000), ..PoolConfig::default() };
+    let mut story = Story::ready(1, config);
+    let id = story.id(0);
+    (1..=2).for_each(|n| drop(story.arrive(n)));
+    story.event(Event::RequestStreams { request: RequestId(1) });
+    story.event(Event::SizeSet { size: 0 });
+    assert_eq!(story.state(0), StateView::Draining);
+    // Request 2 is no stream: nothing is cut on its account.
+    story.pass(ms(10_000));
+    assert_eq!(story.state(0), StateView::Draining);
+    story.event(Event::RequestStreams { request: RequestId(2) });
+    story.pass(ms(2_900));
+    assert_eq!(story.state(0), StateView::Draining);
+    let asked = story.pass(ms(200));
+    assert_eq!(story.state(0), StateView::Stopping);
+    for request in [RequestId(1), RequestId(2)] {
+        assert!(asked.contains(&Action::Revoke { request, instance: id }), "{asked:?}");
+    }
+}
+
+#[test]
+fn a_stream_that_ended_does_not_count_among_those_that_are_left() {
+    let config = PoolConfig { concurrency: 2, stop_grace: ms(100), ..PoolConfig::default() };
+    let mut story = Story::ready(1, config);
+    (1..=2).for_each(|n| drop(story.arrive(n)));
+    story.event(Event::RequestStreams { request: RequestId(1) });
+    story.finish(1, Outcome::Answered);
+    story.event(Event::SizeSet { size: 0 });
+    story.pass(ms(5_000));
+    assert_eq!(story.state(0), StateView::Draining, "request 2 is no stream");
+}

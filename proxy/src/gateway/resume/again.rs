@@ -137,6 +137,9 @@ impl Question {
                 Ok((source, wire, new)) => {
                     let carrier = wire.carry(self.body.is_complete());
                     self.body.relax();
+                    if self.deadline.is_none() {
+                        lease.streams(self.service.clock.now());
+                    }
                     spans.resumed(self.head.status());
                     return (record, spans, Ok(Taken { source, lease, carrier, new }));
                 }
