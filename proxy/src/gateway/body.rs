@@ -231,7 +231,7 @@ impl Chunks {
     }
 
     /// How long the body is, in bytes.
-    pub fn len(&self) -> u64 {
+    pub fn length(&self) -> u64 {
         self.list.iter().map(|piece| piece.len() as u64).sum()
     }
 

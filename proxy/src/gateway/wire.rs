@@ -184,7 +184,7 @@ impl<'a> Outgoing<'a> {
         let body = match self.body {
             RequestBody::Empty => None,
             RequestBody::Whole(chunks) => Some(chunks),
-            RequestBody::Spooled(_) => return None,
+            RequestBody::Spooled(_) | RequestBody::Elsewhere(_) => return None,
         };
         let Self { method, target, headers, traceparent, .. } = *self;
         let hold = self.hold.min(held::SMALL);

@@ -127,7 +127,7 @@ impl Plain {
     /// Where there is none.
     pub async fn ask(mut self, request: &Request<'_>) -> Result<Begun, Broken> {
         self.head.clear();
-        let length = request.body.map_or(0, |body| body.len());
+        let length = request.body.map_or(0, |body| body.length());
         encode::head(&mut self.head, request, length);
         let mut unsent = Unsent::new(std::mem::take(&mut self.head), request.body.cloned());
         loop {
