@@ -62,6 +62,12 @@ pub struct Head {
     pub target: String,
     /// The fields as the client sent them, but for those that made it a job.
     pub headers: Fields,
+    /// The address that it came from.
+    #[serde(default)]
+    pub peer: Option<String>,
+    /// The name of the key that it came with.
+    #[serde(default)]
+    pub key: Option<String>,
 }
 
 /// An answer.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, Uri, header};
-use http_body_util::Full;
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
@@ -62,7 +62,11 @@ impl Server {
     }
 
     /// Opens a connection; it closes when the sender is dropped and its last answer read.
-    pub(crate) async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Unreachable> {
+    pub(crate) async fn connect<B>(&self) -> Result<SendRequest<B>, Unreachable>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let connecting = TcpStream::connect((self.host.as_str(), self.port));
         let stream = timeout(CONNECT, connecting).await.map_err(|_| Unreachable(late()))??;
         stream.set_nodelay(true)?;
@@ -76,10 +80,11 @@ impl Server {
     }
 
     /// Sends a request whose URI is a path, with `Host` added.
-    pub(crate) async fn send(
-        &self,
-        mut request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, Unreachable> {
+    pub(crate) async fn send<B>(&self, mut request: Request<B>) -> Result<Response<Incoming>, Unreachable>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let mut sender = self.connect().await?;
         if let Ok(host) = self.authority().parse() {
             request.headers_mut().insert(header::HOST, host);

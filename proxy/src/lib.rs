@@ -39,6 +39,7 @@ pub mod control;
 pub mod gateway;
 #[doc(hidden)]
 pub mod http_client;
+pub mod jobs;
 mod library;
 #[doc(hidden)]
 pub mod metrics;

@@ -44,6 +44,8 @@ pub struct Metrics {
     size: IntGaugeVec,
     decisions: IntCounterVec,
     policy_errors: IntCounterVec,
+    jobs: IntGaugeVec,
+    job_seconds: HistogramVec,
     reloads: IntCounterVec,
     reloaded_at: Gauge,
     services: Mutex<Vec<Arc<ServiceMetrics>>>,
@@ -151,6 +153,11 @@ impl Metrics {
                 "Decisions for which the policy could not tell, so that the last size was kept.",
                 &["service"],
             )?,
+            jobs: gauge("longshore_jobs", "Asynchronous jobs, by state.", &["service", "status"])?,
+            job_seconds: histogram(
+                "longshore_job_seconds",
+                "From the acceptance of a job until it has been answered.",
+            )?,
             size: gauge("longshore_size", "Instances wanted, and the bounds of that.", &["service", "kind"])?,
             reloads: counter(
                 "longshore_config_reloads_total",
@@ -206,6 +213,7 @@ impl Metrics {
             lost: self.lost.with_label_values(&[name]),
             client_gone: self.client_gone.with_label_values(&[name]),
             start_seconds: self.start_seconds.with_label_values(&[name]),
+            job_seconds: self.job_seconds.with_label_values(&[name]),
         });
         // A rate over a counter that appears with its first increment misses that increment.
         service.code(200);
@@ -261,6 +269,14 @@ impl Metrics {
         }
         let failed = gauges.decisions.iter().filter(|((_, direction), _)| *direction == "failed");
         raise(&self.policy_errors.with_label_values(&[name]), failed.map(|(_, count)| count).sum());
+    }
+
+    /// Writes how many jobs of a service are in each state.
+    pub fn observe_jobs(&self, name: &str, counts: &[(&'static str, u64)]) {
+        for (status, count) in counts {
+            let count = i64::try_from(*count).unwrap_or(i64::MAX);
+            self.jobs.with_label_values(&[name, *status]).set(count);
+        }
     }
 
     /// Everything, in the Prometheus text format.
@@ -370,6 +386,7 @@ pub struct ServiceMetrics {
     lost: IntCounter,
     client_gone: IntCounter,
     start_seconds: Histogram,
+    job_seconds: Histogram,
 }
 
 impl ServiceMetrics {
@@ -422,6 +439,11 @@ impl ServiceMetrics {
     /// A client left before its answer was complete.
     pub fn client_gone(&self) {
         self.client_gone.inc();
+    }
+
+    /// A job was answered so long after it was taken.
+    pub fn job_took(&self, after: Duration) {
+        self.job_seconds.observe(after.as_secs_f64());
     }
 
     /// An instance became ready so long after its start was decided.

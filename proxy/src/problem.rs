@@ -11,7 +11,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use longshore_pool::{DeathCause, RejectReason, Retry};
 
+pub use accept::prefers_html;
 pub use grpc::is_grpc;
+pub use page::escape;
 
 /// What went wrong, as a client may see it. The kinds, their statuses and fields are interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +52,16 @@ pub enum Problem {
     QueueTimeout(String),
     /// The request's own deadline passed.
     Timeout(String),
+    /// The path does not know the method.
+    MethodNotAllowed(String),
+    /// The job has no result any more, or never will.
+    Gone(String),
+    /// The job's state does not allow it.
+    Conflict(String),
+    /// The `Idempotency-Key` stands for another request.
+    KeyReused(String),
+    /// The job store does not answer.
+    JobsUnavailable(String),
     /// The disk that keeps waiting bodies is full or gone.
     Storage(String),
 }
@@ -123,6 +135,11 @@ impl Problem {
             | Self::ShuttingDown(detail)
             | Self::QueueTimeout(detail)
             | Self::Timeout(detail)
+            | Self::MethodNotAllowed(detail)
+            | Self::Gone(detail)
+            | Self::Conflict(detail)
+            | Self::KeyReused(detail)
+            | Self::JobsUnavailable(detail)
             | Self::Storage(detail) => detail,
         }
     }
@@ -147,6 +164,11 @@ impl Problem {
             | Self::ShuttingDown(_)
             | Self::QueueTimeout(_)
             | Self::Timeout(_)
+            | Self::MethodNotAllowed(_)
+            | Self::Gone(_)
+            | Self::Conflict(_)
+            | Self::KeyReused(_)
+            | Self::JobsUnavailable(_)
             | Self::Storage(_) => &[],
         }
     }
@@ -174,6 +196,17 @@ impl Problem {
             Self::ShuttingDown(_) => ("shutting-down", StatusCode::SERVICE_UNAVAILABLE, "Shutting down"),
             Self::QueueTimeout(_) => ("queue-timeout", StatusCode::GATEWAY_TIMEOUT, "Waited too long"),
             Self::Timeout(_) => ("timeout", StatusCode::GATEWAY_TIMEOUT, "Timed out"),
+            Self::MethodNotAllowed(_) => {
+                ("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "Method not allowed")
+            }
+            Self::Gone(_) => ("gone", StatusCode::GONE, "No result any more"),
+            Self::Conflict(_) => ("conflict", StatusCode::CONFLICT, "Not in this state"),
+            Self::KeyReused(_) => {
+                ("idempotency-key-reused", StatusCode::UNPROCESSABLE_ENTITY, "Idempotency-Key reused")
+            }
+            Self::JobsUnavailable(_) => {
+                ("jobs-unavailable", StatusCode::SERVICE_UNAVAILABLE, "Job store unavailable")
+            }
             Self::Storage(_) => ("storage", StatusCode::INSUFFICIENT_STORAGE, "No room for the body"),
         }
     }
@@ -184,7 +217,7 @@ impl Problem {
             | Self::Overloaded(_, after)
             | Self::QueueFull(_, after)
             | Self::CannotStart(_, after) => Some(*after),
-            Self::ShuttingDown(_) => Some(Duration::from_secs(5)),
+            Self::ShuttingDown(_) | Self::JobsUnavailable(_) => Some(Duration::from_secs(5)),
             Self::BadRequest(_)
             | Self::Unauthorized(_)
             | Self::NoService(..)
@@ -197,6 +230,10 @@ impl Problem {
             | Self::Stopped(_)
             | Self::QueueTimeout(_)
             | Self::Timeout(_)
+            | Self::MethodNotAllowed(_)
+            | Self::Gone(_)
+            | Self::Conflict(_)
+            | Self::KeyReused(_)
             | Self::Storage(_) => None,
         }
     }
@@ -341,6 +378,10 @@ mod tests {
             (Problem::ShuttingDown(text()), "shutting-down", 503),
             (Problem::QueueTimeout(text()), "queue-timeout", 504),
             (Problem::Timeout(text()), "timeout", 504),
+            (Problem::Gone(text()), "gone", 410),
+            (Problem::Conflict(text()), "conflict", 409),
+            (Problem::KeyReused(text()), "idempotency-key-reused", 422),
+            (Problem::JobsUnavailable(text()), "jobs-unavailable", 503),
             (Problem::Storage(text()), "storage", 507),
         ] {
             assert_eq!((problem.kind(), problem.status().as_u16()), (kind, status));

@@ -17,6 +17,7 @@ mod frames;
 mod framing;
 mod grpc;
 mod hangs;
+mod jobs;
 mod keys;
 mod limits;
 mod load;

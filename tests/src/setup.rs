@@ -92,6 +92,13 @@ impl Setup {
         &self.name
     }
 
+    /// Under this name and the test's own.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = format!("e2e-{}-{name}", std::process::id());
+        self
+    }
+
     /// A line of `[proxy]`.
     #[must_use]
     pub fn proxy(mut self, line: &str) -> Self {

@@ -5,7 +5,13 @@ use crate::job::{Fields, Head, NewJob, Status, Ttl};
 const LIMITS: Limits = Limits { max_bytes: 1 << 30 };
 
 fn job() -> Job {
-    let request = Head { method: "GET".to_owned(), target: "/".to_owned(), headers: Fields::default() };
+    let request = Head {
+        method: "GET".to_owned(),
+        target: "/".to_owned(),
+        headers: Fields::default(),
+        peer: None,
+        key: None,
+    };
     let ttl = Ttl { input: 60_000, result: 60_000 };
     let new = NewJob {
         service: "calc".to_owned(),

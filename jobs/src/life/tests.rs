@@ -4,7 +4,13 @@ use crate::job::{Fields, Head, Ttl};
 const NOW: Millis = Millis(1_000_000);
 
 fn job() -> Job {
-    let request = Head { method: "POST".to_owned(), target: "/".to_owned(), headers: Fields::default() };
+    let request = Head {
+        method: "POST".to_owned(),
+        target: "/".to_owned(),
+        headers: Fields::default(),
+        peer: None,
+        key: None,
+    };
     let ttl = Ttl { input: 1000, result: 5000 };
     let callback = Some("http://there/".to_owned());
     let new = NewJob {

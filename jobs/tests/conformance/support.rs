@@ -22,7 +22,13 @@ pub fn job_at(service: &str, now: Millis) -> Job {
     headers.push("x-odd", &[0xff, b'a', 0x80]);
     let new = NewJob {
         service: service.to_owned(),
-        request: Head { method: "POST".to_owned(), target: "/factorize?x=1".to_owned(), headers },
+        request: Head {
+            method: "POST".to_owned(),
+            target: "/factorize?x=1".to_owned(),
+            headers,
+            peer: None,
+            key: None,
+        },
         input: None,
         ttl: Ttl { input: 60_000, result: 60_000 },
         key: None,

@@ -48,7 +48,13 @@ async fn work(store: &Arc<dyn Store>) {
     let staged = body(store, length).await;
     let new = NewJob {
         service: "calc".to_owned(),
-        request: Head { method: "POST".to_owned(), target: "/".to_owned(), headers: Fields::default() },
+        request: Head {
+            method: "POST".to_owned(),
+            target: "/".to_owned(),
+            headers: Fields::default(),
+            peer: None,
+            key: None,
+        },
         input: staged.as_ref().map(|staged| staged.body),
         ttl: Ttl { input: 3_600_000, result: 3_600_000 },
         key: None,

@@ -13,6 +13,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::control::{Control, Controls};
+use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 pub use reload::Refusal;
 use view::ReloadView;
@@ -29,6 +30,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// Demanded of every request, if there is one.
     pub token: ArcSwapOption<String>,
+    /// The cluster's jobs.
+    pub jobs: Arc<Jobs>,
     /// Told what is asked of the process as a whole.
     pub orders: mpsc::UnboundedSender<Order>,
 }

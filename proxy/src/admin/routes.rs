@@ -6,7 +6,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post, put};
+use axum::routing::{any, delete, get, post, put};
 use http::{HeaderMap, StatusCode, header};
 use longshore_pool::{Event, InstanceId, Snapshot, StateView};
 use serde::Deserialize;
@@ -22,6 +22,9 @@ const LOG_TAIL: usize = 200;
 
 /// Bytes of a request body; the largest is a size.
 const BODY_LIMIT: usize = 64 * 1024;
+
+/// Where jobs are found here, whatever their path on the proxy's own listeners is.
+const JOBS: &str = "/_jobs";
 
 pub(super) type Shared = State<Arc<Admin>>;
 
@@ -41,6 +44,8 @@ pub fn router(admin: Arc<Admin>) -> axum::Router {
         .route("/reload", post(reload::reload))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .route(JOBS, any(jobs))
+        .route("/_jobs/{*rest}", any(jobs))
         .fallback(nowhere)
         .method_not_allowed_fallback(wrong_method)
         .layer(axum::extract::DefaultBodyLimit::max(BODY_LIMIT))
@@ -65,6 +70,12 @@ async fn wrong_method() -> Response {
     let mut response = refused(&Problem::Invalid("this path does not know that method".to_owned()));
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
     response
+}
+
+/// The jobs, as on the proxy's own listeners: there is a token here.
+async fn jobs(State(admin): Shared, request: axum::extract::Request) -> Response {
+    let (parts, body) = request.into_parts();
+    admin.jobs.api(parts, body, JOBS).await.map(Body::new)
 }
 
 async fn services(State(admin): Shared) -> Json<Services> {
@@ -156,6 +167,7 @@ async fn metrics(State(admin): Shared) -> Response {
     for control in admin.services.load().iter() {
         let service = control.service();
         admin.metrics.observe(&service.name, &service.gauges());
+        admin.metrics.observe_jobs(&service.name, &admin.jobs.gauges(&service.name));
     }
     match admin.metrics.render() {
         Ok(text) => {

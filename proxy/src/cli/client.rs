@@ -16,6 +16,9 @@ use crate::http_client::{Server, Unreachable, cause, segment};
 /// Longest wait for the head of an answer: the slowest request kills an instance.
 const ANSWER: Duration = Duration::from_secs(30);
 
+/// Longest time for a file to be sent and understood.
+const LONGEST_UPLOAD: Duration = Duration::from_secs(24 * 3600);
+
 /// Most bytes of an answer that is not a stream.
 const LARGEST: usize = 64 << 20;
 
@@ -90,16 +93,49 @@ impl Client {
         path: &str,
         body: Option<&Json>,
     ) -> Result<Response<Incoming>, ClientError> {
-        let request = self.request(method, path, body)?;
-        let response = match timeout(ANSWER, self.server.send(request)).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(Unreachable(why))) => return Err(ClientError::NoAnswer { url: self.url.clone(), why }),
-            Err(_) => {
-                let why = format!("silent for {}", super::output::duration(ANSWER));
-                return Err(ClientError::NoAnswer { url: self.url.clone(), why });
-            }
-        };
+        let response = self.sent(self.request(method, path, body)?, ANSWER).await?;
         if response.status().is_success() { Ok(response) } else { Err(self.refusal(response).await) }
+    }
+
+    /// `GET`, whatever the status is; the server may take `wait` to answer.
+    pub(super) async fn raw(&self, path: &str, wait: Duration) -> Result<Response<Incoming>, ClientError> {
+        self.sent(self.request(Method::GET, path, None)?, ANSWER + wait).await
+    }
+
+    /// `POST` with a body that is read as it is sent.
+    pub(super) async fn upload<T, B>(&self, path: &str, body: B) -> Result<T, ClientError>
+    where
+        T: DeserializeOwned,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (head, _) = self.request(Method::POST, path, None)?.into_parts();
+        let response = self.sent(Request::from_parts(head, body), LONGEST_UPLOAD).await?;
+        if !response.status().is_success() {
+            return Err(self.refusal(response).await);
+        }
+        let bytes = self.collect(response).await?;
+        serde_json::from_slice(&bytes).map_err(|error| self.garbled(error.to_string()))
+    }
+
+    /// What an answer of [`Client::raw`] means that is no success.
+    pub(super) async fn refused(&self, response: Response<Incoming>) -> ClientError {
+        self.refusal(response).await
+    }
+
+    async fn sent<B>(&self, request: Request<B>, limit: Duration) -> Result<Response<Incoming>, ClientError>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        match timeout(limit, self.server.send(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(Unreachable(why))) => Err(ClientError::NoAnswer { url: self.url.clone(), why }),
+            Err(_) => {
+                let why = format!("silent for {}", super::output::duration(limit));
+                Err(ClientError::NoAnswer { url: self.url.clone(), why })
+            }
+        }
     }
 
     fn request(

@@ -14,6 +14,7 @@ mod check;
 mod client;
 mod completions;
 mod explain;
+mod jobs;
 mod key;
 mod logging;
 mod logs;
@@ -82,6 +83,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Shows what the instances of a service write.
     Logs(logs::LogsArgs),
+    /// Asynchronous jobs: what they are, their results, export and import.
+    Jobs(jobs::JobsArgs),
     /// Runs policies over a workload in virtual time, side by side.
     Simulate(Box<simulate::SimulateArgs>),
     /// Sends load to a service while killing its instances, and counts what is lost.
@@ -198,6 +201,7 @@ async fn perform(cli: Cli, console: Console) -> Result<(), CliError> {
         Command::Restart(args) => restart::restart(&args, &client()?).await,
         Command::Explain(args) => explain::explain(&args, &client()?).await,
         Command::Logs(args) => logs::logs(args, client()?).await,
+        Command::Jobs(args) => jobs::jobs(args, &client()?).await,
         Command::Simulate(args) => simulate::simulate(&args),
         Command::Verify(args) => verify::verify(args, client()?).await,
         Command::Key(args) => key::key(&args),
@@ -238,6 +242,16 @@ mod tests {
             "longshore verify calc --duration 30s --kill-every 3s --clients 16 --body 256KiB --path /x",
             "longshore key ann",
             "longshore key ann --rate 10/s --concurrent 4 --file keys.txt",
+            "longshore jobs ls --service calc --status done -n 5 --json",
+            "longshore jobs show 01a1",
+            "longshore jobs result 01a1 --wait 30s",
+            "longshore jobs cancel 01a1 01a2",
+            "longshore jobs retry 01a1",
+            "longshore jobs rm 01a1",
+            "longshore jobs rm --service calc",
+            "longshore jobs rm --all",
+            "longshore jobs export -o jobs.ndjson",
+            "longshore jobs import jobs.ndjson --overwrite",
             "longshore completions bash",
         ] {
             if let Err(error) = parse(line) {
@@ -259,6 +273,10 @@ mod tests {
             "longshore scale calc",
             "longshore scale =3",
             "longshore logs",
+            "longshore jobs",
+            "longshore jobs rm",
+            "longshore jobs rm 01a1 --all",
+            "longshore jobs result 01a1 --wait soon",
             "longshore verify calc --duration 30",
             "longshore verify calc --clients 0",
             "longshore verify calc --body lots",

@@ -53,13 +53,14 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Config {
     root.below("proxy", |table| read_proxy(table, &mut proxy));
     let listen = admin_listen(&mut root, &mut admin);
     root.below("backend", |table| table.set("kind", &mut backend.kind, kind));
-    root.below("jobs", |_| ());
+    let mut jobs = super::jobs::default(reader);
+    root.below("jobs", |table| super::jobs::read(table, &mut jobs));
     let mut telemetry = Telemetry::default();
     root.below("telemetry", |table| read_telemetry(table, &mut telemetry));
     listeners_differ(reader, &proxy, &admin, listen.as_ref());
     let services = read_services(&mut root);
     root.finish();
-    Config { name, proxy, admin, backend, telemetry, services }
+    Config { name, proxy, admin, backend, jobs, telemetry, services }
 }
 
 fn read_proxy(table: &mut Table<'_>, out: &mut ProxyConfig) {

@@ -7,6 +7,7 @@
 //! | `size` | the forms of `size`, in the file and over the API |
 //! | `document` | reads the sections outside `[services]` |
 //! | `service_table`, `service_parts`, `service_queue` | read `[services.NAME]` and the tables below it |
+//! | `jobs` | `[jobs]` and `[services.NAME.jobs]` |
 //! | `limits`, `http2` | `[proxy.limits]`, `[proxy.http2]` |
 //! | `keys` | the file of api keys |
 //! | `across` | what must hold between services: hosts, paths, the default |
@@ -24,6 +25,7 @@ mod across;
 mod diagnostics;
 mod document;
 mod http2;
+mod jobs;
 pub mod keys;
 mod limits;
 mod network;
@@ -52,6 +54,7 @@ use keys::ApiKeys;
 pub use crate::telemetry::Telemetry;
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use http2::Http2;
+pub use jobs::{JobStore, JobsConfig, JobsMode, ServiceJobs};
 pub use limits::{Limits, Rate};
 pub use network::Network;
 pub use places::Place;
@@ -73,6 +76,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// What runs instances.
     pub backend: BackendConfig,
+    /// Asynchronous jobs.
+    pub jobs: JobsConfig,
     /// Who gets traces.
     pub telemetry: Telemetry,
     /// In the order of the file; at least one.

@@ -9,6 +9,7 @@ use http::HeaderName;
 use longshore_backend::{Pull, Reach, Spec};
 use longshore_pool::{BalancePolicy, PoolConfig, QueueOrder, RestartPolicy};
 
+use super::jobs::ServiceJobs;
 use super::size::{MAX_SIZE, ServiceSize};
 
 /// `[services.NAME]`.
@@ -51,6 +52,8 @@ pub struct Service {
     pub replay: Replay,
     /// When an instance that failed is started again.
     pub restart: Restart,
+    /// Which requests become jobs, and how long those are kept.
+    pub jobs: ServiceJobs,
     /// What answers are shared.
     pub cache: Cache,
 }
@@ -316,6 +319,7 @@ impl Service {
             balance: Balance::default(),
             replay: Replay::default(),
             restart: Restart::default(),
+            jobs: ServiceJobs::default(),
             cache: Cache::default(),
         }
     }

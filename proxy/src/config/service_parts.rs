@@ -141,7 +141,7 @@ pub(super) fn read(table: &mut Table<'_>, service: &mut Service) {
     table.below("balance", |table| service_queue::read_balance(table, &mut service.balance));
     table.below("replay", |table| read_replay(table, &mut service.replay));
     table.below("restart", |table| read_restart(table, &mut service.restart, started));
-    table.below("jobs", |table| table.set("mode", &mut (), |value| value.word(&[("prefer", ())])));
+    table.below("jobs", |table| super::jobs::read_service(table, &mut service.jobs));
     table.below("cache", |table| read_cache(table, &mut service.cache));
 }
 

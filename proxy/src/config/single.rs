@@ -3,7 +3,7 @@
 use super::diagnostics::{Diagnostic, Diagnostics};
 use super::service::{Service, Source, default_spec};
 use super::size::ServiceSize;
-use super::{AdminConfig, BackendConfig, Config, MAX_SIZE, ProxyConfig, Telemetry};
+use super::{AdminConfig, BackendConfig, Config, JobsConfig, MAX_SIZE, ProxyConfig, Telemetry};
 
 pub(super) fn config(
     image: &str,
@@ -38,6 +38,7 @@ pub(super) fn config(
         proxy: ProxyConfig::default(),
         admin: AdminConfig::default(),
         backend: BackendConfig::default(),
+        jobs: JobsConfig::default(),
         telemetry: Telemetry::default(),
         services: vec![service],
     })

@@ -13,10 +13,6 @@ pub(super) struct Row {
 pub(super) enum Later {
     /// All of it.
     Key,
-    /// Every value but this one.
-    Text(&'static str),
-    /// Every duration but this one.
-    Duration(&'static str),
     /// `true`.
     True,
     /// These words, beside others that are there.
@@ -28,13 +24,8 @@ const ROWS: &[Row] = &[
     row("backend", "kind", Later::Words(&["swarm"])),
     row("backend", "hosts", Later::Key),
     row("backend", "tls", Later::Key),
-    row("jobs", "store", Later::Text("file:longshore-data")),
-    row("jobs", "path", Later::Text("/_jobs")),
     row("jobs", "callbacks", Later::Key),
     row("services.*.health", "docker", Later::True),
-    row("services.*.jobs", "mode", Later::Words(&["off", "always", "poll"])),
-    row("services.*.jobs", "input_ttl", Later::Duration("1h")),
-    row("services.*.jobs", "result_ttl", Later::Duration("1h")),
 ];
 
 const fn row(section: &'static str, key: &'static str, later: Later) -> Row {
@@ -55,6 +46,6 @@ pub(super) fn keys(section: &str) -> impl Iterator<Item = &'static str> {
 pub(super) fn words(section: &str, key: &str) -> &'static [&'static str] {
     match find(section, key).map(|row| &row.later) {
         Some(Later::Words(words)) => words,
-        Some(Later::Key | Later::Text(_) | Later::Duration(_) | Later::True) | None => &[],
+        Some(Later::Key | Later::True) | None => &[],
     }
 }

@@ -275,8 +275,6 @@ impl<'a> Value<'a> {
         let default = match later {
             Later::Key => return self.not_available(&self.key, &self.path),
             Later::Words(_) => return,
-            Later::Text(default) => self.any_string("a string").map(|text| text == *default),
-            Later::Duration(default) => self.duration().map(|is| Ok(is) == values::duration(default)),
             Later::True => self.boolean().map(|is| !is),
         };
         if default == Some(false) {

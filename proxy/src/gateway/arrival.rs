@@ -1,6 +1,7 @@
 //! What is decided of a request before it has a place in a queue: whether it is let in, which service it is for, and how
 //! long it may take.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use http::Version;
 use http::request::Parts;
 use hyper::body::Incoming;
 use longshore_pool::{Class, Time};
+
+use tokio::sync::oneshot;
 
 use super::Gateway;
 use super::admission::Requester;
@@ -23,6 +26,7 @@ use super::serve::{Active, Client};
 use super::service::Service;
 use super::spool::SpoolError;
 use super::{class, deadline, framing, shortage, upgrade};
+use crate::jobs::Jobs;
 use crate::problem::Problem;
 
 /// A request that has a service.
@@ -39,6 +43,22 @@ pub struct Begun {
     pub pace: Option<Pace>,
     /// Its body.
     pub body: Upload,
+    /// The key that it came with.
+    pub key: Option<Arc<Key>>,
+}
+
+/// A request whose client does not wait on a connection, and was let in when it came.
+pub struct Absent {
+    /// Its head, which names its service.
+    pub parts: Parts,
+    /// Its body.
+    pub body: RequestBody,
+    /// Whom it came from.
+    pub peer: Option<IpAddr>,
+    /// The name of the key that it came with.
+    pub key: Option<String>,
+    /// Told when it has an instance for the first time.
+    pub started: oneshot::Sender<()>,
 }
 
 /// A request's body, of which something may have been read.
@@ -55,6 +75,8 @@ pub enum Early {
     Problem(Problem),
     /// This JSON.
     Own(Bytes),
+    /// What the jobs have to say.
+    Jobs(Arc<Jobs>, Incoming),
 }
 
 impl From<Problem> for Early {
@@ -77,6 +99,9 @@ pub async fn begin(
     let sender = Requester { connected: client.connected(), address: client.address(&parts.headers) };
     let (permits, key) = gateway.admission.admit(&sender, &mut parts.headers, now)?;
     active.hold(permits);
+    if let Some(jobs) = gateway.jobs.as_ref().filter(|jobs| jobs.serves(parts.uri.path())) {
+        return Err(Early::Jobs(jobs.clone(), body));
+    }
     let asked = deadline::of(&parts.headers, parts.version == Version::HTTP_2)?;
     let host = match parts.uri.authority() {
         Some(authority) => Some(authority.as_str()),
@@ -105,7 +130,30 @@ pub async fn begin(
         pace,
         service,
         body,
+        key,
     })
+}
+
+/// Finds the service of a request that was let in before.
+pub fn absent(
+    gateway: &Gateway,
+    client: &Client,
+    request: Absent,
+) -> Result<(Begun, Parts, oneshot::Sender<()>), Problem> {
+    let Absent { mut parts, body, peer: _, key, started } = request;
+    let asked = deadline::of(&parts.headers, parts.version == Version::HTTP_2)?;
+    let routes = gateway.routes.load();
+    let Choice::Service(route) = routes.choose(&parts, None)? else {
+        return Err(Problem::NoService("the request does not say whose it is".to_owned(), Vec::new()));
+    };
+    let (service, target) = (route.service.clone(), route::target(&parts.uri, route.strip));
+    // It has done its work: an instance sees what the client has sent.
+    parts.headers.remove(route::LONGSHORE_SERVICE);
+    let class = class::of(&parts, client.address(&parts.headers), key.as_deref(), &service.config)?;
+    let timeout = service.config.timeout;
+    let timeout = asked.map_or(timeout, |asked| asked.min(timeout));
+    let begun = Begun { service, target, timeout, class, pace: None, body: Upload::Begun(body), key: None };
+    Ok((begun, parts, started))
 }
 
 async fn by_model(
@@ -136,6 +184,10 @@ pub fn body_problem(error: &SpoolError, service: &str) -> Problem {
             Duration::from_secs(1),
         ),
         SpoolError::Storage(folder, cause) => shortage::problem(folder, cause),
+        SpoolError::Kept(cause) => {
+            tracing::error!(cause, "failed to read the body of a job");
+            Problem::Storage("the body of the job cannot be read".to_owned())
+        }
         SpoolError::Slow => Problem::RequestTimeout(
             "the body comes too slowly: it was waited for as long as a client may take (min_rate)".to_owned(),
         ),

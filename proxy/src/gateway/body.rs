@@ -23,7 +23,20 @@ pub enum RequestBody {
     Whole(Arc<Chunks>),
     /// It comes as it comes.
     Spooled(Arc<Spool>),
+    /// It is kept elsewhere.
+    Elsewhere(Arc<dyn Elsewhere>),
 }
+
+/// A body that is kept elsewhere and can be read as often as need be.
+pub trait Elsewhere: Send + Sync {
+    /// From its start.
+    fn open(&self) -> ElsewhereBody;
+    /// Why it could not be read, if that is so.
+    fn error(&self) -> Option<SpoolError>;
+}
+
+/// A body being read from where it is kept.
+pub type ElsewhereBody = Pin<Box<dyn Body<Data = Bytes, Error = SpoolError> + Send>>;
 
 /// A complete body in memory, counted among what the service keeps.
 pub struct Chunks {
@@ -83,13 +96,14 @@ impl RequestBody {
             Self::Empty => AttemptBody::Empty,
             Self::Whole(chunks) => AttemptBody::Whole { chunks: chunks.clone(), next: 0 },
             Self::Spooled(spool) => AttemptBody::Spooled(spool.reader()),
+            Self::Elsewhere(kept) => AttemptBody::Elsewhere(kept.open()),
         }
     }
 
     /// Reads on from the client, until everything is here. Cancel-safe.
     pub async fn fill(&self) -> Result<(), SpoolError> {
         match self {
-            Self::Empty | Self::Whole(_) => Ok(()),
+            Self::Empty | Self::Whole(_) | Self::Elsewhere(_) => Ok(()),
             Self::Spooled(spool) => spool.fill().await,
         }
     }
@@ -100,6 +114,8 @@ impl RequestBody {
             Self::Empty => Some(0),
             Self::Whole(chunks) => Some(chunks.list.iter().map(|chunk| chunk.len() as u64).sum()),
             Self::Spooled(spool) => spool.length(),
+            // Only what comes from a client is asked.
+            Self::Elsewhere(_) => None,
         }
     }
 
@@ -118,7 +134,8 @@ impl RequestBody {
     /// Shows the body from its start, as far as it comes, until `look` has seen enough. Before any attempt.
     pub async fn peek(&self, mut look: impl FnMut(&[u8]) -> bool) -> Result<(), SpoolError> {
         match self {
-            Self::Empty => Ok(()),
+            // What is kept elsewhere has a service already.
+            Self::Empty | Self::Elsewhere(_) => Ok(()),
             Self::Whole(chunks) => {
                 let _ = chunks.list.iter().any(|part| look(part));
                 Ok(())
@@ -130,7 +147,7 @@ impl RequestBody {
     /// It belongs to another space from now on. Before any attempt.
     pub fn rehome(&mut self, space: &Arc<Space>) -> Result<(), SpoolError> {
         match self {
-            Self::Empty => Ok(()),
+            Self::Empty | Self::Elsewhere(_) => Ok(()),
             Self::Whole(chunks) => match Arc::get_mut(chunks) {
                 Some(chunks) => chunks.room.move_to(space),
                 None => Ok(()),
@@ -158,7 +175,7 @@ impl RequestBody {
     /// Whether every byte has come from the client.
     pub fn is_complete(&self) -> bool {
         match self {
-            Self::Empty | Self::Whole(_) => true,
+            Self::Empty | Self::Whole(_) | Self::Elsewhere(_) => true,
             Self::Spooled(spool) => spool.is_complete(),
         }
     }
@@ -168,6 +185,7 @@ impl RequestBody {
         match self {
             Self::Empty | Self::Whole(_) => None,
             Self::Spooled(spool) => spool.error(),
+            Self::Elsewhere(kept) => kept.error(),
         }
     }
 
@@ -177,13 +195,14 @@ impl RequestBody {
             Self::Empty => Self::Empty,
             Self::Whole(chunks) => Self::Whole(chunks.clone()),
             Self::Spooled(spool) => Self::Spooled(spool.clone()),
+            Self::Elsewhere(kept) => Self::Elsewhere(kept.clone()),
         }
     }
 
     /// An answer has begun that may have to be asked for again: the body is kept as long as there is room.
     pub fn relax(&self) {
         match self {
-            Self::Empty | Self::Whole(_) => {}
+            Self::Empty | Self::Whole(_) | Self::Elsewhere(_) => {}
             Self::Spooled(spool) => spool.relax(),
         }
     }
@@ -191,7 +210,7 @@ impl RequestBody {
     /// One more attempt is to follow; says whether there is all that it needs.
     pub fn demand(&self) -> bool {
         match self {
-            Self::Empty | Self::Whole(_) => true,
+            Self::Empty | Self::Whole(_) | Self::Elsewhere(_) => true,
             Self::Spooled(spool) => spool.demand(),
         }
     }
@@ -199,7 +218,7 @@ impl RequestBody {
     /// No attempt will follow: what was kept may go.
     pub fn release(&self) {
         match self {
-            Self::Empty | Self::Whole(_) => {}
+            Self::Empty | Self::Whole(_) | Self::Elsewhere(_) => {}
             Self::Spooled(spool) => spool.release(),
         }
     }
@@ -252,6 +271,8 @@ pub enum AttemptBody {
     },
     /// From the spool.
     Spooled(SpoolReader),
+    /// From where it is kept.
+    Elsewhere(ElsewhereBody),
 }
 
 impl Body for AttemptBody {
@@ -270,6 +291,7 @@ impl Body for AttemptBody {
                 Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))))
             }
             Self::Spooled(reader) => Pin::new(reader).poll_frame(cx),
+            Self::Elsewhere(body) => body.as_mut().poll_frame(cx),
         }
     }
 
@@ -278,6 +300,7 @@ impl Body for AttemptBody {
             Self::Empty => true,
             Self::Whole { chunks, next } => *next >= chunks.list.len(),
             Self::Spooled(_) => false,
+            Self::Elsewhere(body) => body.is_end_stream(),
         }
     }
 
@@ -289,6 +312,7 @@ impl Body for AttemptBody {
                 SizeHint::with_exact(left as u64)
             }
             Self::Spooled(reader) => reader.size_hint(),
+            Self::Elsewhere(body) => body.size_hint(),
         }
     }
 }
@@ -301,9 +325,14 @@ pub enum ResponseBody {
     Trailed(HeldBody, Option<Box<HeaderMap>>),
     /// As the instance sends it.
     Streaming(Box<Streaming>),
+    /// Longshore's own, as it is made.
+    Own(OwnBody),
     /// The same, and kept for others.
     Kept(Box<Kept>),
 }
+
+/// An answer of Longshore's own, as it is made.
+pub type OwnBody = Pin<Box<dyn Body<Data = Bytes, Error = StreamError> + Send>>;
 
 impl ResponseBody {
     /// Nothing.
@@ -336,6 +365,7 @@ impl Body for ResponseBody {
                 Poll::Ready(next.or_else(|| trailers.take().map(|trailers| Ok(Frame::trailers(*trailers)))))
             }
             Self::Streaming(streaming) => streaming.poll_frame(cx),
+            Self::Own(body) => body.as_mut().poll_frame(cx),
             Self::Kept(kept) => kept.poll_frame(cx),
         }
     }
@@ -345,6 +375,7 @@ impl Body for ResponseBody {
             Self::Held(held) => held.left() == 0,
             Self::Trailed(_, trailers) => trailers.is_none(),
             Self::Streaming(_) | Self::Kept(_) => false,
+            Self::Own(body) => body.is_end_stream(),
         }
     }
 
@@ -352,6 +383,7 @@ impl Body for ResponseBody {
         match self {
             Self::Held(held) | Self::Trailed(held, _) => SizeHint::with_exact(held.left()),
             Self::Streaming(streaming) => streaming.size_hint(),
+            Self::Own(body) => body.size_hint(),
             Self::Kept(kept) => kept.size_hint(),
         }
     }

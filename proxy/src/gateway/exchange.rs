@@ -8,9 +8,10 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use longshore_pool::{Class, Outcome, RequestId, Time};
+use tokio::sync::oneshot;
 
 use super::Gateway;
-use super::arrival::{self, Begun, Early, Upload};
+use super::arrival::{self, Absent, Begun, Early, Upload};
 use super::attempt::{Answer, Attempt, Failure};
 use super::body::{RequestBody, ResponseBody};
 use super::headers::{self, Origin, Told};
@@ -27,6 +28,7 @@ use super::stream::{Open, Streaming};
 use super::upgrade;
 use super::wire::Carrier;
 use crate::config::ReplayMethods;
+use crate::jobs::{self, Jobs, Submission, Wish};
 use crate::problem::{self, Problem};
 
 /// Answers one request. Dropping the future (the client has left) gives back whatever it holds.
@@ -42,6 +44,24 @@ pub async fn handle(
     let (mut parts, body) = request.into_parts();
     let mut spans = gateway.tracing.begin(&parts, || client.address(&parts.headers), trace, started);
     let answered = match arrival::begin(gateway, &mut parts, client, &mut active, body, started).await {
+        Ok(begun) if let Some((jobs, wish)) = job(gateway, &begun, &parts) => {
+            let (headers, service) = (parts.headers.clone(), begun.service.clone());
+            let bare = parts.method == Method::HEAD;
+            let request = Submission { begun, client, parts, id: request_id.clone() };
+            let submitted = jobs.submit(request, wish).await;
+            let took = gateway.clock.now().since(started);
+            match submitted {
+                Ok(response) => {
+                    spans.answered(started, response.status().as_u16());
+                    spans.end(None);
+                    Ok(response)
+                }
+                Err(problem) => {
+                    spans.refused(&problem);
+                    Err(Refusal { problem, service: Some(service), bare, headers, took })
+                }
+            }
+        }
         Ok(begun) => {
             let name = Name { request: request_in_pool, trace, id: request_id.clone(), spans };
             let mut exchange = Exchange::new(gateway, client, begun, parts, name, started);
@@ -58,6 +78,12 @@ pub async fn handle(
                 Refusal::from(&exchange, problem)
             })
         }
+        Err(Early::Jobs(jobs, body)) => {
+            let response = jobs.api(parts, body, jobs.path()).await;
+            spans.answered(started, response.status().as_u16());
+            spans.end(None);
+            return response;
+        }
         Err(Early::Own(json)) => {
             spans.answered(started, StatusCode::OK.as_u16());
             spans.end(None);
@@ -71,6 +97,30 @@ pub async fn handle(
         }
     };
     answered.unwrap_or_else(|refusal| refusal.response(&request_id))
+}
+
+/// What the client of a request wants of its job, if it is to be one.
+fn job<'g>(gateway: &'g Gateway, begun: &Begun, parts: &Parts) -> Option<(&'g Arc<Jobs>, Wish)> {
+    let jobs = gateway.jobs.as_ref()?;
+    Some((jobs, jobs::wish(begun.service.config.jobs.mode, parts)?))
+}
+
+/// Carries a request for somebody who is not connected. An answer that breaks off is to be asked for again.
+pub async fn absent(gateway: &Gateway, request: Absent) -> Result<Response<ResponseBody>, Problem> {
+    let client = Client::absent(gateway, request.peer);
+    let (active, started) = (client.begin(), gateway.clock.now());
+    let (name, trace) = gateway.ids.next();
+    let id = headers::request_id(&request.parts.headers).unwrap_or_else(|| trace.request_id());
+    let address = || client.address(&request.parts.headers);
+    let spans = gateway.tracing.begin(&request.parts, address, trace, started);
+    let (begun, parts, told) = arrival::absent(gateway, &client, request)?;
+    let name = Name { request: name, trace, id, spans };
+    let mut exchange = Exchange::new(gateway, &client, begun, parts, name, started);
+    exchange.told = Some(told);
+    exchange.inside = true;
+    let answered = exchange.run(active).await;
+    exchange.answered = true;
+    answered.inspect_err(|problem| exchange.spans.refused(problem))
 }
 
 /// What a request is called: in the pool, in traces, by people.
@@ -97,6 +147,10 @@ pub(super) struct Exchange {
     answered: bool,
     /// Until it is taken.
     body: Option<Upload>,
+    /// Told when the request first has an instance.
+    told: Option<oneshot::Sender<()>>,
+    /// Whether it is asked for again when its answer breaks off.
+    inside: bool,
     /// Until the answer streams, which ends them then.
     spans: Spans,
 }
@@ -110,7 +164,7 @@ impl Exchange {
         mut name: Name,
         started: Time,
     ) -> Self {
-        let Begun { service, target, timeout, class, pace, body } = begun;
+        let Begun { service, target, timeout, class, pace, body, key: _ } = begun;
         let authority =
             parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
         // HTTP/1.0 and HTTP/2 do without a Host, an instance's HTTP/1.1 does not: the service's name is one.
@@ -144,6 +198,8 @@ impl Exchange {
             waited,
             answered: false,
             body: Some(body),
+            told: None,
+            inside: false,
             spans: name.spans,
         }
     }
@@ -178,6 +234,10 @@ impl Exchange {
             }
             let granted = self.granted(entry, &body).await;
             let lease = granted.inspect_err(|problem| self.spans.rejected(since, problem))?;
+            if let Some(told) = self.told.take() {
+                // Who wanted to know may have gone.
+                let _ = told.send(());
+            }
             self.spans.queued(since, lease.dispatched());
             let traceparent = self.spans.attempt(&lease);
             let wait = lease.dispatched().since(since);
@@ -341,6 +401,7 @@ impl Exchange {
                     started: self.started,
                     code: response.status().as_u16(),
                     request_id: self.request_id.clone(),
+                    inside: self.inside,
                     grpc: self.parts.version == Version::HTTP_2 && problem::is_grpc(response.headers()),
                     spans: std::mem::take(&mut self.spans),
                 };
@@ -386,7 +447,8 @@ impl Exchange {
 
     /// What the answer needs to go on elsewhere, where that is wanted and allowed.
     fn resume(&self, response: &Response<Incoming>, body: &RequestBody) -> Option<Box<Resume>> {
-        if !self.service.config.replay.resume || !self.replayable() {
+        // Whoever is inside asks again for the whole of it.
+        if self.inside || !self.service.config.replay.resume || !self.replayable() {
             return None;
         }
         let question = Question {

@@ -51,6 +51,11 @@ impl Sender {
         self.is_trusted
     }
 
+    /// The peer itself.
+    pub const fn peer(&self) -> IpAddr {
+        self.ip
+    }
+
     /// The client behind this peer: from the last entry to the first, whom a trusted proxy names. An entry that is no
     /// address ends the search: nobody knows what is beyond it.
     pub fn client(&self, headers: &HeaderMap) -> IpAddr {

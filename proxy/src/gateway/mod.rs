@@ -27,41 +27,41 @@
 //! | `ids` | names for requests |
 
 mod admission;
-mod arrival;
+pub mod arrival;
 mod attempt;
-mod body;
+pub mod body;
 mod by_model;
 mod cache;
 mod class;
 mod clients;
 mod connections;
 mod deadline;
-mod exchange;
+pub mod exchange;
 mod forwarding;
 mod framing;
 mod headers;
 mod held;
 mod ids;
 mod kept;
-mod keys;
+pub mod keys;
 pub mod lease;
 pub mod listen;
 mod model_name;
 mod models;
 mod multiplex;
-mod pace;
-mod paced;
+pub mod pace;
+pub mod paced;
 mod relay;
 mod resume;
 pub mod route;
-pub(crate) mod serve;
+pub mod serve;
 pub mod service;
 mod sharing;
 mod shortage;
 pub mod space;
 mod spans;
-mod spool;
-mod stream;
+pub mod spool;
+pub mod stream;
 mod trace_context;
 mod upgrade;
 mod usage;
@@ -74,6 +74,7 @@ use arc_swap::ArcSwap;
 
 use crate::clock::Clock;
 use crate::config::{Http2, Network, ProxyConfig};
+use crate::jobs::Jobs;
 use crate::metrics::Refused;
 use crate::telemetry::{Sampler, Tracer};
 use admission::Admission;
@@ -92,6 +93,7 @@ pub struct Gateway {
     clock: Clock,
     refused: Refused,
     ids: Ids,
+    jobs: Option<Arc<Jobs>>,
     tracing: Tracing,
 }
 
@@ -128,6 +130,7 @@ impl Gateway {
         refused: Refused,
         tracer: Option<Arc<Tracer>>,
         sampler: Sampler,
+        jobs: Option<Arc<Jobs>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             routes: ArcSwap::from_pointee(routes),
@@ -136,6 +139,7 @@ impl Gateway {
             clock,
             refused,
             ids: Ids::new(),
+            jobs,
             tracing: Tracing::new(tracer, sampler, clock),
         })
     }

@@ -12,7 +12,8 @@ use super::models::Models;
 use super::service::Service;
 use crate::problem::Problem;
 
-const LONGSHORE_SERVICE: HeaderName = HeaderName::from_static("longshore-service");
+/// Names the service, whatever else the request says.
+pub const LONGSHORE_SERVICE: HeaderName = HeaderName::from_static("longshore-service");
 
 /// Where the services are listed, unless a service has that path.
 const SERVICES: &str = "/_services";

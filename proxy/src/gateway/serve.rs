@@ -61,6 +61,15 @@ impl Client {
         self.sender.as_ref().map(|sender| sender.client(headers))
     }
 
+    /// Somebody who is not connected, or not any more: `peer` is whom the requests once came from.
+    pub fn absent(gateway: &Gateway, peer: Option<IpAddr>) -> Self {
+        let trusted = || gateway.settings.load().trusted.clone();
+        let sender = peer.map(|peer| Arc::new(Sender::new(peer, "http", trusted())));
+        let connected = Connected::nobody();
+        let activity = Activity { active: AtomicUsize::new(0), begun: AtomicUsize::new(0), connected };
+        Self { sender, activity: Arc::new(activity) }
+    }
+
     /// What its requests' forwarding fields say of it.
     pub fn sender(&self) -> Option<&Sender> {
         self.sender.as_deref()

@@ -33,6 +33,9 @@ pub enum SpoolError {
     /// The client broke off, or framed its body wrongly.
     #[error("failed to read the body: {0}")]
     Client(Arc<hyper::Error>),
+    /// Where it is kept, it cannot be read.
+    #[error("failed to read the body: {0}")]
+    Kept(String),
     /// It comes more slowly than a client may be (`proxy.limits.min_rate`).
     #[error("the body comes too slowly")]
     Slow,

@@ -25,6 +25,9 @@ pub enum StreamError {
     /// The instance broke off.
     #[error("the instance broke off its answer: {0}")]
     Instance(#[from] hyper::Error),
+    /// An answer of Longshore's own could not be finished.
+    #[error("{0}")]
+    Own(String),
     /// What was held cannot be read back.
     #[error("{0}")]
     Storage(SpoolError),
@@ -60,6 +63,8 @@ pub struct Open {
     pub code: u16,
     /// The request's id, for the log.
     pub request_id: http::HeaderValue,
+    /// Whoever reads it asks again when it breaks off: nothing is lost.
+    pub inside: bool,
     /// Whether its client is to be told of its end as gRPC has it.
     pub grpc: bool,
     /// What is recorded of the request.
@@ -149,7 +154,9 @@ impl Streaming {
     }
 
     fn broke(&mut self, error: hyper::Error) -> Result<Frame<Bytes>, StreamError> {
-        if let Some(open) = self.open.take() {
+        if let Some(open) = self.open.take_if(|open| open.inside) {
+            open.finish(Outcome::Abandoned { broken: true });
+        } else if let Some(open) = self.open.take() {
             let told = open.told(|| {
                 Problem::AttemptsExhausted("the instance broke off in the middle of its answer".to_owned())
             });

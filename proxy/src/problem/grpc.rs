@@ -47,9 +47,13 @@ impl Problem {
         const UNAVAILABLE: u16 = 14;
         const UNAUTHENTICATED: u16 = 16;
         match self {
-            Self::BadRequest(_) | Self::Invalid(_) => INVALID_ARGUMENT,
+            Self::BadRequest(_)
+            | Self::Invalid(_)
+            | Self::KeyReused(_)
+            | Self::Conflict(_)
+            | Self::Gone(_) => INVALID_ARGUMENT,
             Self::Unauthorized(_) => UNAUTHENTICATED,
-            Self::NoService(..) | Self::NotFound(_) => UNIMPLEMENTED,
+            Self::NoService(..) | Self::NotFound(_) | Self::MethodNotAllowed(_) => UNIMPLEMENTED,
             Self::BodyTooLarge(_) | Self::HeadersTooLarge(_) | Self::ClientLimit(..) | Self::Storage(_) => {
                 RESOURCE_EXHAUSTED
             }
@@ -60,6 +64,7 @@ impl Problem {
             | Self::CannotStart(..)
             | Self::Stopped(_)
             | Self::ShuttingDown(_)
+            | Self::JobsUnavailable(_)
             | Self::QueueTimeout(_) => UNAVAILABLE,
         }
     }

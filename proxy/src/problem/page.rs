@@ -42,7 +42,8 @@ pub(super) fn page(
 const HOW: &str = "<p>A service is reached at http://NAME.localhost with the port of this page, \
                    or with the header <code>Longshore-Service: NAME</code>.</p>";
 
-fn escape(text: &str) -> String {
+/// As HTML shows it.
+pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {

@@ -151,6 +151,12 @@ fn fixed(old: &Config, new: &Config) -> Vec<String> {
                 .to_owned(),
         );
     }
+    if old.jobs != new.jobs {
+        out.push(
+            "`[jobs]` cannot change while it runs: the jobs are in the store that was opened; start `longshore up` again"
+                .to_owned(),
+        );
+    }
     if old.telemetry != new.telemetry {
         out.push(
             "`[telemetry]` cannot change while it runs: it is read at the start; start `longshore up` again"
@@ -205,6 +211,7 @@ fn changed(old: &Service, new: &Service) -> Option<Changed> {
         ("balance", old.balance != new.balance),
         ("replay", old.replay != new.replay),
         ("restart", old.restart != new.restart),
+        ("jobs", old.jobs != new.jobs),
     ]));
     if keys.is_empty() {
         keys.push("other settings");

@@ -28,6 +28,7 @@ use crate::control::Control;
 use crate::gateway::Gateway;
 use crate::gateway::listen::{BindError, Bound, Socket};
 use crate::gateway::route::Routes;
+use crate::jobs::Jobs;
 use crate::telemetry::{Exporter, Sampler, Tracer};
 use cluster::Cluster;
 use doors::AdminDoor;
@@ -61,6 +62,9 @@ pub enum UpError {
         /// Why.
         error: std::io::Error,
     },
+    /// The job store cannot be opened.
+    #[error("cannot open the job store: {0}")]
+    Jobs(#[from] longshore_jobs::StoreError),
     /// The process that runs has not been taken over; it goes on.
     #[error("the take-over has failed: {0}")]
     Takeover(String),
@@ -94,13 +98,15 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         Some(file) => Some(record::begin(file, &cluster.services())?),
         None => None,
     };
-    let routes = Routes::new(&cluster.services());
     let telemetry = config.telemetry.clone().within(&|name| std::env::var(name).ok());
     let (tracer, exporting) = Tracer::new(&telemetry, cluster.metrics.spans()).unzip();
     let exporting = exporting.map(Exporter::start);
     let sampler = Sampler::new(telemetry.sample);
-    let gateway =
-        Gateway::new(routes, &config.proxy, cluster.clock, cluster.metrics.refused(), tracer, sampler);
+    let jobs = Jobs::new(config.jobs.clone(), &config.name);
+    let (routes, refused) = (Routes::new(&cluster.services()), cluster.metrics.refused());
+    let (clock, kept) = (cluster.clock, Some(jobs.clone()));
+    let gateway = Gateway::new(routes, &config.proxy, clock, refused, tracer, sampler, kept);
+    jobs.start(&gateway).await?;
     keys::follow(&gateway);
     if let Some(predecessor) = &mut predecessor {
         take_over(&mut cluster, predecessor, &mut ends).await?;
@@ -114,6 +120,7 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         services: cluster.controls.clone(),
         metrics: cluster.metrics.clone(),
         token: ArcSwapOption::new(token.map(Arc::new)),
+        jobs: jobs.clone(),
         orders,
     });
     let door = AdminDoor::open(&admin, admin_socket)?;
@@ -138,8 +145,11 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     match end {
         End::Asked => {
             tracing::info!("shutting down: answering what was accepted; once more to stop at once");
+            let closing = async {
+                tokio::join!(listening.drain(), jobs.drain());
+            };
             tokio::select! {
-                () = cluster.drain(listening.drain(), config.proxy.drain) => {}
+                () = cluster.drain(closing, config.proxy.drain) => {}
                 () = ends.asked(&mut inbox) => {}
             }
         }
@@ -148,7 +158,9 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
             leaves_instances = successor.adopts();
             drop(door);
             tokio::select! {
-                () = cluster.hand_over(listening, successor, config.proxy.drain) => {}
+                _ = async {
+                    tokio::join!(cluster.hand_over(listening, successor, config.proxy.drain), jobs.drain())
+                } => {}
                 () = ends.asked(&mut inbox) => {}
             }
         }

@@ -21,6 +21,7 @@ mod report;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
@@ -33,6 +34,7 @@ use super::{CliError, output};
 use crate::config::{parse_bytes, parse_duration};
 use crate::http_client::Server;
 use counters::Counters;
+use http_body_util::Full;
 use load::{Load, Tally};
 use report::Report;
 
@@ -86,7 +88,7 @@ pub(super) async fn verify(args: VerifyArgs, client: Client) -> Result<(), CliEr
     let before = Counters::read(&client, &args.name).await?;
     let service = client.service(&args.name).await?;
     let proxy = args.proxy.authority();
-    args.proxy.connect().await.map_err(|why| {
+    args.proxy.connect::<Full<Bytes>>().await.map_err(|why| {
         CliError::Failed(format!(
             "no Longshore answers at http://{proxy} ({why}): name the proxy with --proxy"
         ))

@@ -59,6 +59,41 @@ fn the_defaults_are_those_of_the_interface() {
 }
 
 #[test]
+fn jobs_are_kept_beside_the_file_and_their_keys_can_be_set() {
+    let jobs = |lines: &str| {
+        let config = parse(&format!("{lines}\n[services.calc]\nimage = \"x\"")).unwrap();
+        (config.jobs.clone(), config.services[0].jobs)
+    };
+    let (default, calc) = jobs("");
+    let folder = default_folder();
+    assert_eq!(default.store, JobStore::File { folder: folder.join("longshore-data"), named: false });
+    assert_eq!((&*default.path, default.max_bytes), ("/_jobs", 10 << 30));
+    assert_eq!(default.lease, Duration::from_secs(30));
+    let hour = Duration::from_secs(3600);
+    assert_eq!(calc, ServiceJobs { mode: JobsMode::Prefer, input_ttl: hour, result_ttl: hour });
+    let (set, _) =
+        jobs("[jobs]\nstore = \"file:x\"\npath = \"/later\"\nmax_bytes = \"1MiB\"\nlease = \"5s\"");
+    let store = JobStore::File { folder: folder.join("x"), named: true };
+    let lease = Duration::from_secs(5);
+    assert_eq!(set, JobsConfig { store, path: "/later".to_owned(), max_bytes: 1 << 20, lease });
+    assert_eq!(jobs("jobs.store = \"memory:\"").0.store, JobStore::Memory);
+    let url = "redis://:secret@host:6379/3";
+    assert_eq!(jobs(&format!("jobs.store = \"{url}\"")).0.store, JobStore::Redis(url.to_owned()));
+    let modes = [("off", JobsMode::Off), ("always", JobsMode::Always), ("poll", JobsMode::Poll)];
+    for (word, mode) in modes {
+        let text = format!("services.calc.image = \"x\"\nservices.calc.jobs.mode = \"{word}\"");
+        assert_eq!(parse(&text).unwrap().services[0].jobs.mode, mode);
+    }
+}
+
+/// Where relative paths begin in these tests.
+fn default_folder() -> PathBuf {
+    let config = parse("[admin]\ntoken_file = \"t\"\n[services.calc]\nimage = \"x\"").unwrap();
+    let file = config.admin.token_file.unwrap();
+    file.parent().unwrap_or(Path::new("")).to_owned()
+}
+
+#[test]
 fn a_listener_may_be_public_by_default_and_every_limit_can_be_set() {
     let limits = |lines: &str| {
         parse(&format!("[proxy]\n{lines}\n[services.calc]\nimage = \"x\"")).unwrap().proxy.limits

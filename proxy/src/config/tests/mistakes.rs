@@ -293,6 +293,17 @@ fn every_wrong_document_has_its_message() {
         ),
         (&format!("admin.listen = \"0.0.0.0:1\"\n{service}"), "`admin.token_file` is required", "^"),
         (&format!("[prox]\n{service}"), "unknown key `prox`", "did you mean `proxy`?"),
+        (
+            &format!("jobs.store = \"sqlite:x\"\n{service}"),
+            "`jobs.store` cannot be \"sqlite:x\"",
+            "\"file:FOLDER\", \"memory:\" or \"redis://",
+        ),
+        (&format!("jobs.store = \"rediss://h\"\n{service}"), "`jobs.store` cannot be", "through a tunnel"),
+        (&format!("jobs.path = \"/\"\n{service}"), "`jobs.path` cannot be \"/\"", "hide every service"),
+        (&format!("jobs.lease = \"0s\"\n{service}"), "`jobs.lease` must be above 0", "^"),
+        (&format!("jobs.max_bytes = \"lots\"\n{service}"), "`jobs.max_bytes` cannot be \"lots\"", "^"),
+        (&format!("{service}\njobs.mode = \"later\""), "it is one of off, prefer, always, poll", "^"),
+        (&format!("{service}\njobs.result_ttl = \"1\""), "result_ttl` cannot be \"1\"", "^"),
         (&format!("backend.kind = \"podman\"\n{service}"), "it is one of auto, docker, process, swarm", "^"),
         ("a = [1, \n[services.a]\nb = 'x", "cluster.toml:", "^"),
         ("[services.a]\nimage = \"x\"\nimage = \"y\"", "duplicate key", "cluster.toml:3:1"),
@@ -311,17 +322,13 @@ fn what_this_version_cannot_do_is_refused_and_not_ignored() {
         ("[proxy]\ntls = { listen = [] }", "`proxy.tls`"),
         ("[backend]\nkind = \"swarm\"", "`backend.kind = \"swarm\"`"),
         ("[backend]\nhosts = []", "`backend.hosts`"),
-        ("[jobs]\nstore = \"memory:\"", "`jobs.store = \"memory:\"`"),
     ];
     for (lines, what) in document {
         let shown = shown(&format!("{lines}\n[services.calc]\nimage = \"x\"\n"));
         assert!(shown.contains(&format!("{what} is not available in this version")), "{shown}");
         assert_eq!(shown.matches("error:").count(), 1, "{shown}");
     }
-    let service = [
-        ("health = { docker = true }", "health.docker = true`"),
-        ("jobs = { mode = \"always\" }", "jobs.mode = \"always\"`"),
-    ];
+    let service = [("health = { docker = true }", "health.docker = true`")];
     for (lines, what) in service {
         let shown = in_service(lines);
         assert!(shown.contains(&format!("`services.calc.{what}")), "{shown}");

@@ -86,6 +86,11 @@ impl Keeping {
             | Problem::Overloaded(..)
             | Problem::QueueTimeout(_)
             | Problem::Timeout(_)
+            | Problem::MethodNotAllowed(_)
+            | Problem::Gone(_)
+            | Problem::Conflict(_)
+            | Problem::KeyReused(_)
+            | Problem::JobsUnavailable(_)
             | Problem::Storage(_) => End::Gone,
         };
         self.end(end);

@@ -113,6 +113,7 @@ impl Resume {
             started: self.started,
             code: self.code,
             request_id: self.question.request_id.clone(),
+            inside: false,
             grpc: false,
             spans,
         };

@@ -1,0 +1,113 @@
+//! A job as clients see it.
+
+use longshore_jobs::{Job, Millis, State, Status};
+use serde::{Deserialize, Serialize};
+
+/// The status of a job, as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobView {
+    /// Its name.
+    pub id: String,
+    /// Whose instances work on it.
+    pub service: String,
+    /// `queued`, `running`, `done`, `failed`, `cancelled` or `expired`.
+    pub status: String,
+    /// Whether it has been answered.
+    pub done: bool,
+    /// Jobs that come before it; nothing once it is taken.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub position: Option<u64>,
+    /// Jobs of the service that wait.
+    pub load: u64,
+    /// How many instances have worked on it.
+    pub attempts: u32,
+    /// The method and target of its request.
+    pub request: String,
+    /// When it was taken.
+    pub submitted_at: String,
+    /// Since when an instance works on it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub started_at: Option<String>,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub finished_at: Option<String>,
+    /// Seconds until it is likely to be started.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub estimate_seconds: Option<u64>,
+    /// The status code of its answer.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub response_status: Option<u16>,
+    /// Where its result is, or will be.
+    pub result: String,
+}
+
+impl JobView {
+    /// What is known of a job; `location` is its path.
+    pub(super) fn new(job: &Job, location: &str, load: u64) -> Self {
+        let (started_at, finished_at) = times(&job.state);
+        Self {
+            id: job.id.to_string(),
+            service: job.service.clone(),
+            status: job.status().name().to_owned(),
+            done: matches!(job.status(), Status::Done | Status::Failed),
+            position: None,
+            load,
+            attempts: job.attempts,
+            request: format!("{} {}", job.request.method, job.request.target),
+            submitted_at: time(job.submitted_at),
+            started_at: started_at.map(time),
+            finished_at: finished_at.map(time),
+            estimate_seconds: None,
+            response_status: job.answer().map(|answer| answer.status),
+            result: format!("{location}/result"),
+        }
+    }
+}
+
+const fn times(state: &State) -> (Option<Millis>, Option<Millis>) {
+    match state {
+        State::Queued { .. } => (None, None),
+        State::Running { started_at, .. } => (Some(*started_at), None),
+        State::Done { started_at, finished_at, .. } => (Some(*started_at), Some(*finished_at)),
+        State::Failed { started_at, finished_at, .. } => (*started_at, Some(*finished_at)),
+        State::Cancelled { at } => (None, Some(*at)),
+        State::Expired { at, finished_at } => match finished_at {
+            Some(finished_at) => (None, Some(*finished_at)),
+            None => (None, Some(*at)),
+        },
+    }
+}
+
+/// As RFC 3339 writes it, in UTC.
+fn time(at: Millis) -> String {
+    let millis = i64::try_from(at.0).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(millis).map(|at| format!("{at:.3}")).unwrap_or_default()
+}
+
+/// A page that shows a job to a person and looks again while it is not done.
+pub(super) fn page(view: &JobView) -> String {
+    let pending = view.status == "queued" || view.status == "running";
+    let refresh = if pending { "<meta http-equiv=refresh content=2>" } else { "" };
+    let mut rows = vec![("service", view.service.clone()), ("request", view.request.clone())];
+    rows.extend(view.position.map(|position| ("jobs before it", position.to_string())));
+    rows.extend(view.estimate_seconds.map(|seconds| ("starts in about", format!("{seconds} s"))));
+    rows.push(("submitted", view.submitted_at.clone()));
+    rows.extend(view.started_at.clone().map(|at| ("started", at)));
+    rows.extend(view.finished_at.clone().map(|at| ("finished", at)));
+    rows.extend(view.response_status.map(|status| ("answered with", status.to_string())));
+    let rows: String = rows
+        .into_iter()
+        .map(|(name, value)| format!("<tr><th>{name}<td>{}", crate::problem::escape(&value)))
+        .collect();
+    let link = if view.done { format!("<p><a href='{}'>the result</a>", view.result) } else { String::new() };
+    format!(
+        "<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-width'>{refresh}\
+         <title>job {status}</title>\
+         <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:40em;margin:4em auto;padding:0 1em;color:#222}}\
+         h1{{font-size:1.4em}}th{{text-align:left;padding-right:1em;font-weight:normal;color:#666}}\
+         td{{overflow-wrap:anywhere}}small{{color:#666}}</style>\
+         <h1>{status}</h1><table>{rows}</table>{link}<p><small>job {id}</small></p>\n",
+        status = view.status,
+        id = view.id,
+    )
+}

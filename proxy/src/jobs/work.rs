@@ -1,0 +1,362 @@
+//! One job: its request is made through the service's queue, and its answer is kept.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::request::Parts;
+use http::{Request, Response};
+use http_body::{Body as _, Frame};
+use http_body_util::StreamBody;
+use longshore_jobs::{
+    Answer, Body, Change, Fields, Head, Job, Millis, Outcome, Reader, Staged, State, Store, StoreError,
+};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use super::Jobs;
+use crate::gateway::arrival::Absent;
+use crate::gateway::body::{Elsewhere, ElsewhereBody, RequestBody, ResponseBody};
+use crate::gateway::exchange;
+use crate::gateway::route::LONGSHORE_SERVICE;
+use crate::gateway::spool::SpoolError;
+use crate::problem::Problem;
+
+/// How often the lease is renewed within its time.
+const RENEWALS: u32 = 3;
+
+/// How long a service whose queue refuses jobs is left alone.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How often an answer that breaks off in its middle is asked for again.
+const BROKEN_ANSWERS: u32 = 5;
+
+/// How a run ended.
+enum End {
+    /// With an instance's answer.
+    Answered(Answered),
+    /// With one of Longshore's own.
+    Refused(Problem),
+    /// It could not be run now: it waits again, and the service is left alone for a while.
+    NotNow(Duration),
+    /// The instance broke off in the middle of its answer: it is run again.
+    Again(String),
+    /// Somebody else has the job now, or nobody.
+    Taken,
+}
+
+/// An answer, its body, and how many instances it took.
+struct Answered {
+    answer: Answer,
+    staged: Option<Staged>,
+    attempts: u32,
+}
+
+/// What came of asking.
+enum Asked {
+    Answered(Answered),
+    Broken(String),
+    Refused(Problem),
+}
+
+/// Runs a job that this process holds, to its end or until it is given back.
+pub(super) async fn work(jobs: &Arc<Jobs>, store: &Arc<dyn Store>, job: Job, changed: &Notify) {
+    let mut run = Run { jobs: jobs.clone(), store: store.clone(), job };
+    loop {
+        let end = match run.once(changed).await {
+            Ok(end) => end,
+            Err(error) => {
+                tracing::error!(job = %run.job.id, %error, "the job store failed under a job: it is run again later");
+                End::NotNow(PAUSE)
+            }
+        };
+        match run.ended(end).await {
+            Ok(true) => return,
+            Ok(false) => {}
+            // Its lease expires, or the next start finds it.
+            Err(error) => {
+                tracing::error!(job = %run.job.id, %error, "failed to keep the end of a job");
+                return;
+            }
+        }
+    }
+}
+
+struct Run {
+    jobs: Arc<Jobs>,
+    store: Arc<dyn Store>,
+    job: Job,
+}
+
+impl Run {
+    /// Makes the request once, keeping the lease alive meanwhile.
+    async fn once(&mut self, changed: &Notify) -> Result<End, StoreError> {
+        let (started, mut has_started) = oneshot::channel();
+        let Some(gateway) = self.jobs.gateway() else { return Ok(End::NotNow(PAUSE)) };
+        let request = match request(&self.store, &self.job, started) {
+            Ok(request) => request,
+            Err(why) => return Ok(End::Refused(Problem::Invalid(why))),
+        };
+        let store = self.store.clone();
+        let mut asking = Box::pin(async move {
+            match exchange::absent(&gateway, request).await {
+                Ok(response) => keep(&store, response).await,
+                Err(problem) => Ok(Asked::Refused(problem)),
+            }
+        });
+        let mut renewal = tokio::time::interval(self.jobs.config.lease / RENEWALS);
+        renewal.tick().await;
+        let mut told = false;
+        loop {
+            tokio::select! {
+                biased;
+                has = &mut has_started, if !told => {
+                    told = true;
+                    if has.is_ok() && !self.start().await? {
+                        return Ok(End::Taken);
+                    }
+                }
+                answered = &mut asking => return Ok(self.judged(answered?)),
+                () = changed.notified() => {
+                    if self.jobs.feed.is_closed() && !told {
+                        return Ok(End::NotNow(PAUSE));
+                    }
+                    if !self.is_ours().await? {
+                        return Ok(End::Taken);
+                    }
+                }
+                _ = renewal.tick() => {
+                    let now = Millis::now();
+                    if self.job.is_overdue(now) {
+                        return Ok(End::NotNow(Duration::ZERO));
+                    }
+                    let until = now.after(self.jobs.config.lease);
+                    let Ok(renewed) = self.job.renewed(until) else { return Ok(End::Taken) };
+                    if !self.note(renewed).await? {
+                        return Ok(End::Taken);
+                    }
+                }
+            }
+        }
+    }
+
+    /// An instance works on it from now on; whether it is still ours.
+    async fn start(&mut self) -> Result<bool, StoreError> {
+        self.jobs.feed.has_instance(self.job.id);
+        match self.job.started(Millis::now()) {
+            Ok(running) => self.note(running).await,
+            // It is being run again.
+            Err(_) => Ok(true),
+        }
+    }
+
+    async fn note(&mut self, next: Job) -> Result<bool, StoreError> {
+        let change = Change::note(self.job.clone(), next.clone());
+        let made = self.store.swap(vec![change]).await?.first() == Some(&Outcome::Made);
+        if made {
+            self.job = next;
+        }
+        Ok(made)
+    }
+
+    async fn is_ours(&self) -> Result<bool, StoreError> {
+        Ok(self.store.get(self.job.id).await?.is_some_and(|job| job.rev == self.job.rev))
+    }
+
+    fn judged(&self, asked: Asked) -> End {
+        match asked {
+            Asked::Answered(answered) => End::Answered(answered),
+            Asked::Broken(why) => End::Again(why),
+            Asked::Refused(problem) => self.refused(problem),
+        }
+    }
+
+    /// What the queue's refusal means for a job: it can wait longer than a connection can.
+    fn refused(&self, problem: Problem) -> End {
+        let running = matches!(self.job.state, State::Running { .. });
+        match problem {
+            Problem::QueueFull(_, after) | Problem::CannotStart(_, after) => {
+                End::NotNow(after.clamp(PAUSE, Duration::from_secs(30)))
+            }
+            Problem::QueueTimeout(_) | Problem::Stopped(_) | Problem::ShuttingDown(_) => End::NotNow(PAUSE),
+            Problem::Timeout(_) if !running => End::NotNow(Duration::ZERO),
+            problem => End::Refused(problem),
+        }
+    }
+
+    /// Keeps how it ended; whether that was the end of it.
+    async fn ended(&mut self, end: End) -> Result<bool, StoreError> {
+        match end {
+            End::Taken => Ok(true),
+            End::NotNow(pause) => {
+                if !pause.is_zero() {
+                    self.jobs.feed.pause(&self.job.service, pause);
+                }
+                if let Ok(waiting) = self.job.released() {
+                    let change = Change::update(self.job.clone(), waiting);
+                    self.store.swap(vec![change]).await?;
+                }
+                Ok(true)
+            }
+            End::Again(why) if self.job.attempts < BROKEN_ANSWERS => {
+                tracing::info!(job = %self.job.id, why, "an instance broke off its answer to a job: it is asked again");
+                let again = Job { attempts: self.job.attempts + 1, ..self.job.clone() };
+                let renewed = again.renewed(Millis::now().after(self.jobs.config.lease));
+                match renewed {
+                    Ok(again) => Ok(!self.note(again).await?),
+                    Err(_) => Ok(true),
+                }
+            }
+            End::Again(why) => {
+                let why = format!("every instance that was asked broke off its answer: {why}");
+                self.refuse(&Problem::AttemptsExhausted(why)).await
+            }
+            End::Refused(problem) => self.refuse(&problem).await,
+            End::Answered(answered) => self.finish(answered).await,
+        }
+    }
+
+    async fn refuse(&mut self, problem: &Problem) -> Result<bool, StoreError> {
+        let response = problem.response(Some(&self.job.service), None, &http::HeaderMap::new());
+        let mut writer = self.store.write()?;
+        writer.write(response.body()).await?;
+        let staged = writer.finish().await?;
+        let answer = head(&response, staged.as_ref().map(|staged| staged.body));
+        self.finish(Answered { answer, staged, attempts: 0 }).await
+    }
+
+    async fn finish(&mut self, answered: Answered) -> Result<bool, StoreError> {
+        let Answered { answer, staged, attempts } = answered;
+        let now = Millis::now();
+        let Ok(done) = self.job.finished(answer, attempts, now) else { return Ok(true) };
+        let took = now.since(done.submitted_at);
+        let change = Change::update(self.job.clone(), done).with(staged);
+        if self.store.swap(vec![change]).await?.first() == Some(&Outcome::Made) {
+            self.jobs.took(&self.job.service, took);
+        }
+        Ok(true)
+    }
+}
+
+/// The request of a job.
+fn request(store: &Arc<dyn Store>, job: &Job, started: oneshot::Sender<()>) -> Result<Absent, String> {
+    let parts = parts(&job.request, &job.service)?;
+    let body = match job.input {
+        None => RequestBody::Empty,
+        Some(body) => {
+            RequestBody::Elsewhere(Arc::new(Stored { store: store.clone(), body, error: Arc::default() }))
+        }
+    };
+    let peer = job.request.peer.as_deref().and_then(|peer| peer.parse().ok());
+    Ok(Absent { parts, body, peer, key: job.request.key.clone(), started })
+}
+
+fn parts(head: &Head, service: &str) -> Result<Parts, String> {
+    let mut request = Request::builder().method(head.method.as_str()).uri(head.target.as_str());
+    for (name, value) in head.headers.iter() {
+        request = request.header(name, value);
+    }
+    let request = request.header(LONGSHORE_SERVICE, service).body(());
+    let request = request.map_err(|error| format!("the job holds a request that is none: {error}"))?;
+    Ok(request.into_parts().0)
+}
+
+/// The body of a job's request, read from the store as often as need be.
+struct Stored {
+    store: Arc<dyn Store>,
+    body: Body,
+    error: Arc<Mutex<Option<SpoolError>>>,
+}
+
+impl Elsewhere for Stored {
+    fn open(&self) -> ElsewhereBody {
+        let reader = Reader::new(self.store.clone(), self.body);
+        let failed = self.error.clone();
+        let pieces = futures_util::stream::try_unfold(reader, move |mut reader| {
+            let failed = failed.clone();
+            async move {
+                let piece = reader.next().await.map_err(|error| {
+                    let error = SpoolError::Kept(error.to_string());
+                    *failed.lock() = Some(error.clone());
+                    error
+                })?;
+                Ok(piece.map(|piece| (Frame::data(piece), reader)))
+            }
+        });
+        Box::pin(Sized { body: StreamBody::new(pieces.boxed()), length: self.body.length })
+    }
+
+    fn error(&self) -> Option<SpoolError> {
+        self.error.lock().clone()
+    }
+}
+
+/// A body whose length is known.
+pub(super) struct Sized<B> {
+    pub(super) body: B,
+    pub(super) length: u64,
+}
+
+impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Sized<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let std::task::Poll::Ready(Some(Ok(frame))) = &polled {
+            self.length = self.length.saturating_sub(frame.data_ref().map_or(0, |data| data.len() as u64));
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.length == 0
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(self.length)
+    }
+}
+
+/// Takes the answer into the store as it comes.
+async fn keep(store: &Arc<dyn Store>, response: Response<ResponseBody>) -> Result<Asked, StoreError> {
+    let (parts, mut body) = response.into_parts();
+    let mut writer = store.write()?;
+    let mut trailers = Fields::default();
+    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) => return Ok(Asked::Broken(error.to_string())),
+        };
+        match frame.into_data() {
+            Ok(data) => writer.write(&data).await?,
+            Err(other) => {
+                for (name, value) in other.into_trailers().iter().flatten() {
+                    trailers.push(name.as_str(), value.as_bytes());
+                }
+            }
+        }
+    }
+    let staged = writer.finish().await?;
+    let response = Response::from_parts(parts, ());
+    let attempts =
+        response.headers().get("longshore-attempts").and_then(|value| value.to_str().ok()?.parse().ok());
+    let mut answer = head(&response, staged.as_ref().map(|staged| staged.body));
+    answer.trailers = trailers;
+    Ok(Asked::Answered(Answered { answer, staged, attempts: attempts.unwrap_or(1) }))
+}
+
+fn head<B>(response: &Response<B>, body: Option<Body>) -> Answer {
+    let mut headers = Fields::default();
+    for (name, value) in response.headers() {
+        if *name != http::header::CONTENT_LENGTH {
+            headers.push(name.as_str(), value.as_bytes());
+        }
+    }
+    Answer { status: response.status().as_u16(), headers, body, trailers: Fields::default() }
+}

@@ -1,0 +1,536 @@
+//! Asynchronous jobs: taken once they are durable, run through the same queue as everything else, and read later.
+//!
+//! `LONGSHORE_JOBS` and `LONGSHORE_KILLS` set how many jobs there are, and how often the proxy is killed under them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::Request;
+use longshore_tests::admin::Admin;
+use longshore_tests::{
+    Backend, Client, PATIENCE, Reply, Setup, command, digest, each, eventually, from_environment,
+};
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+const ASYNC: (&str, &str) = ("prefer", "respond-async");
+
+/// Sends a request that is to become a job.
+async fn submit(client: &Client, path: &str, body: &[u8], fields: &[(&str, &str)]) -> Reply {
+    let mut request = Request::builder().method("POST").uri(path).header(ASYNC.0, ASYNC.1);
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    client.send(request, Bytes::copy_from_slice(body)).await
+}
+
+async fn ask(client: &Client, method: &str, path: &str, fields: &[(&str, &str)]) -> Reply {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    client.send(request, Bytes::new()).await
+}
+
+async fn becomes(client: &Client, job: &str, status: &str) -> Value {
+    eventually(PATIENCE, &format!("{job} is {status}"), async || {
+        let reply = client.get(job).await;
+        let view = reply.json();
+        (view["status"] == status).then_some(view)
+    })
+    .await
+}
+
+fn setup() -> Setup {
+    Setup::new(Backend::Process)
+}
+
+async fn a_request_becomes_a_job_and_its_answer_is_read_later() {
+    let cluster = setup().model("echo", "echo", "concurrency = 1").start().await;
+    let client = cluster.client();
+    let ticket = submit(&client, "/some/path?x=1", b"hello", &[("x-mine", "kept")]).await;
+    assert_eq!(ticket.status, 202, "{}", ticket.text());
+    assert_eq!(ticket.header("preference-applied"), "respond-async");
+    assert!(ticket.header("retry-after").parse::<u64>().is_ok());
+    let job = ticket.header("location").to_owned();
+    let id = ticket.json()["id"].as_str().expect("it is there").to_owned();
+    assert_eq!(job, format!("/_jobs/{id}"));
+    assert_eq!((&ticket.json()["service"], &ticket.json()["done"]), (&"echo".into(), &false.into()));
+    let result = client.get(&format!("{job}/result?wait=10s")).await;
+    assert_eq!(result.status, 200);
+    assert!(result.is_intact());
+    let seen = result.json();
+    assert_eq!((&seen["method"], &seen["path"]), (&"POST".into(), &"/some/path".into()), "{seen}");
+    assert_eq!(seen["query"], "x=1");
+    assert!(seen.to_string().contains("\"kept\""), "{seen}");
+    assert!(
+        !seen.to_string().contains("respond-async"),
+        "an instance is not asked to be asynchronous: {seen}"
+    );
+    let view = becomes(&client, &job, "done").await;
+    assert_eq!((&view["attempts"], &view["response_status"]), (&1.into(), &200.into()));
+    for key in ["submitted_at", "started_at", "finished_at"] {
+        assert!(view[key].as_str().is_some_and(|at| at.ends_with('Z')), "{view}");
+    }
+    let head = ask(&client, "HEAD", &format!("{job}/result"), &[]).await;
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    let length = result.body.len();
+    assert_eq!(head.header("content-length"), length.to_string());
+    let part = ask(&client, "GET", &format!("{job}/result"), &[("range", "bytes=2-6")]).await;
+    assert_eq!((part.status, &part.body[..]), (206, &result.body[2..7]));
+    assert_eq!(part.header("content-range"), format!("bytes 2-6/{length}"));
+    let beyond = ask(&client, "GET", &format!("{job}/result"), &[("range", "bytes=999999-")]).await;
+    assert_eq!(beyond.status, 416);
+    let page = ask(&client, "GET", &job, &[("accept", "text/html")]).await;
+    assert!(page.text().contains("<h1>done</h1>") && page.text().contains("/result"), "{}", page.text());
+    let events = client.get(&format!("{job}/events")).await;
+    assert_eq!(events.header("content-type"), "text/event-stream");
+    assert!(events.text().contains("event: status\ndata: {\"id\""), "{}", events.text());
+    cluster.stop().await;
+}
+
+async fn each_end_of_a_job_has_its_own_answer() {
+    let keys = "concurrency = 1\nsize = 1\njobs = { input_ttl = \"2s\", result_ttl = \"2s\" }";
+    let cluster = setup().model("sleep", "sleep", keys).start().await;
+    let client = cluster.client();
+    let unknown = client.get("/_jobs/00000000000070008000000000000000/result").await;
+    assert_eq!((unknown.status, unknown.problem().as_str()), (404, "not-found"));
+    let running = submit(&client, "/sleep/20s", b"", &[]).await.header("location").to_owned();
+    becomes(&client, &running, "running").await;
+    let waiting = submit(&client, "/sleep/0s", b"", &[]).await.header("location").to_owned();
+    let pending = client.get(&format!("{waiting}/result")).await;
+    assert_eq!((pending.status, &pending.json()["status"]), (202, &"queued".into()));
+    let cancelled = submit(&client, "/sleep/0s", b"", &[]).await.header("location").to_owned();
+    assert_eq!(ask(&client, "DELETE", &cancelled, &[]).await.json()["status"], "cancelled");
+    let gone = client.get(&format!("{cancelled}/result")).await;
+    assert_eq!((gone.status, gone.problem().as_str()), (410, "gone"));
+    assert!(gone.detail().contains("was cancelled"), "{}", gone.detail());
+    becomes(&client, &waiting, "expired").await;
+    let expired = client.get(&format!("{waiting}/result")).await;
+    assert!(expired.status == 410 && expired.detail().contains("input_ttl"), "{}", expired.text());
+    // What runs is called off at once: the instance is free again.
+    let begun = Instant::now();
+    assert_eq!(ask(&client, "POST", &format!("{running}/cancel"), &[]).await.json()["status"], "cancelled");
+    let next = submit(&client, "/sleep/0s", b"", &[("prefer", "wait=15")]).await;
+    assert_eq!(next.status, 200, "{}", next.text());
+    assert!(begun.elapsed() < Duration::from_secs(12), "the instance was held for {:?}", begun.elapsed());
+    let done = format!("/_jobs/{}", next.header("longshore-job"));
+    assert_eq!(ask(&client, "POST", &format!("{done}/cancel"), &[]).await.status, 409);
+    becomes(&client, &done, "expired").await;
+    let late = client.get(&format!("{done}/result")).await;
+    assert!(late.status == 410 && late.detail().contains("result_ttl"), "{}", late.text());
+    eventually(PATIENCE, "what expired is forgotten", async || {
+        (client.get(&done).await.status == 404).then_some(())
+    })
+    .await;
+    cluster.stop().await;
+}
+
+async fn a_failure_is_kept_and_may_be_tried_again() {
+    let cluster = setup().model("echo", "echo", "").start().await;
+    let client = cluster.client();
+    let failed = submit(&client, "/x", b"in", &[("fault", "busy; status=500"), ("prefer", "wait=10")]).await;
+    assert_eq!(failed.status, 500, "{}", failed.text());
+    let job = format!("/_jobs/{}", failed.header("longshore-job"));
+    let view = becomes(&client, &job, "failed").await;
+    assert_eq!(view["response_status"], 500);
+    let again = ask(&client, "POST", &format!("{job}/retry"), &[]).await;
+    assert_eq!(again.status, 202, "{}", again.text());
+    let result = client.get(&format!("{job}/result?wait=10")).await;
+    assert_eq!(result.status, 500);
+    assert_eq!(becomes(&client, &job, "failed").await["attempts"], 2);
+    let done = submit(&client, "/x", b"in", &[("prefer", "wait=10")]).await;
+    let retried = ask(&client, "POST", &format!("/_jobs/{}/retry", done.header("longshore-job")), &[]).await;
+    assert_eq!((retried.status, retried.problem().as_str()), (409, "conflict"));
+    cluster.stop().await;
+}
+
+async fn the_same_key_is_the_same_job_and_never_another_request() {
+    let cluster = setup().model("echo", "echo", "").start().await;
+    let client = cluster.client();
+    let key = [("idempotency-key", "\"order-1\"")];
+    let first = submit(&client, "/x", b"one", &key).await.json()["id"].clone();
+    let again = submit(&client, "/x", b"one", &key).await;
+    let id = |reply: &Reply| match reply.header("longshore-job") {
+        "" => reply.json()["id"].clone(),
+        id => id.into(),
+    };
+    assert_eq!(id(&again), first);
+    for (path, body) in [("/x", b"two"), ("/y", b"one")] {
+        let other = submit(&client, path, body, &key).await;
+        assert_eq!((other.status, other.problem().as_str()), (422, "idempotency-key-reused"));
+    }
+    let stranger = [key[0], ("authorization", "Bearer somebody-else")];
+    assert_eq!(submit(&client, "/x", b"two", &stranger).await.status, 202);
+    cluster.stop().await;
+}
+
+async fn the_mode_of_a_service_decides_what_becomes_a_job() {
+    let jobs = |mode: &str| format!("jobs.mode = \"{mode}\"");
+    let cluster = setup()
+        .model("off", "echo", &jobs("off"))
+        .model("always", "echo", &jobs("always"))
+        .model("prefer", "echo", &jobs("prefer"))
+        .start()
+        .await;
+    let client = cluster.client();
+    for (service, plain, asked) in [("off", 200, 200), ("prefer", 200, 202), ("always", 202, 202)] {
+        assert_eq!(client.get_from(service, "/x").await.status, plain, "{service}");
+        let path = format!("/{service}");
+        assert_eq!(submit(&client, &path, b"", &[("host", service)]).await.status, asked, "{service}");
+    }
+    let list = client.get("/_jobs?service=always").await.json();
+    assert_eq!(list["jobs"].as_array().map(Vec::len), Some(2), "{list}");
+    let deleted = ask(&client, "DELETE", "/_jobs?service=always", &[]).await.json();
+    let count = deleted["cancelled"].as_u64().expect("it is there")
+        + deleted["forgotten"].as_u64().expect("it is there");
+    assert_eq!(count, 2, "{deleted}");
+    cluster.stop().await;
+}
+
+/// Seed 000's client, unchanged but for the URL.
+const TWENTY_NUMBERS: &str = r"
+import random
+import requests
+import time
+
+done = False
+numbers = [random.randint(2, 2**20) for _ in range(20)]
+while not done:
+    done = True
+    for n in numbers:
+        status = requests.post(
+            '$URL/factorize', json={'number': n}
+        ).json()
+
+        if status['done']:
+            print(f'{n:7d} =', status['factorization_str'])
+        else:
+            print(f'{n:7d} = ...')
+
+        done = done and status['done']
+
+    if not done:
+        print()
+        time.sleep(1)
+";
+
+/// The model that it was written for, as seed 000 describes its answer.
+const FACTORIZER: &str = r#"
+import json, os
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.answer({})
+
+    def do_POST(self):
+        n = json.loads(self.rfile.read(int(self.headers["content-length"])))["number"]
+        factors, rest, p = [], n, 2
+        while rest > 1:
+            power = 0
+            while rest % p == 0:
+                rest, power = rest // p, power + 1
+            if power:
+                factors.append([p, power])
+            p += 1
+        text = " ".join(f"{p}^{k}" for p, k in factors)
+        self.answer({"factorization": factors, "factorization_str": text, "number": n})
+
+    def answer(self, value):
+        body = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+
+async fn a_client_that_repeats_its_requests_until_they_are_answered_gets_them_all() {
+    let setup = setup();
+    let model = setup.file("factorizer.py", FACTORIZER);
+    let service = format!(
+        "[services.factorizer]\nimage = \"factorizer\"\ncommand = [\"python3\", {model:?}]\nsize = 2\n\
+         jobs.mode = \"poll\"\nqueue.order = \"random\"\n"
+    );
+    let client = setup.file("client.py", TWENTY_NUMBERS);
+    let cluster = setup.service(&service).start().await;
+    let url = format!("http://{}", cluster.address());
+    let program = std::fs::read_to_string(&client).expect("it is there").replace("$URL", &url);
+    std::fs::write(&client, program).expect("it is there");
+    let line = format!("python3 {}", client.display());
+    let done = command::shell(Duration::from_secs(60), &line, &[]).await;
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let last = done.stdout.rsplit("\n\n").next().unwrap_or_default();
+    let rows: Vec<&str> = last.lines().filter(|line| !line.is_empty()).collect();
+    assert_eq!(rows.len(), 20, "{}", done.stdout);
+    for row in rows {
+        let (number, factors) = row.split_once(" = ").expect("it is there");
+        let product: u64 = factors
+            .split_whitespace()
+            .map(|factor| {
+                let (prime, power) = factor.split_once('^').expect("it is there");
+                prime.parse::<u64>().expect("it is there").pow(power.parse().expect("it is there"))
+            })
+            .product();
+        assert_eq!(number.trim().parse(), Ok(product), "{row}");
+    }
+    let jobs = cluster.client().get("/_jobs?limit=1000").await.json();
+    assert!(jobs["jobs"].as_array().map(Vec::len).expect("it is there") <= 20, "identical input is one job");
+    cluster.stop().await;
+}
+
+async fn run(admin: &Admin, arguments: &[&str]) -> command::Done {
+    let url = admin.url();
+    let arguments = [&["jobs"], arguments, &["--admin", &url]].concat();
+    command::run(Duration::from_secs(60), &arguments, &[]).await
+}
+
+async fn the_command_lists_shows_moves_and_removes_jobs() {
+    let cluster = setup().model("echo", "echo", "").start().await;
+    let (client, admin) = (cluster.client(), cluster.admin());
+    let mut ids = Vec::new();
+    for body in [b"one", b"two"] {
+        let done = submit(&client, "/x", body, &[("prefer", "wait=10")]).await;
+        ids.push(done.header("longshore-job").to_owned());
+    }
+    let list = run(&admin, &["ls", "--status", "done"]).await;
+    assert!(list.code == 0 && ids.iter().all(|id| list.stdout.contains(id)), "{list:?}");
+    let result = run(&admin, &["result", &ids[0], "--wait", "1s"]).await;
+    assert!(result.code == 0 && result.stdout.contains("\"method\":\"POST\""), "{result:?}");
+    let shown = run(&admin, &["show", &ids[0]]).await;
+    assert!(shown.stdout.contains("\"status\": \"done\""), "{shown:?}");
+    let file = cluster.folder().join("jobs.ndjson");
+    let file = file.to_str().expect("it is there");
+    assert_eq!(run(&admin, &["export", "-o", file]).await.code, 0);
+    let removed = run(&admin, &["rm", "--all"]).await;
+    assert_eq!(removed.stdout, "0 cancelled, 2 forgotten\n");
+    let whole = std::fs::read_to_string(file).expect("it is there");
+    let broken = cluster.folder().join("broken.ndjson");
+    std::fs::write(&broken, &whole[..whole.len() - 20]).expect("it is there");
+    let refused = run(&admin, &["import", broken.to_str().expect("it is there")]).await;
+    assert!(refused.code == 1 && refused.stderr.contains("nothing was imported: line "), "{refused:?}");
+    assert_eq!(client.get("/_jobs").await.json()["jobs"], serde_json::json!([]));
+    let imported = run(&admin, &["import", file]).await;
+    assert_eq!(imported.stdout, "2 imported, 0 kept as they were\n", "{imported:?}");
+    let result = run(&admin, &["result", &ids[1]]).await;
+    assert!(result.code == 0, "{result:?}");
+    assert_eq!(run(&admin, &["rm", &ids[0]]).await.code, 0);
+    let gone = run(&admin, &["show", &ids[0]]).await;
+    assert!(gone.code == 1 && gone.stderr.contains("there is no job"), "{gone:?}");
+    cluster.stop().await;
+}
+
+/// A Redis of a test's own, on a socket, which keeps every write.
+struct Redis {
+    folder: tempfile::TempDir,
+    child: std::process::Child,
+}
+
+impl Redis {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let child = std::process::Command::new("redis-server")
+            .current_dir(folder.path())
+            .args(["--port", "0", "--unixsocket", "socket", "--appendonly", "yes", "--appendfsync", "always"])
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("redis-server starts (apt-get install redis-server)");
+        let redis = Self { folder, child };
+        let socket = redis.folder.path().join("socket");
+        eventually(PATIENCE, "Redis answers", async || std::os::unix::net::UnixStream::connect(&socket).ok())
+            .await;
+        redis
+    }
+
+    fn store(&self) -> String {
+        format!("[jobs]\nstore = \"unix://{}/socket\"\nlease = \"2s\"\n", self.folder.path().display())
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Submits a body until it is acknowledged, whoever dies meanwhile; the job's id.
+async fn submit_at_last(at: &Where, body: &[u8], key: &str) -> String {
+    let until = Instant::now() + Duration::from_secs(120);
+    loop {
+        let request = Request::builder()
+            .method("POST")
+            .uri("/echo")
+            .header(ASYNC.0, ASYNC.1)
+            .header("idempotency-key", key);
+        if let Ok(reply) = at.client().try_send(request, Bytes::copy_from_slice(body)).await {
+            match reply.status {
+                202 => return reply.json()["id"].as_str().expect("its id").to_owned(),
+                200 => return reply.header("longshore-job").to_owned(),
+                503 => {}
+                status => panic!("{status}: {}", reply.text()),
+            }
+        }
+        assert!(Instant::now() < until, "the job is not taken");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Where the proxy is just now.
+#[derive(Clone)]
+struct Where(Arc<Mutex<Vec<SocketAddr>>>);
+
+impl Where {
+    fn client(&self) -> Client {
+        let all = self.0.lock();
+        Client::new(all[usize::try_from(nanos()).unwrap_or(0) % all.len()])
+    }
+}
+
+fn nanos() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    u64::from(since.map_or(0, |since| since.subsec_nanos())) / 997
+}
+
+/// A body for job number `number`: mostly a few KiB, some of them megabytes.
+fn body_of(number: usize) -> Vec<u8> {
+    let size = match number % 40 {
+        0 => 5_000_000,
+        1..5 => 300_000,
+        small => 1000 + small * 100,
+    };
+    digest::body(number as u64, size)
+}
+
+/// What a job was answered with, asked again and again while the proxy dies and comes back.
+async fn answered(at: &Where, id: &str, body: &[u8]) -> Bytes {
+    let path = format!("/_jobs/{id}/result?wait=5s");
+    let until = Instant::now() + Duration::from_secs(240);
+    loop {
+        if let Ok(reply) = at.client().try_send(Request::get(&path), Bytes::new()).await {
+            match reply.status {
+                200 => {
+                    assert_eq!(reply.json()["body"]["sha256"], digest::hex(body), "{id}: {}", reply.text());
+                    return reply.body;
+                }
+                202 | 503 => {}
+                status => panic!("{id}: {status}: {}", reply.text()),
+            }
+        }
+        assert!(Instant::now() < until, "job {id} is not answered");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Jobs are submitted and read by several clients at once while `disturb` runs.
+async fn all_are_answered_once(at: &Where, count: usize, disturb: impl Future<Output = ()>) {
+    let mut tasks = JoinSet::new();
+    for lane in 0..8 {
+        let at = at.clone();
+        tasks.spawn(async move {
+            let mut jobs = Vec::new();
+            for number in (lane..count).step_by(8) {
+                let body = body_of(number);
+                let id = submit_at_last(&at, &body, &format!("key-{number}")).await;
+                jobs.push((number, id));
+            }
+            let mut answers = Vec::new();
+            for (number, id) in jobs {
+                let first = answered(&at, &id, &body_of(number)).await;
+                answers.push((number, id, first));
+            }
+            answers
+        });
+    }
+    let all = async {
+        let mut all = Vec::new();
+        while let Some(done) = tasks.join_next().await {
+            all.extend(done.expect("every job is taken and answered"));
+        }
+        all
+    };
+    let (all, ()) = tokio::join!(all, disturb);
+    assert_eq!(all.len(), count);
+    for (number, id, first) in all {
+        let again = answered(at, &id, &body_of(number)).await;
+        assert!(again == first, "job {id} was finished twice");
+    }
+}
+
+/// Kills the proxy at random moments, and starts it again each time.
+async fn proxies_that_are_killed_forget_no_job(store: &str, count: usize, kills: usize) {
+    let keys = "size = 4\nconcurrency = 2\njobs.input_ttl = \"1h\"";
+    let setup = setup().service(store).model("echo", "echo", keys);
+    let mut cluster = setup.start().await;
+    cluster.expect_error("the job store");
+    let at = Where(Arc::new(Mutex::new(vec![cluster.address()])));
+    let place = at.clone();
+    let disturb = async {
+        for _ in 0..kills {
+            tokio::time::sleep(Duration::from_millis(200 + nanos() % 1500)).await;
+            cluster.kill().await;
+            cluster.again().await;
+            *place.0.lock() = vec![cluster.address()];
+        }
+    };
+    all_are_answered_once(&at, count, disturb).await;
+    cluster.stop().await;
+}
+
+async fn a_proxy_killed_again_and_again_forgets_no_job_in_its_files() {
+    let (jobs, kills) = (from_environment("LONGSHORE_JOBS", 300), from_environment("LONGSHORE_KILLS", 6));
+    proxies_that_are_killed_forget_no_job("", count(jobs), count(kills)).await;
+}
+
+async fn a_proxy_killed_again_and_again_forgets_no_job_in_redis() {
+    let redis = Redis::start().await;
+    let (jobs, kills) = (from_environment("LONGSHORE_JOBS", 300), from_environment("LONGSHORE_KILLS", 6));
+    proxies_that_are_killed_forget_no_job(&redis.store(), count(jobs), count(kills)).await;
+}
+
+fn count(number: u64) -> usize {
+    usize::try_from(number).expect("a small number")
+}
+
+async fn of_two_proxies_on_one_redis_either_takes_over_from_the_other() {
+    let redis = Redis::start().await;
+    let proxy = || {
+        // One cluster, of which there are two proxies: their jobs are the same ones.
+        let jobs = redis.store();
+        setup().named("shared").service(&jobs).model("echo", "echo", "size = 2\nconcurrency = 2")
+    };
+    let mut first = proxy().start().await;
+    let second = proxy().start().await;
+    first.expect_error("the job store");
+    let at = Where(Arc::new(Mutex::new(vec![first.address(), second.address()])));
+    let (place, left) = (at.clone(), second.address());
+    let disturb = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        first.kill().await;
+        *place.0.lock() = vec![left];
+    };
+    all_are_answered_once(&at, 200, disturb).await;
+    let runs =
+        second.admin().metrics().await.sum("longshore_jobs", &[("service", "echo"), ("status", "done")]);
+    assert_eq!(runs, 200.0, "each is one job, wherever it was taken");
+    second.stop().await;
+}
+
+each!(light 60: a_request_becomes_a_job_and_its_answer_is_read_later, each_end_of_a_job_has_its_own_answer);
+each!(light 60: a_failure_is_kept_and_may_be_tried_again, the_same_key_is_the_same_job_and_never_another_request);
+each!(light 60: the_mode_of_a_service_decides_what_becomes_a_job);
+each!(light 120: a_client_that_repeats_its_requests_until_they_are_answered_gets_them_all);
+each!(light 60: the_command_lists_shows_moves_and_removes_jobs);
+each!(heavy 400: a_proxy_killed_again_and_again_forgets_no_job_in_its_files);
+each!(heavy 400: a_proxy_killed_again_and_again_forgets_no_job_in_redis);
+each!(heavy 300: of_two_proxies_on_one_redis_either_takes_over_from_the_other);
