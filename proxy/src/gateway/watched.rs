@@ -49,7 +49,14 @@ pub struct Watched {
     header_bytes: usize,
     /// How long the client is waited for to take its answer, if that is limited.
     patience: Option<(Pace, Patience)>,
+    /// Until when what the client still sends is read and dropped, once its answer is out.
+    lingers_until: Option<Instant>,
 }
+
+/// How long a client is heard out that still sends when it has its last answer, without a byte and in all. Closing at
+/// once would reset the connection, and the answer (a refusal, most likely) with it.
+const LINGER_IDLE: Duration = Duration::from_millis(300);
+const LINGER: Duration = Duration::from_secs(5);
 
 impl Watched {
     /// Watches a socket that has just sent its first bytes.
@@ -75,6 +82,7 @@ impl Watched {
             refusal: None,
             header_bytes: limits.header_bytes,
             patience: Pace::of(limits).map(|pace| (pace, pace.patience())),
+            lingers_until: None,
         }
     }
 
@@ -166,6 +174,29 @@ impl Watched {
                     self.alarm.as_mut().reset(due);
                 }
                 Poll::Pending
+            }
+        }
+    }
+
+    /// Hears the client out: ready when it has closed, too, or has had its time.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let now = Instant::now();
+        let until = *self.lingers_until.get_or_insert_with(|| {
+            self.alarm.as_mut().reset(now + LINGER_IDLE);
+            now + LINGER
+        });
+        let mut dropped = [0; 16 * 1024];
+        loop {
+            let mut dropped = ReadBuf::new(&mut dropped);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut dropped) {
+                Poll::Ready(Ok(())) if !dropped.filled().is_empty() => {
+                    self.alarm.as_mut().reset(until.min(Instant::now() + LINGER_IDLE));
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return self.alarm.as_mut().poll(cx),
+            }
+            if Instant::now() >= until {
+                return Poll::Ready(());
             }
         }
     }
@@ -264,7 +295,13 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_refusal(cx))?;
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if self.lingers_until.is_none() {
+            ready!(self.poll_refusal(cx))?;
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        }
+        if self.http1 {
+            ready!(self.poll_linger(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 }
