@@ -118,7 +118,7 @@ pub async fn connection(gateway: Arc<Gateway>, mut stream: Stream, shutdown: Shu
     let mut first = [0; PREFACE.len()];
     let peeked = tokio::select! {
         peeked = tokio::time::timeout(timeouts.idle, stream.try_peek(&mut first)) => peeked,
-        () = ended(shutdown.clone()) => return,
+        () = late(shutdown.clone()) => return,
     };
     if !matches!(peeked, Ok(Ok(_))) {
         return;
@@ -200,6 +200,13 @@ async fn gracefully<C: Future>(
         serving.as_mut().poll(cx)
     })
     .await
+}
+
+/// A connection that was accepted just before the end has its first request on the way, most likely: it is waited for.
+async fn late(shutdown: ShutdownWatch) {
+    const FIRST_REQUEST: Duration = Duration::from_secs(1);
+    ended(shutdown).await;
+    tokio::time::sleep(FIRST_REQUEST).await;
 }
 
 async fn ended(mut shutdown: ShutdownWatch) {
