@@ -30,7 +30,7 @@ async fn a_restart_under_load_changes_every_instance_and_loses_nothing(backend: 
     let tally = load.await.expect("no panic");
     tally.lost_nothing();
     assert_eq!(tally.replayed, 0, "a drained instance finishes its work");
-    assert!(tally.slowest < Duration::from_secs(2), "somebody waited {:?}", tally.slowest);
+    assert!(tally.slowest < Duration::from_secs(8), "somebody waited {:?}", tally.slowest);
     cluster.admin().lost_nothing("calc").await;
     assert!(ids(&cluster).await.is_disjoint(&before));
     cluster.stop().await;
