@@ -165,7 +165,7 @@ impl Keys for JsonKeys<'_> {
 
 /// A size as it is typed on a command line: the name of a policy, JSON, or an expression.
 pub fn typed_size(text: &str) -> Result<ServiceSize, SizeError> {
-    if let Some(name) = Policy::NAMES[1..].iter().find(|name| **name == text) {
+    if let Some(name) = Policy::NAMES.iter().find(|name| **name == text) {
         return parse_size(&serde_json::json!({ "policy": name }));
     }
     let value = serde_json::from_str(text).unwrap_or_else(|_| Json::String(text.to_owned()));

@@ -113,5 +113,7 @@ fn a_wrong_size_is_told_what_is_allowed_and_what_was_sent() {
         assert_eq!(error.pointer, pointer, "{value}");
         assert!(error.message.contains(message), "{value}: {error}");
     }
+    let error = typed_size("fixed").expect_err("it has no number");
+    assert!(error.message.contains("needs \"size\""), "{error}");
     assert!(parse_size(&json!("x".repeat(1_000_000))).expect_err("wrong").message.len() < 400);
 }
