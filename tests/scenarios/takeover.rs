@@ -76,6 +76,16 @@ async fn three_in_a_row_under_load_refuse_no_connection(backend: Backend) {
     cluster.stop().await;
 }
 
+async fn where_nothing_is_open_the_old_process_goes_at_once(backend: Backend) {
+    let mut cluster = Setup::new(backend).service(&calc("size = 1")).start().await;
+    for _ in 0..5 {
+        let old = cluster.take_over().await;
+        assert!(old.ended(Duration::from_secs(45)).await.success());
+        assert_eq!(cluster.client().get("/add/3/4").await.text(), "7");
+    }
+    cluster.stop().await;
+}
+
 async fn what_is_open_goes_on_in_the_old_process(backend: Backend) {
     let keys = "size = 1";
     let mut cluster = Setup::new(backend).service(&calc(keys)).start().await;
@@ -214,6 +224,7 @@ async fn without_a_running_one_it_starts_as_usual() {
 }
 
 both!(heavy 150: three_in_a_row_under_load_refuse_no_connection);
+both!(light 120: where_nothing_is_open_the_old_process_goes_at_once);
 both!(light 120: what_is_open_goes_on_in_the_old_process, another_configuration_rolls_and_loses_nothing);
 both!(light 90: one_that_cannot_start_leaves_the_old_one_as_it_was);
 both!(light 90: an_instance_that_dies_in_the_middle_is_replaced_by_the_new_process);

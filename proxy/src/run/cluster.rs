@@ -222,7 +222,8 @@ impl Cluster {
         if successor.adopts() {
             self.backend.hands_off();
         }
-        let sharing = tokio::spawn(successor.let_serve(all.clone()));
+        // Told before anything else: where nothing is open, this process ends at once.
+        let sharing = tokio::spawn(successor.let_serve(all.clone()).await);
         if timeout(limit, draining.ended()).await.is_err() {
             let open: usize = all.iter().map(|control| control.service().open_requests()).sum();
             tracing::warn!(requests = open, "the drain time is over: what is still open is cut");

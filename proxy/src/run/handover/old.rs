@@ -193,8 +193,12 @@ impl Successor {
         self.adopts
     }
 
-    /// No connection is taken any more here: it may serve. Then what is used by both is kept apart, until one is gone.
-    pub(in crate::run) async fn let_serve(self, controls: Vec<Arc<Control>>) {
+    /// No connection is taken any more here: it may serve, and knows it at the return. What is returned keeps apart what both
+    /// use, until one is gone.
+    pub(in crate::run) async fn let_serve(
+        self,
+        controls: Vec<Arc<Control>>,
+    ) -> impl Future<Output = ()> + Send + use<> {
         let Self { link, adopts, stopped } = self;
         if adopts {
             controls.iter().for_each(Control::give_up);
@@ -202,10 +206,12 @@ impl Successor {
         let using = if adopts { shared::used(&controls, true) } else { Vec::new() };
         let told = link.send(&Message::Yours(using)).await;
         let _ = stopped.send(());
-        match told {
-            Ok(()) if adopts => shared::go_on(link, || controls.clone(), true).await,
-            Ok(()) => std::future::pending().await,
-            Err(error) => tracing::error!(%error, "the process that has taken over is gone"),
+        async move {
+            match told {
+                Ok(()) if adopts => shared::go_on(link, || controls.clone(), true).await,
+                Ok(()) => std::future::pending().await,
+                Err(error) => tracing::error!(%error, "the process that has taken over is gone"),
+            }
         }
     }
 }
