@@ -123,6 +123,9 @@ impl Balance {
         self.members = self.members + usize::from(now.is_some()) - usize::from(listed.is_some());
         self.free = self.free + free(&now) - free(listed);
         self.balancer.change(listed.as_ref(), now.as_ref());
+        if let (None, Some(back)) = (&listed, &now) {
+            self.ramps.rejoin(back.slot, self.turns);
+        }
         *listed = now;
     }
 

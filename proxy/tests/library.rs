@@ -88,7 +88,7 @@ async fn requests_go_to_its_pool_and_every_form_of_size_is_taken(backend: Backen
     assert!(wrong.to_string().contains("from 0 to 1000"), "{wrong}");
     let wrong = cluster.set_size_text("calc", "if queue {").expect_err("no expression");
     assert!(matches!(&wrong, ClusterError::Config(text) if text.contains("expression")), "{wrong}");
-    cluster.close().await;
+    cluster.close().await.expect("all of it stops");
     assert!(client.get("http://calc/add/3/4").await.is_err(), "the cluster is closed");
 }
 
@@ -114,7 +114,7 @@ async fn a_body_goes_both_ways_by_tower_too_and_what_is_refused_says_why() {
     let answer = client.get("http://other/add/1/1").await.expect("an answer");
     assert_eq!(text(answer).await, "2");
     assert!(client.get("no uri at all").await.is_err());
-    cluster.close().await;
+    cluster.close().await.expect("all of it stops");
 }
 
 #[tokio::test]
@@ -141,7 +141,7 @@ async fn a_request_whose_instance_is_killed_is_answered_by_another() {
         again += usize::from(answer.headers()["longshore-attempts"] == "2");
     }
     assert_eq!(again, 1, "the one that it was at work on");
-    cluster.close().await;
+    cluster.close().await.expect("all of it stops");
 }
 
 #[tokio::test]

@@ -44,6 +44,15 @@ paths = ["/ws"]
 size = 2
 restart.backoff = {{ initial = "100ms", max = "200ms" }}
 
+[services.rpc]
+image = "clients/rpc"
+command = ["{python}", "{here}/servers/rpc.py"]
+protocol = "h2c"
+health.tcp = true
+concurrency = 4
+size = 2
+restart.backoff = {{ initial = "100ms", max = "200ms" }}
+
 [services.calc]
 image = "longshore/model-server"
 build = "{root}/images/model-server"
@@ -106,7 +115,7 @@ class Cluster:
 
     def stop(self) -> None:
         """It ends well, and nothing was lost."""
-        lost = {service: self.counted("longshore_requests_lost_total", service) for service in ("model", "socket", "calc")}
+        lost = {service: self.counted("longshore_requests_lost_total", service) for service in ("model", "socket", "calc", "rpc")}
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(60)
         log = self.log.read_text()

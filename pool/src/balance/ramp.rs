@@ -66,6 +66,13 @@ impl Ramps {
         })
     }
 
+    /// It is a candidate again: of what was dispatched meanwhile it has no share.
+    pub(super) fn rejoin(&mut self, slot: u32, turns: u64) {
+        if let Some(ramp) = self.by_slot.get_mut(&slot) {
+            ramp.turns = turns;
+        }
+    }
+
     /// A request is dispatched to this slot.
     pub(super) fn spend(&mut self, slot: u32) {
         if let Some(ramp) = self.by_slot.get_mut(&slot) {

@@ -22,8 +22,8 @@ pub(crate) struct Probe {
 enum Phase {
     // `hurried`: a mishap asked for it.
     Due { at: Time, hurried: bool },
-    // `stale`: the mishap came after it began, so that its good news says nothing.
-    UnderWay { since: Time, hurried: bool, stale: bool },
+    // `stale`: something came after it began, so that its good news says nothing; `owed`: it was a mishap.
+    UnderWay { since: Time, hurried: bool, stale: bool, owed: bool },
 }
 
 /// A probe that ended.
@@ -55,7 +55,7 @@ impl Probe {
     pub(crate) fn begin(&mut self, now: Time) -> bool {
         match self.phase {
             Phase::Due { at, hurried } if at <= now => {
-                self.phase = Phase::UnderWay { since: now, hurried, stale: false };
+                self.phase = Phase::UnderWay { since: now, hurried, stale: false, owed: false };
                 true
             }
             Phase::Due { .. } | Phase::UnderWay { .. } => false,
@@ -85,7 +85,7 @@ impl Probe {
     pub(crate) fn next(&mut self, at: Time) {
         let owed = match self.phase {
             Phase::Due { hurried, .. } => hurried,
-            Phase::UnderWay { stale, .. } => stale,
+            Phase::UnderWay { owed, .. } => owed,
         };
         self.phase = Phase::Due { at, hurried: owed };
     }
@@ -106,7 +106,18 @@ impl Probe {
     pub(crate) fn hurry(&mut self, now: Time) {
         match &mut self.phase {
             Phase::Due { at, hurried } => (*at, *hurried) = ((*at).min(now), true),
-            Phase::UnderWay { hurried, stale, .. } => *stale |= !*hurried,
+            Phase::UnderWay { hurried, stale, owed, .. } => {
+                *stale |= !*hurried;
+                *owed |= !*hurried;
+            }
+        }
+    }
+
+    /// It is to show that it serves still, or again, without having come to grief: a probe that begins after this tells.
+    pub(crate) fn anew(&mut self, now: Time) {
+        match &mut self.phase {
+            Phase::Due { at, .. } => *at = (*at).min(now),
+            Phase::UnderWay { stale, .. } => *stale = true,
         }
     }
 }

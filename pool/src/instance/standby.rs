@@ -82,7 +82,7 @@ impl Instance {
         serving.ready_since = now;
         serving.probe.failures = 0;
         serving.probe.last = None;
-        serving.probe.hurry(now);
+        serving.probe.anew(now);
         serving.losses = 0;
         serving.paused_until = None;
         serving.open_slots(config, now);
@@ -93,7 +93,7 @@ impl Instance {
     /// Draining on the way to standby back to Suspect: needed after all.
     pub(crate) fn stay(&mut self, config: &PoolConfig, now: Time) -> bool {
         let State::Draining { mut serving, then: Then::Pause, .. } = self.state else { return false };
-        serving.probe.hurry(now);
+        serving.probe.anew(now);
         serving.open_slots(config, now);
         self.enter(State::Suspect(serving), now);
         true

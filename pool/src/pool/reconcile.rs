@@ -225,16 +225,21 @@ impl Pool {
         if surplus == 0 {
             return;
         }
-        // One that is taken by another process while it starts cannot drain: once it serves, it is looked at again.
-        let may_go = |instance: &&Instance| {
-            instance.is_live() && !(instance.taken > 0 && matches!(instance.state, State::Starting(_)))
-        };
-        let live = self.instances.values().filter(may_go);
+        let live = self.instances.values().filter(|instance| instance.is_live());
         let mut ranks: Vec<_> = live.map(Instance::surplus_rank).collect();
         ranks.sort_unstable();
         for rank in ranks.into_iter().take(surplus) {
-            self.remove(rank.slot, now);
+            // One that another process uses while it starts here cannot drain: once it serves, it is looked at again. It
+            // stays surplus meanwhile, so that no ready one goes in its stead.
+            if !self.is_taken_at_start(rank.slot) {
+                self.remove(rank.slot, now);
+            }
         }
+    }
+
+    fn is_taken_at_start(&self, slot: u32) -> bool {
+        let instance = self.instances.get(&slot);
+        instance.is_some_and(|it| it.taken > 0 && matches!(it.state, State::Starting(_)))
     }
 
     fn remove(&mut self, slot: u32, now: Time) {

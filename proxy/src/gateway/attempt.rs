@@ -7,21 +7,22 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use longshore_pool::Outcome;
 use tokio::time::Instant;
 
-use super::body::{AttemptBody, RequestBody, ResponseBody};
+use super::body::{RequestBody, ResponseBody};
 use super::connections::Connection;
 use super::framing;
 use super::held::Holding;
 use super::lease::Lease;
+use super::plain::{Expected, Why};
 use super::space::Space;
 use super::spool::SpoolError;
-use super::trace_context::TRACEPARENT;
-use super::wire::{Fate, SendError, Wire};
+use super::wire::{Answered, Broke, Fate, Outgoing, SendError, Wire};
 
 /// A server that closes idle connections does so after a second or more; younger ones break for other reasons.
 const STALE_IDLE: Duration = Duration::from_secs(1);
@@ -44,6 +45,8 @@ pub struct Attempt<'a> {
     pub traceparent: Option<HeaderValue>,
     /// The body.
     pub body: &'a RequestBody,
+    /// Whether the connection is to become another protocol's.
+    pub upgrade: bool,
     /// When the request must be answered.
     pub deadline: Instant,
     /// How long an instance may be silent.
@@ -115,7 +118,11 @@ impl Failure {
 impl Attempt<'_> {
     /// Sends the request to the leased instance until a connection takes it, and takes the answer.
     pub async fn run(&self, lease: &Lease) -> Result<Answer, Failure> {
-        let (response, wire) = self.send(lease).await?;
+        let (answered, wire) = self.send(lease).await?;
+        let response = match answered {
+            Answered::Begun(response) => response,
+            Answered::Plain(expected) => return self.plainly(lease, expected, wire).await,
+        };
         framing::check_answer(&response, self.headers).map_err(|why| Failure::Lost {
             how: format!("its answer is not HTTP: {why}"),
             label: "malformed",
@@ -132,7 +139,24 @@ impl Attempt<'_> {
         Ok(Answer::Live(response, wire))
     }
 
-    async fn send(&self, lease: &Lease) -> Result<(Response<Incoming>, Wire), Failure> {
+    async fn plainly(&self, lease: &Lease, expected: Expected, mut wire: Wire) -> Result<Answer, Failure> {
+        let head = expected.head();
+        if self.busy.contains(&head.status().as_u16()) {
+            return Err(Failure::Busy(retry_after(head.headers())));
+        }
+        let whole = expected.is_complete();
+        let content = wire.content(expected);
+        let content = if whole {
+            content.await
+        } else {
+            tokio::time::timeout_at(self.deadline, content).await.map_err(|_| Failure::Deadline)?
+        };
+        let response = content.map_err(|broke| cut(lease, &seen_of(&broke).0))?;
+        let body = |content: Bytes| if content.is_empty() { ResponseBody::empty() } else { content.into() };
+        Ok(Answer::Held(response.map(body), Some(wire)))
+    }
+
+    async fn send(&self, lease: &Lease) -> Result<(Answered, Wire), Failure> {
         let mut fresh = false;
         loop {
             let reused = if fresh { None } else { lease.link().idle(lease.dispatched()).await };
@@ -145,7 +169,7 @@ impl Attempt<'_> {
             let sent_at = (slept || self.first_byte_timeout.is_some()).then(Instant::now);
             let answer = self.answer_in_time(&mut wire, sent_at).await?;
             let SendError { error, fate } = match answer {
-                Ok(response) => return Ok((response, wire)),
+                Ok(answered) => return Ok((answered, wire)),
                 Err(error) => error,
             };
             if let Some(error) = self.body.error() {
@@ -169,10 +193,10 @@ impl Attempt<'_> {
         &self,
         wire: &mut Wire,
         sent_at: Option<Instant>,
-    ) -> Result<Result<Response<Incoming>, SendError>, Failure> {
+    ) -> Result<Result<Answered, SendError>, Failure> {
         let silence = self.first_byte_timeout.zip(sent_at).map(|(limit, at)| (at + limit, limit));
         let until = silence.map_or(self.deadline, |(at, _)| at.min(self.deadline));
-        match tokio::time::timeout_at(until, wire.send(self.request())).await {
+        match tokio::time::timeout_at(until, wire.send(&self.outgoing())).await {
             Ok(answer) => Ok(answer),
             Err(_) => match silence {
                 Some((at, limit)) if at < self.deadline => Err(Failure::Lost {
@@ -185,15 +209,9 @@ impl Attempt<'_> {
         }
     }
 
-    fn request(&self) -> Request<AttemptBody> {
-        let mut request = Request::new(self.body.attempt());
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.target.clone();
-        *request.headers_mut() = self.headers.clone();
-        if let Some(traceparent) = &self.traceparent {
-            request.headers_mut().insert(TRACEPARENT, traceparent.clone());
-        }
-        request
+    fn outgoing(&self) -> Outgoing<'_> {
+        let Self { method, target, headers, body, upgrade, hold, .. } = *self;
+        Outgoing { method, target, headers, traceparent: self.traceparent.as_ref(), body, upgrade, hold }
     }
 
     /// Room for an answer that is to be held: its length must be known, and hyper must see to it that it is kept.
@@ -243,7 +261,11 @@ async fn collect(
 
 /// An answer that had begun broke off.
 pub fn broken_off(lease: &Lease, error: &hyper::Error) -> Failure {
-    let how = format!("in the middle of its answer: {}", seen(error).0);
+    cut(lease, &seen(error).0)
+}
+
+fn cut(lease: &Lease, seen: &str) -> Failure {
+    let how = format!("in the middle of its answer: {seen}");
     Failure::Lost { how: fate(lease, how), label: "truncated", sent: true }
 }
 
@@ -256,13 +278,20 @@ fn not_connected(lease: &Lease, error: &std::io::Error) -> Failure {
     Failure::Lost { how: fate(lease, how), label: "refused", sent: false }
 }
 
-fn lost(lease: &Lease, error: &hyper::Error, sent: bool) -> Failure {
-    let (how, label) = seen(error);
+fn lost(lease: &Lease, broke: &Broke, sent: bool) -> Failure {
+    let (how, label) = seen_of(broke);
     let how = if label == "malformed" { how } else { format!("{how} before an answer") };
     Failure::Lost { how: fate(lease, how), label, sent }
 }
 
 /// What a connection's end looked like, in words and as a label.
+fn seen_of(broke: &Broke) -> (String, &'static str) {
+    match broke {
+        Broke::Hyper(error) => seen(error),
+        Broke::Plain(why) => seen_plainly(why),
+    }
+}
+
 fn seen(error: &hyper::Error) -> (String, &'static str) {
     let source = std::error::Error::source(error);
     let io = source.and_then(|source| source.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
@@ -281,6 +310,17 @@ fn seen(error: &hyper::Error) -> (String, &'static str) {
         ("connection closed".to_owned(), "died")
     } else {
         (error.to_string(), "died")
+    }
+}
+
+fn seen_plainly(why: &Why) -> (String, &'static str) {
+    match why {
+        Why::NotHttp(what) => (format!("its answer is not HTTP: {what}"), "malformed"),
+        Why::Io(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+            ("connection reset".to_owned(), "died")
+        }
+        Why::Io(error) if error.kind() != std::io::ErrorKind::BrokenPipe => (error.to_string(), "died"),
+        Why::Io(_) | Why::Closed => ("connection closed".to_owned(), "died"),
     }
 }
 

@@ -225,6 +225,31 @@ impl RequestBody {
 }
 
 impl Chunks {
+    /// The body, in pieces.
+    pub fn pieces(&self) -> &[Bytes] {
+        &self.list
+    }
+
+    /// How long the body is, in bytes.
+    pub fn length(&self) -> u64 {
+        self.list.iter().map(|piece| piece.len() as u64).sum()
+    }
+
+    /// A body of these pieces.
+    #[cfg(test)]
+    pub fn of(list: Vec<Bytes>) -> Self {
+        use super::space::{BodyMemory, Space};
+        let space = Space {
+            memory_per_body: 0,
+            max_body: 0,
+            max_total: 0,
+            directory: std::path::PathBuf::new(),
+            memory: BodyMemory::default(),
+            kept: Default::default(),
+        };
+        Self { list, joined: Vec::new(), room: Room::none(Arc::new(space)) }
+    }
+
     fn new(length: u64, room: Room) -> Self {
         let joined = if length > AS_READ { usize::try_from(length).unwrap_or_default() } else { 0 };
         let list = if joined > 0 { Vec::new() } else { Vec::with_capacity(4) };

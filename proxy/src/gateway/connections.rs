@@ -10,8 +10,9 @@ use longshore_pool::{InstanceId, Time};
 use nix::sys::socket::{Shutdown, shutdown};
 use parking_lot::Mutex;
 
+use super::http1::Http1;
 use super::multiplex::Multiplex;
-use super::wire::{Http1, Wire};
+use super::wire::Wire;
 use crate::config::Protocol;
 use crate::connect::Connector;
 
@@ -99,7 +100,7 @@ impl Link {
         let wire = match &self.shared {
             Some(shared) => Wire::Http2(shared.open(connect, |socket| self.track(socket)).await?),
             None => {
-                let wire = Http1::new(connect().await?).await?;
+                let wire = Http1::new(connect().await?)?;
                 self.track(wire.socket())?;
                 Wire::Http1(wire)
             }

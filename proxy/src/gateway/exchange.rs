@@ -304,6 +304,7 @@ impl Exchange {
             headers: &self.parts.headers,
             traceparent,
             body,
+            upgrade: self.upgrade.is_some(),
             deadline: self.service.clock.instant(self.deadline),
             first_byte_timeout: config.first_byte_timeout,
             hold: config.replay.hold,

@@ -15,7 +15,7 @@ use super::space::{Room, Space};
 use super::spool::SpoolError;
 
 /// An answer up to this is held without counting it: it is about what a connection's own buffers take.
-const SMALL: u64 = 16 * 1024;
+pub const SMALL: u64 = 16 * 1024;
 
 /// What is read from a file at once.
 const FILE_CHUNK: u64 = 64 * 1024;

@@ -16,7 +16,8 @@
 //! | `space`, `kept`, `spool`, `body` | its body, which can be sent again |
 //! | `shortage` | a disk that keeps bodies no more |
 //! | `pace`, `paced` | how slow a client may be |
-//! | `attempt`, `connections`, `wire`, `multiplex`, `relay` | sending it to an instance, over HTTP/1.1 or HTTP/2 |
+//! | `attempt`, `connections`, `wire` | sending it to an instance |
+//! | `http1`, `plain`, `relay`, `multiplex` | over HTTP/1.1, most of it plainly, or over HTTP/2 |
 //! | `held` | an answer that is held until it is complete |
 //! | `stream` | an answer that is passed on as it comes |
 //! | `resume` | an answer that broke off, and goes on elsewhere |
@@ -42,6 +43,7 @@ mod forwarding;
 mod framing;
 mod headers;
 mod held;
+mod http1;
 mod ids;
 mod kept;
 pub mod keys;
@@ -52,6 +54,7 @@ mod models;
 mod multiplex;
 pub mod pace;
 pub mod paced;
+mod plain;
 mod relay;
 mod resume;
 pub mod route;

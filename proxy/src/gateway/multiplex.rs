@@ -135,7 +135,7 @@ impl Http2 {
             if fate == Fate::Untouched {
                 self.shared.ending.store(true, Ordering::Relaxed);
             }
-            SendError { error, fate }
+            SendError { error: error.into(), fate }
         })
     }
 }

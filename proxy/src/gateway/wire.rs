@@ -1,29 +1,20 @@
 //! What carries one request to an instance: an HTTP/1.1 connection of its own, or a stream of a shared HTTP/2 one.
 
 use std::future::poll_fn;
-use std::os::fd::{AsFd, OwnedFd};
-use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::pin::pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use http::{Request, Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::body::AttemptBody;
+use super::body::{AttemptBody, RequestBody};
+use super::held;
+use super::http1::Http1;
 use super::multiplex::Http2;
-use super::relay::Relay;
-
-/// A connection that was just used and is not ready yet is about to be; one whose server still reads is not.
-const READY_TIMEOUT: Duration = Duration::from_millis(20);
-
-/// hyper's side of a connection.
-type Driven = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+use super::plain::{self, Expected, Why};
+use super::trace_context::TRACEPARENT;
 
 /// What carries one request.
 pub enum Wire {
@@ -33,23 +24,73 @@ pub enum Wire {
     Http2(Http2),
 }
 
-/// An HTTP/1.1 connection. It does nothing unless it is polled: whoever waits for something that comes over it polls it
-/// meanwhile, in the request's own task, so that no other task has to be woken.
-pub struct Http1 {
-    sender: http1::SendRequest<AttemptBody>,
-    /// None when it has ended.
-    connection: Option<Driven>,
-    relay: Relay,
-    /// The socket under a second descriptor, by which the link can shut it down.
-    socket: Arc<OwnedFd>,
+/// A request on its way to an instance, the same at each attempt.
+pub struct Outgoing<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// Path and query.
+    pub target: &'a Uri,
+    /// Header fields, fit for an instance.
+    pub headers: &'a HeaderMap,
+    /// In place of the one among them, where the attempt is recorded.
+    pub traceparent: Option<&'a HeaderValue>,
+    /// The body.
+    pub body: &'a RequestBody,
+    /// Whether the connection is to become another protocol's.
+    pub upgrade: bool,
+    /// The largest answer that is held until it is complete, in bytes.
+    pub hold: u64,
+}
+
+/// How an answer has begun.
+pub enum Answered {
+    /// Plainly: the rest comes by [`Wire::content`].
+    Plain(Expected),
+    /// In any other way: the rest comes by hyper.
+    Begun(Response<Incoming>),
 }
 
 /// Why there is no answer.
 pub struct SendError {
-    /// hyper's word for it.
-    pub error: hyper::Error,
+    /// What happened.
+    pub error: Broke,
     /// What is known of the request itself.
     pub fate: Fate,
+}
+
+/// What broke an exchange.
+#[derive(Debug)]
+pub enum Broke {
+    /// hyper's word for it.
+    Hyper(hyper::Error),
+    /// That of a plain exchange.
+    Plain(Why),
+}
+
+impl From<hyper::Error> for Broke {
+    fn from(error: hyper::Error) -> Self {
+        Self::Hyper(error)
+    }
+}
+
+impl From<Why> for Broke {
+    fn from(why: Why) -> Self {
+        Self::Plain(why)
+    }
+}
+
+/// Before a byte of the request was sent.
+impl<E: Into<Broke>> From<E> for SendError {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), fate: Fate::Untouched }
+    }
+}
+
+impl SendError {
+    /// The request has been sent before, by other means.
+    pub fn after_all(self) -> Self {
+        Self { fate: Fate::Unknown, ..self }
+    }
 }
 
 /// How far a request came that was not answered.
@@ -92,13 +133,24 @@ impl Wire {
     }
 
     /// Sends a request and waits for the head of its answer.
-    pub async fn send(&mut self, request: Request<AttemptBody>) -> Result<Response<Incoming>, SendError> {
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub async fn send(&mut self, outgoing: &Outgoing<'_>) -> Result<Answered, SendError> {
         match self {
-            Self::Http1(wire) => wire.send(request).await.map_err(|mut error| {
-                let fate = if error.take_message().is_some() { Fate::Untouched } else { Fate::Unknown };
-                SendError { error: error.into_error(), fate }
-            }),
-            Self::Http2(wire) => wire.send(request).await,
+            Self::Http1(wire) => wire.send(outgoing).await,
+            Self::Http2(wire) => wire.send(outgoing.request()).await.map(Answered::Begun),
+        }
+    }
+
+    /// The rest of a plain answer.
+    ///
+    /// # Errors
+    /// Where it does not come.
+    pub async fn content(&mut self, expected: Expected) -> Result<Response<Bytes>, Broke> {
+        match self {
+            Self::Http1(wire) => wire.content(expected).await,
+            Self::Http2(_) => Err(Why::Closed.into()),
         }
     }
 
@@ -114,63 +166,28 @@ impl Wire {
     }
 }
 
-impl Http1 {
-    /// Begins to speak HTTP/1.1 on a socket.
-    pub async fn new(stream: TcpStream) -> std::io::Result<Self> {
-        let socket = Arc::new(stream.as_fd().try_clone_to_owned()?);
-        let (sender, connection) =
-            http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
-        Ok(Self {
-            sender,
-            connection: Some(Box::pin(connection.with_upgrades())),
-            relay: Relay::new(),
-            socket,
-        })
+impl<'a> Outgoing<'a> {
+    /// For hyper.
+    pub fn request(&self) -> Request<AttemptBody> {
+        let mut request = Request::new(self.body.attempt());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.target.clone();
+        *request.headers_mut() = self.headers.clone();
+        if let Some(traceparent) = self.traceparent {
+            request.headers_mut().insert(TRACEPARENT, traceparent.clone());
+        }
+        request
     }
 
-    /// The socket under it.
-    pub const fn socket(&self) -> &Arc<OwnedFd> {
-        &self.socket
-    }
-
-    /// Whether it has ended.
-    pub const fn is_over(&self) -> bool {
-        self.connection.is_none()
-    }
-
-    fn poll<T>(&mut self, cx: &Context<'_>, awaited: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
-        let Self { connection, relay, .. } = self;
-        relay.poll(cx, awaited, |cx| drive(connection, cx))
-    }
-
-    async fn send(
-        &mut self,
-        request: Request<AttemptBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<AttemptBody>>> {
-        let Self { sender, connection, relay, .. } = self;
-        // Sent when it is polled first, so that the connection's wake stays inside.
-        let mut answer = pin!(async { sender.try_send_request(request).await });
-        poll_fn(|cx| relay.poll(cx, |cx| answer.as_mut().poll(cx), |cx| drive(connection, cx))).await
-    }
-
-    /// Whether it can carry a request, now or very soon.
-    pub async fn is_alive(&mut self) -> bool {
-        let Self { sender, connection, relay, .. } = self;
-        let ready = poll_fn(|cx| {
-            // Driven first: what has come meanwhile may be its end.
-            drive(connection, cx);
-            relay.poll(cx, |cx| sender.poll_ready(cx).map(|ready| ready.is_ok()), |cx| drive(connection, cx))
-        });
-        timeout(READY_TIMEOUT, ready).await.unwrap_or(false)
-    }
-}
-
-/// Moves what can be moved in both directions.
-fn drive(connection: &mut Option<Driven>, cx: &mut Context<'_>) {
-    // Its failure is also the failure of the request on it, which is where it is told.
-    if let Some(driven) = connection
-        && driven.as_mut().poll(cx).is_ready()
-    {
-        *connection = None;
+    /// For a plain exchange, if it may be one.
+    pub fn plain(&self) -> Option<plain::Request<'a>> {
+        let body = match self.body {
+            RequestBody::Empty => None,
+            RequestBody::Whole(chunks) => Some(chunks),
+            RequestBody::Spooled(_) | RequestBody::Elsewhere(_) => return None,
+        };
+        let Self { method, target, headers, traceparent, .. } = *self;
+        let hold = self.hold.min(held::SMALL);
+        (!self.upgrade).then_some(plain::Request { method, target, headers, traceparent, body, hold })
     }
 }

@@ -18,7 +18,7 @@ use crate::config::{BackendKind, Config, ServiceSize, typed_size};
 use crate::control::Control;
 use crate::gateway::Gateway;
 use crate::gateway::route::Routes;
-use crate::run::cluster as running;
+use crate::run::cluster::{self as running, Left};
 use crate::run::{self, UpError};
 use crate::telemetry::Sampler;
 
@@ -49,7 +49,7 @@ const LOOK: Duration = Duration::from_millis(10);
 ///
 /// cluster.set_size("calc", 3)?;
 /// cluster.set_size("calc", |load: &Load| if load.queue > 7 { 2 } else { 1 })?;
-/// cluster.close().await;
+/// cluster.close().await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -85,6 +85,9 @@ pub enum ClusterError {
     /// No engine answers, or no image can be had.
     #[error(transparent)]
     Start(#[from] UpError),
+    /// Instances that could not be stopped.
+    #[error(transparent)]
+    Left(#[from] Left),
     /// No service has this name.
     #[error("there is no service {name}; there are: {names}")]
     NoService {
@@ -170,7 +173,10 @@ impl Cluster {
     }
 
     /// Refuses what is new, answers what was accepted (for 30 s at the most), and stops every instance.
-    pub async fn close(self) {
+    ///
+    /// # Errors
+    /// [`ClusterError::Left`] when some of them could not be stopped.
+    pub async fn close(self) -> Result<(), ClusterError> {
         let Self { running, drain, shutdown, connections, gateway } = self;
         drop(gateway);
         let closing = async {
@@ -180,7 +186,7 @@ impl Cluster {
             connections.wait().await;
         };
         running.drain(closing, drain).await;
-        running.stop().await;
+        Ok(running.stop().await?)
     }
 
     fn control(&self, name: &str) -> Result<Arc<Control>, ClusterError> {

@@ -232,7 +232,10 @@ impl Cluster {
     }
 
     /// Stops every instance that this cluster runs.
-    pub(crate) async fn stop(&self) {
+    ///
+    /// # Errors
+    /// What is left running, and why. It is in the log, too.
+    pub(crate) async fn stop(&self) -> Result<(), Left> {
         let all = self.loops.all();
         let closed = futures_util::future::join_all(all.iter().map(|control| control.close()));
         if timeout(STOP_MARGIN, closed).await.is_err() {
@@ -244,7 +247,7 @@ impl Cluster {
             Ok(found) => found,
             Err(error) => {
                 tracing::error!(%error, "failed to list what is to be stopped; it is left running");
-                return;
+                return Err(Left(format!("the instances cannot be listed: {error}")));
             }
         };
         let grace = |key: &Key| {
@@ -252,9 +255,15 @@ impl Cluster {
             control.map_or(Duration::ZERO, |control| control.service().config.stop_grace)
         };
         let stops = found.iter().map(|found| stop_one(&self.backend, &found.key, grace(&found.key)));
-        futures_util::future::join_all(stops).await;
+        let left: Vec<String> = futures_util::future::join_all(stops).await.into_iter().flatten().collect();
+        if left.is_empty() { Ok(()) } else { Err(Left(left.join(", "))) }
     }
 }
+
+/// Instances that are left running.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("instances are left running: {0}")]
+pub struct Left(String);
 
 impl Loops {
     /// Runs a control loop until it is ended.
@@ -317,12 +326,14 @@ async fn stop_all(control: &Control, grace: Duration) {
     futures_util::future::join_all(keys.iter().map(|key| stop_one(&backend, key, grace))).await;
 }
 
-async fn stop_one(backend: &Arc<dyn Backend>, key: &Key, grace: Duration) {
+/// Stops an instance; gives its name if it is left.
+async fn stop_one(backend: &Arc<dyn Backend>, key: &Key, grace: Duration) -> Option<String> {
     match timeout(grace + STOP_MARGIN, backend.stop(key, grace)).await {
-        Ok(Ok(())) => {}
+        Ok(Ok(())) => return None,
         Ok(Err(error)) => tracing::error!(instance = %key, %error, "failed to stop an instance"),
         Err(_) => tracing::error!(instance = %key, "stopping an instance takes too long; it is left"),
     }
+    Some(key.to_string())
 }
 
 /// Takes over what an earlier process has left running and is current, and removes the rest of it.

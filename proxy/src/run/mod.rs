@@ -178,7 +178,8 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         return Ok(());
     }
     tokio::select! {
-        () = cluster.stop() => {}
+        // What is left has been logged.
+        _ = cluster.stop() => {}
         () = ends.asked(&mut inbox) => {}
     }
     Ok(())

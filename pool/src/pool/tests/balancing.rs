@@ -148,6 +148,28 @@ fn a_newly_ready_instance_gets_its_share_little_by_little() {
 }
 
 #[test]
+fn one_that_is_eased_in_saves_up_no_share_of_what_it_could_not_have_had() {
+    let config = PoolConfig { slow_start: ms(100_000), ..balanced(BalancePolicy::RoundRobin, 0) };
+    let mut story = Story::ready(2, config);
+    story.pass(ms(100_000));
+    story.event(Event::SizeSet { size: 3 });
+    story.start_all();
+    let sent = |story: &mut Story, requests: std::ops::Range<u64>| -> Vec<u64> {
+        requests.filter(|n| story.sent(*n, Class::default()) == 2).collect()
+    };
+    let first = sent(&mut story, 0..9);
+    assert_eq!(first.len(), 1, "it begins with one");
+    story.pass(ms(40_000));
+    story.finish(first[0], Outcome::Abandoned { broken: true });
+    assert_eq!(story.state(2), StateView::Suspect);
+    assert_eq!(sent(&mut story, 100..200), []);
+    while story.state(2) == StateView::Suspect {
+        story.probed(story.id(2), Health::Ready);
+    }
+    assert_eq!(sent(&mut story, 200..202), [], "the hundred were not for it");
+}
+
+#[test]
 fn the_slots_of_a_newly_ready_instance_open_one_by_one() {
     let config = PoolConfig { slow_start: ms(4_000), ..balanced(BalancePolicy::LeastBusy, 4) };
     let mut story = Story::new(1, config);

@@ -69,3 +69,15 @@ fn another_configuration_and_another_policy_are_one_change() {
     let reasons: Vec<_> = story.pool.decisions().map(|decision| decision.reason.to_string()).collect();
     assert_eq!(reasons, ["fixed size 3", "fixed size 7"], "nothing was decided between the two");
 }
+
+#[test]
+fn a_surplus_start_that_another_process_uses_makes_no_ready_one_go_in_its_stead() {
+    let mut story = Story::ready(2, PoolConfig::default());
+    story.event(Event::SizeSet { size: 3 });
+    let starting = story.id(2);
+    story.event(Event::InstanceTaken { instance: starting, slots: 1 });
+    assert_eq!(story.event(Event::SizeSet { size: 2 }), [], "it cannot go yet, and the others are needed");
+    assert_eq!(story.instances_in(StateView::Ready).len(), 2);
+    story.start_all();
+    assert_eq!(story.instances_in(StateView::Ready).len(), 2, "it serves: now one of three is too many");
+}

@@ -205,6 +205,15 @@ fn a_busy_one_is_paused_when_it_is_done_and_taken_back_if_it_is_needed_before() 
     let draining = story.instances_in(StateView::Draining)[0];
     let asked = story.event(Event::SizeSet { size: 3 });
     assert_eq!(story.state(draining.slot), StateView::Suspect, "{asked:?}");
+    // It came to grief after the look at it had begun: only another one tells.
+    let held = story.pool.snapshot(story.now).instances.iter().position(|it| it.instance == draining);
+    let request = 1 + held.expect("it is there") as u64;
+    story.finish(request, lost(true));
+    let asked = story.probed(draining, Health::Ready);
+    assert!(asked.contains(&Action::Probe { instance: draining, address: address() }), "{asked:?}");
+    assert_eq!(story.state(draining.slot), StateView::Suspect);
+    story.probed(draining, Health::Ready);
+    assert_eq!(story.state(draining.slot), StateView::Ready);
 }
 
 #[test]

@@ -209,6 +209,7 @@ impl Question {
             headers: &self.headers,
             traceparent,
             body: &self.body,
+            upgrade: false,
             deadline,
             first_byte_timeout: config.first_byte_timeout,
             hold: 0,

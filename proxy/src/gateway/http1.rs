@@ -1,0 +1,204 @@
+//! An HTTP/1.1 connection to an instance: spoken plainly as long as every exchange on it is plain (`plain`), by hyper
+//! from the first one that is not.
+
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::rt::{Read, Write};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::body::AttemptBody;
+use super::plain::{self, Begun, Expected, Plain, Progress};
+use super::relay::Relay;
+use super::wire::{Answered, Broke, Fate, Outgoing, SendError};
+
+/// A connection that was just used and is not ready yet is about to be; one whose server still reads is not.
+const READY_TIMEOUT: Duration = Duration::from_millis(20);
+
+/// hyper's side of a connection.
+type Driven = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+
+/// An HTTP/1.1 connection. It does nothing unless it is polled: whoever waits for something that comes over it polls it
+/// meanwhile, in the request's own task, so that no other task has to be woken.
+pub struct Http1 {
+    /// The socket under a second descriptor, by which the link can shut it down.
+    socket: Arc<OwnedFd>,
+    spoken: Spoken,
+}
+
+enum Spoken {
+    /// Nothing but plain exchanges so far.
+    Plain(Plain),
+    /// By hyper, from now on.
+    Hyper(Hyper),
+    /// No more, or not by us: a plain answer is under way.
+    Not,
+}
+
+/// A connection in hyper's hands.
+struct Hyper {
+    sender: http1::SendRequest<AttemptBody>,
+    /// None when it has ended.
+    connection: Option<Driven>,
+    relay: Relay,
+    /// It was handed over in the middle of an exchange, and this is to be told of the end of it.
+    handed: Option<Arc<Progress>>,
+    /// The exchange under way is the last.
+    last: bool,
+}
+
+impl Http1 {
+    /// Over a socket that is connected.
+    ///
+    /// # Errors
+    /// Where there are no more file descriptors.
+    pub fn new(stream: TcpStream) -> io::Result<Self> {
+        let plain = Plain::new(stream)?;
+        Ok(Self { socket: plain.socket().clone(), spoken: Spoken::Plain(plain) })
+    }
+
+    /// The socket under it.
+    pub const fn socket(&self) -> &Arc<OwnedFd> {
+        &self.socket
+    }
+
+    /// Whether it carries no further request.
+    pub const fn is_over(&self) -> bool {
+        match &self.spoken {
+            Spoken::Plain(_) => false,
+            Spoken::Hyper(hyper) => hyper.connection.is_none() || hyper.last,
+            Spoken::Not => true,
+        }
+    }
+
+    /// Polls something that comes over it, and moves meanwhile what can be moved in both directions.
+    pub fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut awaited: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        match &mut self.spoken {
+            Spoken::Hyper(Hyper { relay, connection, .. }) => {
+                relay.poll(cx, awaited, |cx| drive(connection, cx))
+            }
+            Spoken::Plain(_) | Spoken::Not => awaited(cx),
+        }
+    }
+
+    /// Sends a request and waits for the head of its answer.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub async fn send(&mut self, outgoing: &Outgoing<'_>) -> Result<Answered, SendError> {
+        if let Spoken::Plain(_) = &self.spoken
+            && let Spoken::Plain(plain) = std::mem::replace(&mut self.spoken, Spoken::Not)
+        {
+            match outgoing.plain() {
+                Some(request) => return self.ask(plain, &request, outgoing).await,
+                None => self.spoken = Spoken::Hyper(Hyper::new(TokioIo::new(plain.into_stream())).await?),
+            }
+        }
+        match &mut self.spoken {
+            Spoken::Hyper(hyper) => Ok(Answered::Begun(hyper.send(outgoing.request()).await?)),
+            Spoken::Plain(_) | Spoken::Not => Err(plain::Why::Closed.into()),
+        }
+    }
+
+    /// Asks plainly, and leaves it to hyper to understand any other answer than a plain one.
+    async fn ask(
+        &mut self,
+        plain: Plain,
+        request: &plain::Request<'_>,
+        outgoing: &Outgoing<'_>,
+    ) -> Result<Answered, SendError> {
+        let handed = match plain.ask(request).await {
+            Ok(Begun::Plain(expected)) => return Ok(Answered::Plain(expected)),
+            Ok(Begun::Other(handed)) => handed,
+            Err(broken) => {
+                let fate = if broken.sent { Fate::Unknown } else { Fate::Untouched };
+                return Err(SendError { error: broken.why.into(), fate });
+            }
+        };
+        let progress = handed.progress();
+        let mut hyper = Hyper::new(TokioIo::new(handed)).await?;
+        (hyper.last, hyper.handed) = (progress.is_none(), progress);
+        let response = hyper.send(outgoing.request()).await.map_err(SendError::after_all)?;
+        self.spoken = Spoken::Hyper(hyper);
+        Ok(Answered::Begun(response))
+    }
+
+    /// The rest of a plain answer, after which the connection may be good for another.
+    ///
+    /// # Errors
+    /// Where the rest does not come.
+    pub async fn content(&mut self, expected: Expected) -> Result<Response<bytes::Bytes>, Broke> {
+        let (response, plain) = expected.content().await.map_err(|broken| broken.why)?;
+        if let Some(plain) = plain {
+            self.spoken = Spoken::Plain(plain);
+        }
+        Ok(response)
+    }
+
+    /// Whether it can carry a request, now or very soon.
+    pub async fn is_alive(&mut self) -> bool {
+        match &mut self.spoken {
+            Spoken::Plain(plain) => plain.is_alive(),
+            Spoken::Hyper(hyper) => hyper.is_ready().await,
+            Spoken::Not => false,
+        }
+    }
+}
+
+impl Hyper {
+    async fn new(io: impl Read + Write + Unpin + Send + 'static) -> Result<Self, SendError> {
+        let (sender, connection) = http1::Builder::new().handshake(io).await.map_err(Broke::from)?;
+        let connection: Driven = Box::pin(connection.with_upgrades());
+        Ok(Self { sender, connection: Some(connection), relay: Relay::new(), handed: None, last: false })
+    }
+
+    async fn send(&mut self, request: Request<AttemptBody>) -> Result<Response<Incoming>, SendError> {
+        let Self { sender, connection, relay, .. } = self;
+        // Sent when it is polled first, so that the connection's wake stays inside.
+        let mut answer = pin!(async { sender.try_send_request(request).await });
+        let answer =
+            poll_fn(|cx| relay.poll(cx, |cx| answer.as_mut().poll(cx), |cx| drive(connection, cx))).await;
+        answer.map_err(|mut error| {
+            let fate = if error.take_message().is_some() { Fate::Untouched } else { Fate::Unknown };
+            SendError { error: error.into_error().into(), fate }
+        })
+    }
+
+    async fn is_ready(&mut self) -> bool {
+        let Self { sender, connection, relay, .. } = self;
+        let ready = poll_fn(|cx| {
+            // Driven first: what has come meanwhile may be its end.
+            drive(connection, cx);
+            relay.poll(cx, |cx| sender.poll_ready(cx).map(|ready| ready.is_ok()), |cx| drive(connection, cx))
+        });
+        let ready = timeout(READY_TIMEOUT, ready).await.unwrap_or(false);
+        if let (true, Some(handed)) = (ready, self.handed.take()) {
+            handed.end();
+        }
+        ready
+    }
+}
+
+/// Moves what can be moved in both directions.
+fn drive(connection: &mut Option<Driven>, cx: &mut Context<'_>) {
+    // Its failure is also the failure of the request on it, which is where it is told.
+    if let Some(driven) = connection
+        && driven.as_mut().poll(cx).is_ready()
+    {
+        *connection = None;
+    }
+}

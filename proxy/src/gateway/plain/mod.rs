@@ -1,0 +1,216 @@
+//! The plainest exchange with an instance, and the most frequent one: a request of which every byte is here, answered by
+//! a head with a Content-Length and so many bytes that they are held until they are complete.
+//!
+//! Between a client and an instance hyper reads and writes every message twice, in halves that talk over channels; for
+//! such an exchange that is most of what a request costs (gateway design F). Here its head is written, and the answer's
+//! is read by httparse, hyper's own parser, into one buffer that its fields and its content then share. Whatever is not
+//! plain is not understood here: it is handed to hyper as it came.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, Response, Uri};
+use tokio::net::TcpStream;
+use tokio_util::io::{poll_read_buf, poll_write_buf};
+
+mod encode;
+mod handed;
+mod parse;
+#[cfg(test)]
+mod tests;
+mod unsent;
+
+pub use handed::{Handed, Progress};
+use parse::{Head, Parsed};
+use unsent::Unsent;
+
+use super::body::Chunks;
+
+/// So much is read at once, in bytes, unless more is known to come.
+const READ: usize = 8 * 1024;
+
+/// An idle connection's buffers are not larger than this, in bytes.
+const KEPT: usize = 64 * 1024;
+
+/// A connection to an instance, and its buffers.
+pub struct Plain {
+    stream: TcpStream,
+    /// The socket under a second descriptor, by which its link can shut it down.
+    socket: Arc<OwnedFd>,
+    received: BytesMut,
+    head: Vec<u8>,
+}
+
+/// A request of which every byte is here.
+pub struct Request<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// Path and query.
+    pub target: &'a Uri,
+    /// Fields, without those of framing.
+    pub headers: &'a HeaderMap,
+    /// In place of the one among them.
+    pub traceparent: Option<&'a HeaderValue>,
+    /// The body, if there is one.
+    pub body: Option<&'a Arc<Chunks>>,
+    /// The longest answer that is plain, in bytes: it is held in memory that nobody counts.
+    pub hold: u64,
+}
+
+/// How an answer has begun.
+pub enum Begun {
+    /// As plain as can be: [`Plain::content`] has the rest.
+    Plain(Expected),
+    /// Not quite as plain.
+    Other(Handed),
+}
+
+/// A plain answer, of which the head is here.
+pub struct Expected {
+    connection: Plain,
+    unsent: Unsent,
+    head: Head,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub struct Broken {
+    /// What happened.
+    pub why: Why,
+    /// Whether the instance may have seen any of the request.
+    pub sent: bool,
+}
+
+/// What can go wrong on the way.
+#[derive(Debug)]
+pub enum Why {
+    /// The instance closed the connection.
+    Closed,
+    /// The connection broke.
+    Io(io::Error),
+    /// What came was no HTTP.
+    NotHttp(String),
+}
+
+impl Plain {
+    /// Over a socket that is connected.
+    ///
+    /// # Errors
+    /// Where there are no more file descriptors.
+    pub fn new(stream: TcpStream) -> io::Result<Self> {
+        let socket = Arc::new(stream.as_fd().try_clone_to_owned()?);
+        Ok(Self { stream, socket, received: BytesMut::new(), head: Vec::new() })
+    }
+
+    /// By which it can be shut down.
+    pub const fn socket(&self) -> &Arc<OwnedFd> {
+        &self.socket
+    }
+
+    /// For another way to speak over it. Only while it is idle.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
+    /// Whether it can carry a request: idle, and neither closed nor with anything to read.
+    pub fn is_alive(&self) -> bool {
+        matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Sends a request and waits for the head of its answer.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub async fn ask(mut self, request: &Request<'_>) -> Result<Begun, Broken> {
+        self.head.clear();
+        let length = request.body.map_or(0, |body| body.length());
+        encode::head(&mut self.head, request, length);
+        let mut unsent = Unsent::new(std::mem::take(&mut self.head), request.body.cloned());
+        loop {
+            let parsed = parse::parse(&mut self.received, request);
+            let parsed = parsed.map_err(|what| Broken { why: Why::NotHttp(what), sent: true })?;
+            match parsed {
+                Parsed::Plain(head) => return Ok(Begun::Plain(Expected { connection: self, unsent, head })),
+                Parsed::Other => return Ok(Begun::Other(Handed::new(self.stream, self.received, unsent))),
+                Parsed::Partial => {}
+            }
+            self.received.reserve(READ);
+            std::future::poll_fn(|cx| self.poll_exchange(cx, &mut unsent))
+                .await
+                .map_err(|why| Broken { why, sent: unsent.has_begun() })?;
+        }
+    }
+
+    /// Sends on, and receives something. A server may answer before it has read everything, or instead of reading it:
+    /// what it says counts, not that it would not listen.
+    fn poll_exchange(&mut self, cx: &mut Context<'_>, unsent: &mut Unsent) -> Poll<Result<(), Why>> {
+        while unsent.has_remaining() {
+            match poll_write_buf(Pin::new(&mut self.stream), cx, unsent) {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => unsent.fail(error),
+                Poll::Pending => break,
+            }
+        }
+        match poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.received) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(unsent.take_failure().map_or(Why::Closed, Why::Io))),
+            Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Why::Io(unsent.take_failure().unwrap_or(error)))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Ready for the next request; `None` where it is not.
+    fn idle(mut self, unsent: Unsent, reusable: bool) -> Option<Self> {
+        if !reusable || unsent.has_remaining() || unsent.has_failed() || !self.received.is_empty() {
+            return None;
+        }
+        self.head = unsent.into_head();
+        if self.received.capacity() > KEPT {
+            self.received = BytesMut::new();
+        }
+        if self.head.capacity() > KEPT {
+            self.head = Vec::new();
+        }
+        Some(self)
+    }
+}
+
+impl Expected {
+    /// Status and fields.
+    pub const fn head(&self) -> &Response<()> {
+        &self.head.response
+    }
+
+    /// How many bytes of content there are.
+    pub const fn length(&self) -> u64 {
+        self.head.length
+    }
+
+    /// Whether they are all here.
+    pub fn is_complete(&self) -> bool {
+        self.connection.received.len() as u64 >= self.head.length
+    }
+
+    /// Waits for the rest. Returns the connection too if it can carry another request.
+    ///
+    /// # Errors
+    /// Where the rest does not come.
+    pub async fn content(mut self) -> Result<(Response<Bytes>, Option<Plain>), Broken> {
+        // It is at most as long as what may be held.
+        let length = usize::try_from(self.head.length).unwrap_or(usize::MAX);
+        while self.connection.received.len() < length {
+            let (connection, unsent) = (&mut self.connection, &mut self.unsent);
+            connection.received.reserve(length - connection.received.len());
+            std::future::poll_fn(|cx| connection.poll_exchange(cx, unsent))
+                .await
+                .map_err(|why| Broken { why, sent: true })?;
+        }
+        let content = self.connection.received.split_to(length).freeze();
+        let connection = self.connection.idle(self.unsent, self.head.reusable);
+        Ok((self.head.response.map(|()| content), connection))
+    }
+}

@@ -1,0 +1,261 @@
+//! The head of an answer: what is in it, and whether the rest of the answer is as plain as can be.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Response, StatusCode};
+
+use super::Request;
+
+/// Fields of an answer at the most, as hyper has it.
+const MAX_FIELDS: usize = 100;
+
+/// The longest head of an answer, in bytes: an instance that sends more is not speaking HTTP.
+const MAX_HEAD: usize = 400 * 1024;
+
+/// Room for the fields that Longshore adds to an answer.
+const ADDED: usize = 10;
+
+/// The head of an answer.
+#[derive(Debug)]
+pub struct Head {
+    /// Status, fields, and the reason where it is not the usual one.
+    pub response: Response<()>,
+    /// How many bytes of content follow.
+    pub length: u64,
+    /// Whether the connection can be used again after it.
+    pub reusable: bool,
+}
+
+/// What has been received so far.
+#[derive(Debug)]
+pub enum Parsed {
+    /// Not all of a head.
+    Partial,
+    /// A head that nothing but `length` bytes of content follows, as many as may be held. It is taken out of the buffer.
+    Plain(Head),
+    /// Something else: chunked, long, without length, an interim answer. Nothing is taken out.
+    Other,
+}
+
+/// Looks at what an instance has answered to a request.
+///
+/// # Errors
+/// What is wrong with it, if it is no HTTP.
+pub(super) fn parse(buffer: &mut BytesMut, request: &Request<'_>) -> Result<Parsed, String> {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut response = httparse::Response::new(&mut []);
+    let parsed = httparse::ParserConfig::default()
+        .parse_response_with_uninit_headers(&mut response, buffer, &mut fields)
+        .map_err(|error| error.to_string())?;
+    let httparse::Status::Complete(end) = parsed else {
+        return if buffer.len() > MAX_HEAD {
+            Err("its head is too long".to_owned())
+        } else {
+            Ok(Parsed::Partial)
+        };
+    };
+    let status =
+        response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or("its status is none")?;
+    let Some(framing) =
+        Framing::of(&response, request.method, status).filter(|framing| framing.length <= request.hold)
+    else {
+        return Ok(Parsed::Other);
+    };
+    let start = buffer.as_ptr() as usize;
+    let place = |part: &[u8]| {
+        let from = part.as_ptr() as usize - start;
+        from..from + part.len()
+    };
+    let reason = response.reason.filter(|reason| status.canonical_reason() != Some(reason));
+    let reason = reason.map(|reason| place(reason.as_bytes()));
+    let mut places = Places { count: 0, list: [const { (0..0, 0..0) }; MAX_FIELDS] };
+    for (slot, field) in places.list.iter_mut().zip(response.headers.iter()) {
+        *slot = (place(field.name.as_bytes()), place(field.value));
+        places.count += 1;
+    }
+    let head = buffer.split_to(end).freeze();
+    Ok(Parsed::Plain(Head {
+        response: places.response(&head, status, reason)?,
+        length: framing.length,
+        reusable: framing.reusable,
+    }))
+}
+
+/// Where names and values are in the head.
+struct Places {
+    count: usize,
+    list: [(Range<usize>, Range<usize>); MAX_FIELDS],
+}
+
+impl Places {
+    fn response(
+        self,
+        head: &Bytes,
+        status: StatusCode,
+        reason: Option<Range<usize>>,
+    ) -> Result<Response<()>, String> {
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        if let Some(reason) = reason.and_then(|at| hyper::ext::ReasonPhrase::try_from(head.slice(at)).ok()) {
+            response.extensions_mut().insert(reason);
+        }
+        let mut headers = HeaderMap::with_capacity(self.count + ADDED);
+        for (name, value) in self.list.into_iter().take(self.count) {
+            let name = HeaderName::from_bytes(head.get(name).unwrap_or_default());
+            let value = HeaderValue::from_maybe_shared(head.slice(value));
+            headers
+                .append(name.map_err(|error| error.to_string())?, value.map_err(|error| error.to_string())?);
+        }
+        *response.headers_mut() = headers;
+        Ok(response)
+    }
+}
+
+/// How an answer ends (RFC 9112, 6.3), where that is plain.
+struct Framing {
+    length: u64,
+    reusable: bool,
+}
+
+impl Framing {
+    fn of(response: &httparse::Response<'_, '_>, method: &Method, status: StatusCode) -> Option<Self> {
+        let mut length = None;
+        let mut reusable = response.version == Some(1);
+        for field in response.headers.iter() {
+            match Field::of(field.name) {
+                Field::ContentLength if length.is_some() => return None,
+                Field::ContentLength => length = Some(digits(field.value)?),
+                Field::TransferEncoding | Field::Upgrade => return None,
+                Field::Connection => reusable &= !closes(field.value),
+                Field::Other => {}
+            }
+        }
+        let none =
+            *method == Method::HEAD || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
+        let length = match length {
+            _ if status.is_informational() => return None,
+            _ if none => 0,
+            Some(length) => length,
+            None => return None,
+        };
+        Some(Self { length, reusable })
+    }
+}
+
+/// The fields that say how an answer ends.
+enum Field {
+    ContentLength,
+    TransferEncoding,
+    Upgrade,
+    Connection,
+    Other,
+}
+
+impl Field {
+    /// Most names differ in their length already.
+    fn of(name: &str) -> Self {
+        let (known, field) = match name.len() {
+            7 => ("upgrade", Self::Upgrade),
+            10 => ("connection", Self::Connection),
+            14 => ("content-length", Self::ContentLength),
+            17 => ("transfer-encoding", Self::TransferEncoding),
+            _ => return Self::Other,
+        };
+        if name.eq_ignore_ascii_case(known) { field } else { Self::Other }
+    }
+}
+
+fn digits(value: &[u8]) -> Option<u64> {
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(value).ok().filter(|_| digits)?.parse().ok()
+}
+
+fn closes(value: &[u8]) -> bool {
+    value.split(|byte| *byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(method: &Method, buffer: &mut BytesMut) -> Result<Parsed, String> {
+        let (target, headers) = (http::Uri::from_static("/"), HeaderMap::new());
+        parse(
+            buffer,
+            &Request { method, target: &target, headers: &headers, traceparent: None, body: None, hold: 4 },
+        )
+    }
+
+    fn parsed(method: Method, text: &str) -> Result<Parsed, String> {
+        look(&method, &mut BytesMut::from(text))
+    }
+
+    #[test]
+    fn what_is_plain_is_known_and_the_rest_is_left_alone() {
+        for (method, text, expected) in [
+            (Method::GET, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", Some((3, true))),
+            (Method::GET, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Some((0, true))),
+            (
+                Method::GET,
+                "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: x, Close\r\n\r\n",
+                Some((3, false)),
+            ),
+            (Method::GET, "HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\n", Some((3, false))),
+            (Method::HEAD, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", Some((0, true))),
+            (Method::GET, "HTTP/1.1 204 No Content\r\n\r\n", Some((0, true))),
+            (Method::GET, "HTTP/1.1 304 Not Modified\r\nContent-Length: 3\r\n\r\n", Some((0, true))),
+            (Method::GET, "HTTP/1.1 200 OK\r\n\r\n", None),
+            (Method::GET, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", None),
+            (Method::GET, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n", None),
+            (Method::GET, "HTTP/1.1 200 OK\r\nContent-Length: +3\r\n\r\n", None),
+            (Method::GET, "HTTP/1.1 200 OK\r\nContent-Length: \r\n\r\n", None),
+            (Method::GET, "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n", None),
+            (Method::GET, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", None),
+            (Method::GET, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", None),
+            (Method::GET, "HTTP/1.1 100 Continue\r\n\r\n", None),
+            (Method::GET, "HTTP/1.1 103 Early Hints\r\nContent-Length: 0\r\n\r\n", None),
+            (Method::GET, "HTTP/1.1 101 Switching\r\nUpgrade: x\r\nContent-Length: 0\r\n\r\n", None),
+        ] {
+            let mut buffer = BytesMut::from(text);
+            match (look(&method, &mut buffer).unwrap(), expected) {
+                (Parsed::Plain(head), Some(expected)) => {
+                    assert_eq!((head.length, head.reusable), expected, "{text:?}");
+                    assert!(text.ends_with(std::str::from_utf8(&buffer).unwrap()), "the head is taken out");
+                }
+                (Parsed::Other, None) => assert_eq!(buffer, text, "nothing is taken out"),
+                (parsed, expected) => panic!("{text:?}: {parsed:?}, not {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn fields_keep_their_order_and_the_reason_is_kept_where_it_is_unusual() {
+        let text =
+            "HTTP/1.1 200 Fine\r\nSet-Cookie: a\r\nX-Own: ä\r\nset-cookie: b\r\nContent-Length: 0\r\n\r\n";
+        let Ok(Parsed::Plain(head)) = parsed(Method::GET, text) else { panic!() };
+        let reason = head.response.extensions().get::<hyper::ext::ReasonPhrase>().unwrap();
+        assert_eq!(reason.as_bytes(), b"Fine");
+        let cookies: Vec<_> = head.response.headers().get_all("set-cookie").iter().collect();
+        assert_eq!(cookies, ["a", "b"]);
+        assert_eq!(head.response.headers()["x-own"].as_bytes(), "ä".as_bytes());
+    }
+
+    #[test]
+    fn every_beginning_of_a_head_is_partial() {
+        let text = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n";
+        for end in 0..text.len() {
+            assert!(matches!(parsed(Method::GET, &text[..end]), Ok(Parsed::Partial)), "{end}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_http_is_refused() {
+        for text in ["SSH-2.0-x\r\n", "HTTP/1.1 999999 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nno colon\r\n\r\n"] {
+            assert!(parsed(Method::GET, text).is_err(), "{text:?}");
+        }
+        assert!(parsed(Method::GET, &format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(MAX_HEAD))).is_err());
+    }
+}
