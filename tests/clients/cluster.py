@@ -34,6 +34,8 @@ default = true
 size = 3
 restart.backoff = {{ initial = "100ms", max = "200ms" }}
 replay.resume = true
+# Faults here come faster than three in the time of a stream.
+replay.attempts = 30
 
 # What is upgraded is bound to its instance: this one does not crash by itself.
 [services.socket]

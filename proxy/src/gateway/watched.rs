@@ -48,7 +48,14 @@ pub struct Watched<S> {
     header_bytes: usize,
     /// How long the client is waited for to take its answer, if that is limited.
     patience: Option<(Pace, Patience)>,
+    /// Until when what the client still sends is read and dropped, once its answer is out.
+    lingers_until: Option<Instant>,
 }
+
+/// How long a client is heard out that still sends when it has its last answer, without a byte and in all. Closing at
+/// once would reset the connection, and the answer (a refusal, most likely) with it.
+const LINGER_IDLE: Duration = Duration::from_millis(300);
+const LINGER: Duration = Duration::from_secs(5);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
     /// Watches a socket that has just sent its first bytes.
@@ -68,6 +75,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
             refusal: None,
             header_bytes: limits.header_bytes,
             patience: Pace::of(limits).map(|pace| (pace, pace.patience())),
+            lingers_until: None,
         }
     }
 
@@ -169,6 +177,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
         }
     }
 
+    /// Hears the client out: ready when it has closed, too, or has had its time.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let now = Instant::now();
+        let until = *self.lingers_until.get_or_insert_with(|| {
+            self.alarm.as_mut().reset(now + LINGER_IDLE);
+            now + LINGER
+        });
+        let mut dropped = [0; 16 * 1024];
+        loop {
+            let mut dropped = ReadBuf::new(&mut dropped);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut dropped) {
+                Poll::Ready(Ok(())) if !dropped.filled().is_empty() => {
+                    self.alarm.as_mut().reset(until.min(Instant::now() + LINGER_IDLE));
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return self.alarm.as_mut().poll(cx),
+            }
+            if Instant::now() >= until {
+                return Poll::Ready(());
+            }
+        }
+    }
+
     fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.refusal.as_mut().filter(|rest| rest.has_remaining()) {
             let written = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
@@ -263,7 +294,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_refusal(cx))?;
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if self.lingers_until.is_none() {
+            ready!(self.poll_refusal(cx))?;
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        }
+        if self.http1 {
+            ready!(self.poll_linger(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 }

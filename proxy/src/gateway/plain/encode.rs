@@ -1,17 +1,20 @@
 //! The head of a request, as bytes (RFC 9112, sections 3 and 5).
 
-use http::Method;
-
 use super::Request;
 use crate::gateway::trace_context::TRACEPARENT;
 
-/// Writes the head of a request whose body is `length` bytes long. Its fields have none of
-/// framing among them.
+/// Writes the head of a request whose body is `length` bytes long. Among its fields are none of framing, but for the
+/// length of an empty body.
 pub(super) fn head(out: &mut Vec<u8>, request: &Request<'_>, length: u64) {
     let Request { method, target, headers, .. } = *request;
     out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
-    out.extend_from_slice(target.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
+    let target = target.path_and_query().map_or("/", |target| target.as_str());
+    if target.starts_with('?') {
+        // Of a whole URI without a path, the path is this (RFC 9112, 3.2.1).
+        out.push(b'/');
+    }
+    out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     for (name, value) in headers {
         let value = request.traceparent.filter(|_| *name == TRACEPARENT).unwrap_or(value);
@@ -20,7 +23,8 @@ pub(super) fn head(out: &mut Vec<u8>, request: &Request<'_>, length: u64) {
         out.extend_from_slice(value.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
-    if length > 0 || expects_content(method) {
+    // An empty body has a length where the client has said so: that is among the fields.
+    if length > 0 {
         out.extend_from_slice(b"content-length: ");
         out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
         out.extend_from_slice(b"\r\n");
@@ -28,13 +32,10 @@ pub(super) fn head(out: &mut Vec<u8>, request: &Request<'_>, length: u64) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Methods whose content is said to be empty where it is (RFC 9110, 8.6): some servers ask for it otherwise.
-fn expects_content(method: &Method) -> bool {
-    [Method::POST, Method::PUT, Method::PATCH].contains(method)
-}
-
 #[cfg(test)]
 mod tests {
+    use http::Method;
+
     use super::*;
 
     #[test]
@@ -49,7 +50,8 @@ mod tests {
             (Method::OPTIONS, "*", 0, "OPTIONS * HTTP/1.1\r\n{}\r\n"),
             (Method::DELETE, "/", 0, "DELETE / HTTP/1.1\r\n{}\r\n"),
             (Method::DELETE, "/", 3, "DELETE / HTTP/1.1\r\n{}content-length: 3\r\n\r\n"),
-            (Method::POST, "/", 0, "POST / HTTP/1.1\r\n{}content-length: 0\r\n\r\n"),
+            (Method::POST, "/", 0, "POST / HTTP/1.1\r\n{}\r\n"),
+            (Method::GET, "http://calc?x", 0, "GET /?x HTTP/1.1\r\n{}\r\n"),
             (Method::PUT, "/a", 70_000, "PUT /a HTTP/1.1\r\n{}content-length: 70000\r\n\r\n"),
         ] {
             let mut out = Vec::new();
