@@ -65,6 +65,9 @@ pub struct Head {
     /// The address that it came from.
     #[serde(default)]
     pub peer: Option<String>,
+    /// Whether it came over TLS.
+    #[serde(default)]
+    pub tls: bool,
     /// The name of the key that it came with.
     #[serde(default)]
     pub key: Option<String>,

@@ -36,8 +36,7 @@ impl Console {
     }
 
     /// Where everything is.
-    pub fn serving(&self, proxy: &[SocketAddr], admin: SocketAddr, backend: &str) {
-        let proxy: Vec<String> = proxy.iter().map(|address| format!("http://{address}")).collect();
+    pub fn serving(&self, proxy: &[String], admin: SocketAddr, backend: &str) {
         tracing::info!(
             "serving requests on {}, admin API on http://{admin}, backend {backend}",
             proxy.join(" and ")

@@ -34,6 +34,9 @@ pub struct Metrics {
     cache: IntCounterVec,
     cache_bytes: IntGaugeVec,
     refused: IntCounterVec,
+    handshakes: IntCounterVec,
+    tls_reloads: IntCounterVec,
+    tls_expires: GaugeVec,
     spans: IntCounterVec,
     rejected: IntCounterVec,
     client_gone: IntCounterVec,
@@ -113,6 +116,23 @@ impl Metrics {
                 "Requests and connections refused before a service was chosen, by kind of problem.",
                 &["kind"],
             )?,
+            handshakes: counter(
+                "longshore_tls_handshakes_total",
+                "TLS handshakes, by how they ended.",
+                &["result"],
+            )?,
+            tls_reloads: counter(
+                "longshore_tls_certificate_reloads_total",
+                "Times that the certificate's files have changed, by result: applied, refused.",
+                &["result"],
+            )?,
+            tls_expires: GaugeVec::new(
+                Opts::new(
+                    "longshore_tls_certificate_expiry_timestamp_seconds",
+                    "When the certificate in force expires, as Unix time.",
+                ),
+                &[],
+            )?,
             spans: counter(
                 "longshore_trace_spans_total",
                 "Spans of recorded requests, by what became of them: sent to the collector, or dropped.",
@@ -172,6 +192,7 @@ impl Metrics {
             registry,
         };
         metrics.registry.register(Box::new(metrics.reloaded_at.clone()))?;
+        metrics.registry.register(Box::new(metrics.tls_expires.clone()))?;
         for result in ["applied", "unchanged", "refused"] {
             metrics.reloads.with_label_values(&[result]);
         }
@@ -185,15 +206,27 @@ impl Metrics {
         SpanCounters { sent, dropped }
     }
 
-    /// What counts refusals that belong to no service.
-    pub fn refused(&self) -> Refused {
+    /// What counts what comes before it belongs to a service.
+    pub fn entrance(&self) -> Entrance {
         // A rate over a counter that appears with its first increment misses that increment.
         for kind in
             ["bad-request", "client-limit", "headers-too-large", "no-service", "overloaded", "unauthorized"]
         {
             self.refused.with_label_values(&[kind]);
         }
-        Refused(self.refused.clone())
+        let ends = [Handshake::Completed, Handshake::Failed, Handshake::TimedOut, Handshake::Refused];
+        for end in ends {
+            self.handshakes.with_label_values(&[end.name()]);
+        }
+        for result in ["applied", "refused"] {
+            self.tls_reloads.with_label_values(&[result]);
+        }
+        let tls = Tls {
+            handshakes: ends.map(|end| self.handshakes.with_label_values(&[end.name()])),
+            reloads: self.tls_reloads.clone(),
+            expires: self.tls_expires.clone(),
+        };
+        Entrance { refused: Refused(self.refused.clone()), tls }
     }
 
     /// The metrics of one service, each at zero.
@@ -294,6 +327,63 @@ impl Metrics {
         self.registry.register(Box::new(info))?;
         let process = prometheus::process_collector::ProcessCollector::for_self();
         self.registry.register(Box::new(process))
+    }
+}
+
+/// Counts what comes before it belongs to a service.
+pub struct Entrance {
+    /// What is refused.
+    pub refused: Refused,
+    /// What speaks TLS.
+    pub tls: Tls,
+}
+
+/// Tells of TLS.
+pub struct Tls {
+    /// In the order of [`Handshake`].
+    handshakes: [IntCounter; 4],
+    reloads: IntCounterVec,
+    expires: GaugeVec,
+}
+
+/// How a TLS handshake ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Handshake {
+    /// The connection may speak HTTP.
+    Completed,
+    /// Nothing was agreed on, or the client has left.
+    Failed,
+    /// It took too long.
+    TimedOut,
+    /// Too many were under way.
+    Refused,
+}
+
+impl Handshake {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed-out",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl Tls {
+    /// A handshake has ended so.
+    pub fn handshake(&self, end: Handshake) {
+        self.handshakes[end as usize].inc();
+    }
+
+    /// The files of the certificate have changed. `result` is `applied` or `refused`.
+    pub fn reloaded(&self, result: &str) {
+        self.reloads.with_label_values(&[result]).inc();
+    }
+
+    /// The certificate in force expires then, in Unix time.
+    pub fn expires(&self, unix: i64) {
+        self.expires.with_label_values::<&str>(&[]).set(unix as f64);
     }
 }
 

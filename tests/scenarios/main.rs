@@ -39,5 +39,6 @@ mod standby;
 mod streams;
 mod takeover;
 mod terminal;
+mod tls;
 mod traces;
 mod upgrades;

@@ -152,6 +152,15 @@ impl Cluster {
         self.proxy
     }
 
+    /// Where it serves requests over TLS.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn secure_address(&self) -> SocketAddr {
+        let address = self.log.word_after("https://").expect("TLS is spoken");
+        address.parse().expect("an address")
+    }
+
     /// Its admin API.
     pub fn admin(&self) -> Admin {
         Admin::new(self.admin)

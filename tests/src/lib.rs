@@ -19,6 +19,7 @@
 //! | `document` | the commands in a Markdown file |
 //! | `load` | requests at a rate, each answer verified |
 //! | `server` | servers inside a test, for `addresses` |
+//! | `tls` | a certificate authority, and clients that believe it |
 //! | `docker` | the Docker command line; a second engine that may be killed |
 //! | `otlp` | a collector of traces |
 //! | `process` | `/proc`, and signals |
@@ -46,6 +47,7 @@ pub mod server;
 mod setup;
 pub mod strict;
 pub mod tap;
+pub mod tls;
 pub mod turn;
 
 pub use client::{Client, Reply};

@@ -10,6 +10,7 @@ fn job() -> Job {
         target: "/".to_owned(),
         headers: Fields::default(),
         peer: None,
+        tls: false,
         key: None,
     };
     let ttl = Ttl { input: 60_000, result: 60_000 };

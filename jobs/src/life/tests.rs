@@ -9,6 +9,7 @@ fn job() -> Job {
         target: "/".to_owned(),
         headers: Fields::default(),
         peer: None,
+        tls: false,
         key: None,
     };
     let ttl = Ttl { input: 1000, result: 5000 };

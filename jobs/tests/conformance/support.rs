@@ -27,6 +27,7 @@ pub fn job_at(service: &str, now: Millis) -> Job {
             target: "/factorize?x=1".to_owned(),
             headers,
             peer: None,
+            tls: false,
             key: None,
         },
         input: None,

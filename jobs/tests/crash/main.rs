@@ -53,6 +53,7 @@ async fn work(store: &Arc<dyn Store>) {
             target: "/".to_owned(),
             headers: Fields::default(),
             peer: None,
+            tls: false,
             key: None,
         },
         input: staged.as_ref().map(|staged| staged.body),

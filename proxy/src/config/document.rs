@@ -1,12 +1,12 @@
 //! Reads the document: the sections outside `[services]`, and each service through `service_table`.
 
-use std::net::SocketAddr;
 use std::path::Path;
 
 use toml::de::DeTable;
 
 use super::diagnostics::{Diagnostic, Diagnostics};
 use super::keys::ApiKeys;
+use super::listeners::{self, Places};
 use super::reader::{Reader, Table};
 use super::service_table::{self, Placed};
 use super::value::Value;
@@ -50,21 +50,22 @@ fn read<'a>(reader: &'a Reader<'a>, document: &'a DeTable<'a>) -> Config {
     root.set("name", &mut name, |value| value.parsed(|text| values::name(text).map(|()| text.to_owned())));
     let (mut proxy, mut admin, mut backend) =
         (ProxyConfig::default(), AdminConfig::default(), BackendConfig::default());
-    root.below("proxy", |table| read_proxy(table, &mut proxy));
+    let mut places = Places::default();
+    root.below("proxy", |table| places = read_proxy(table, &mut proxy));
     let listen = admin_listen(&mut root, &mut admin);
     root.below("backend", |table| table.set("kind", &mut backend.kind, kind));
     let mut jobs = super::jobs::default(reader);
     root.below("jobs", |table| super::jobs::read(table, &mut jobs));
     let mut telemetry = Telemetry::default();
     root.below("telemetry", |table| read_telemetry(table, &mut telemetry));
-    listeners_differ(reader, &proxy, &admin, listen.as_ref());
+    listeners::differ(reader, &proxy, &places, &admin, listen.as_ref());
     let services = read_services(&mut root);
     root.finish();
     Config { name, proxy, admin, backend, jobs, telemetry, services }
 }
 
-fn read_proxy(table: &mut Table<'_>, out: &mut ProxyConfig) {
-    table.set("listen", &mut out.listen, listen);
+fn read_proxy<'a>(table: &mut Table<'a>, out: &mut ProxyConfig) -> Places<'a> {
+    let places = listeners::read(table, out);
     table.set("request_header_timeout", &mut out.request_header_timeout, Value::timeout);
     table.set("idle_timeout", &mut out.idle_timeout, Value::timeout);
     table.set("drain", &mut out.drain, Value::duration);
@@ -82,23 +83,7 @@ fn read_proxy(table: &mut Table<'_>, out: &mut ProxyConfig) {
         |value: &Value<'_>| value.string().map(|path| ApiKeys { file: reader.path(&path), list: Vec::new() });
     table.set_some("api_keys_file", &mut out.api_keys, keys);
     table.set("forward_api_key", &mut out.forward_api_key, Value::boolean);
-}
-
-/// Addresses to listen on: at least one, none twice unless its port is picked.
-fn listen(value: &Value<'_>) -> Option<Vec<SocketAddr>> {
-    let mut out: Vec<SocketAddr> = Vec::new();
-    for element in value.array("an array of addresses such as [\"127.0.0.1:5000\"]")? {
-        let Some(address) = element.parsed(values::address) else { continue };
-        if address.port() != 0 && out.contains(&address) {
-            element.reject::<()>(format!("{address} is listed twice"));
-        }
-        out.push(address);
-    }
-    if out.is_empty() {
-        value.reject("`proxy.listen` is empty: the proxy would hear nothing")
-    } else {
-        Some(out)
-    }
+    places
 }
 
 fn kind(value: &Value<'_>) -> Option<BackendKind> {
@@ -127,17 +112,6 @@ fn admin_listen<'a>(root: &mut Table<'a>, out: &mut AdminConfig) -> Option<Value
         }
     });
     listen
-}
-
-fn listeners_differ(reader: &Reader<'_>, proxy: &ProxyConfig, admin: &AdminConfig, at: Option<&Value<'_>>) {
-    if admin.listen.port() == 0 || !proxy.listen.contains(&admin.listen) {
-        return;
-    }
-    let message = format!("{} is the proxy's address too", admin.listen);
-    reader.report(match at {
-        Some(value) => Diagnostic::new(value.span.clone(), message),
-        None => Diagnostic::whole(format!("{message}: name another as `admin.listen`")),
-    });
 }
 
 fn read_telemetry(table: &mut Table<'_>, out: &mut Telemetry) {

@@ -22,6 +22,10 @@ pub struct Limits {
     pub connections: usize,
     /// Open connections of one client; 0 is no limit.
     pub client_connections: u32,
+    /// TLS handshakes under way, of all clients together; 0 is no limit.
+    pub handshakes: usize,
+    /// TLS handshakes under way of one client; 0 is no limit.
+    pub client_handshakes: u32,
     /// Requests of one client at once, waiting or at work; 0 is no limit.
     pub client_concurrent: u32,
     /// Requests of one client in a time.
@@ -39,6 +43,8 @@ impl Default for Limits {
             min_rate_grace: Duration::from_secs(30),
             connections: 20_000,
             client_connections: 1_000,
+            handshakes: 2_000,
+            client_handshakes: 100,
             client_concurrent: 1_000,
             client_rate: None,
             exempt: Network::LOOPBACK.to_vec(),
@@ -89,6 +95,8 @@ pub(super) fn read(table: &mut Table<'_>, out: &mut Limits) {
     table.set("min_rate_grace", &mut out.min_rate_grace, Value::timeout);
     table.set("connections", &mut out.connections, |value| value.integer(0..=10_000_000));
     table.set("client_connections", &mut out.client_connections, |value| value.integer(0..=10_000_000));
+    table.set("handshakes", &mut out.handshakes, |value| value.integer(0..=10_000_000));
+    table.set("client_handshakes", &mut out.client_handshakes, |value| value.integer(0..=10_000_000));
     table.set("client_concurrent", &mut out.client_concurrent, |value| value.integer(0..=10_000_000));
     table.set_some("client_rate", &mut out.client_rate, |value| value.parsed(Rate::parse));
     table.set("exempt", &mut out.exempt, |value| {

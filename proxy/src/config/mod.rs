@@ -9,6 +9,8 @@
 //! | `service_table`, `service_parts`, `service_queue` | read `[services.NAME]` and the tables below it |
 //! | `jobs` | `[jobs]` and `[services.NAME.jobs]` |
 //! | `limits`, `http2` | `[proxy.limits]`, `[proxy.http2]` |
+//! | `listeners` | `proxy.listen`, `proxy.tls` |
+//! | `identity`, `expiry` | the certificate and its key |
 //! | `keys` | the file of api keys |
 //! | `across` | what must hold between services: hosts, paths, the default |
 //! | `reader` | tables; collects mistakes instead of stopping at the first |
@@ -24,10 +26,13 @@
 mod across;
 mod diagnostics;
 mod document;
+mod expiry;
 mod http2;
+pub mod identity;
 mod jobs;
 pub mod keys;
 mod limits;
+mod listeners;
 mod network;
 mod places;
 mod reader;
@@ -56,6 +61,7 @@ pub use diagnostics::{Diagnostic, Diagnostics};
 pub use http2::Http2;
 pub use jobs::{JobStore, JobsConfig, JobsMode, ServiceJobs};
 pub use limits::{Limits, Rate};
+pub use listeners::{Listener, Scheme, Tls, TlsFiles};
 pub use network::Network;
 pub use places::Place;
 pub use service::{
@@ -87,8 +93,10 @@ pub struct Config {
 /// `[proxy]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProxyConfig {
-    /// Where requests are taken; at least one, all different. Port 0 picks a free one.
+    /// Where requests are taken in the clear; at least one unless there is `tls`, all different. Port 0 picks a free one.
     pub listen: Vec<SocketAddr>,
+    /// Where they are taken over TLS.
+    pub tls: Option<Tls>,
     /// A client whose header is not complete by then is cut off.
     pub request_header_timeout: Duration,
     /// A connection without a request is closed after so long.
@@ -119,6 +127,7 @@ impl Default for ProxyConfig {
     fn default() -> Self {
         Self {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 5000))],
+            tls: None,
             request_header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             drain: Duration::from_secs(30),
@@ -170,7 +179,8 @@ pub enum BackendKind {
 }
 
 impl Config {
-    /// Reads and checks a file, with `${VAR}` taken from the environment, and the file of api keys if it names one.
+    /// Reads and checks a file, with `${VAR}` taken from the environment, and the files of api keys and of the certificate
+    /// if it names them.
     pub fn load(path: &Path) -> Result<Self, Diagnostics> {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path)
@@ -179,10 +189,13 @@ impl Config {
         if let Some(keys) = &mut config.proxy.api_keys {
             keys.list = keys::load(&keys.file)?;
         }
+        if let Some(tls) = &mut config.proxy.tls {
+            tls.identity = Some(identity::load(&tls.files)?);
+        }
         Ok(config)
     }
 
-    /// Checks a text; api keys are not in it. `name` is the file's path as messages show it; relative paths in the text resolve against its
+    /// Checks a text; api keys and certificates are not in it. `name` is the file's path as messages show it; relative paths in the text resolve against its
     /// folder. `env` tells what a `${VAR}` stands for.
     pub fn parse(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Diagnostics> {
         document::parse(text, name, env)

@@ -20,7 +20,6 @@ pub(super) enum Later {
 }
 
 const ROWS: &[Row] = &[
-    row("proxy", "tls", Later::Key),
     row("backend", "kind", Later::Words(&["swarm"])),
     row("backend", "hosts", Later::Key),
     row("backend", "tls", Later::Key),

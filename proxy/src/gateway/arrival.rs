@@ -26,6 +26,7 @@ use super::serve::{Active, Client};
 use super::service::Service;
 use super::spool::SpoolError;
 use super::{class, deadline, framing, shortage, upgrade};
+use crate::config::Scheme;
 use crate::jobs::Jobs;
 use crate::problem::Problem;
 
@@ -55,6 +56,8 @@ pub struct Absent {
     pub body: RequestBody,
     /// Whom it came from.
     pub peer: Option<IpAddr>,
+    /// How it came.
+    pub scheme: Scheme,
     /// The name of the key that it came with.
     pub key: Option<String>,
     /// Told when it has an instance for the first time.
@@ -140,7 +143,7 @@ pub fn absent(
     client: &Client,
     request: Absent,
 ) -> Result<(Begun, Parts, oneshot::Sender<()>), Problem> {
-    let Absent { mut parts, body, peer: _, key, started } = request;
+    let Absent { mut parts, body, peer: _, scheme: _, key, started } = request;
     let asked = deadline::of(&parts.headers, parts.version == Version::HTTP_2)?;
     let routes = gateway.routes.load();
     let Choice::Service(route) = routes.choose(&parts, None)? else {

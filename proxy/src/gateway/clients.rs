@@ -25,6 +25,7 @@ const FEW: usize = 1_024;
 #[derive(Debug, Default)]
 pub struct Clients {
     open: AtomicUsize,
+    handshakes: AtomicUsize,
     known: Mutex<Known>,
 }
 
@@ -46,6 +47,7 @@ enum Network {
 #[derive(Debug, Default)]
 pub struct Caller {
     connections: AtomicU32,
+    handshakes: AtomicU32,
     /// Its requests.
     pub usage: Arc<Usage>,
 }
@@ -58,7 +60,22 @@ pub struct Connected {
     caller: Option<Arc<Caller>>,
 }
 
+/// A TLS handshake under way, that counts until this is dropped.
+#[derive(Debug)]
+pub struct Shaking<'c>(&'c Connected);
+
 impl Connected {
+    /// Counts one handshake more; none when there are as many as there may be.
+    pub fn handshake(&self, limits: &Limits) -> Option<Shaking<'_>> {
+        let before = self.clients.handshakes.fetch_add(1, Ordering::Relaxed);
+        let of_caller = self.caller.as_ref().map(|caller| caller.handshakes.fetch_add(1, Ordering::Relaxed));
+        // From here on it is given back when it is refused.
+        let shaking = Shaking(self);
+        let too_many = limits.handshakes != 0 && before >= limits.handshakes;
+        let too_many_of_it = limits.client_handshakes != 0 && of_caller >= Some(limits.client_handshakes);
+        (!too_many && !too_many_of_it).then_some(shaking)
+    }
+
     /// Nobody is connected, and nothing is counted.
     pub fn nobody() -> Self {
         let clients: Arc<Clients> = Arc::default();
@@ -136,6 +153,15 @@ impl Connected {
     }
 }
 
+impl Drop for Shaking<'_> {
+    fn drop(&mut self) {
+        self.0.clients.handshakes.fetch_sub(1, Ordering::Relaxed);
+        if let Some(caller) = &self.0.caller {
+            caller.handshakes.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Drop for Connected {
     fn drop(&mut self) {
         self.clients.open.fetch_sub(1, Ordering::Relaxed);
@@ -185,6 +211,25 @@ mod tests {
         let free = Limits { connections: 0, client_connections: 0, ..Limits::default() };
         let many: Vec<_> = (0..50).map(|_| connect(&clients, &free, "10.0.0.9").unwrap()).collect();
         assert_eq!(many.len(), 50);
+    }
+
+    #[test]
+    fn handshakes_are_limited_in_all_and_for_each_client() {
+        let clients: Arc<Clients> = Arc::default();
+        let limits = Limits { handshakes: 3, client_handshakes: 2, ..Limits::default() };
+        let [one, other, local] =
+            ["10.0.0.1", "10.0.0.2", "127.0.0.1"].map(|address| connect(&clients, &limits, address).unwrap());
+        let first = one.handshake(&limits).unwrap();
+        let _second = one.handshake(&limits).unwrap();
+        assert!(one.handshake(&limits).is_none(), "as many as one client may have");
+        let _third = other.handshake(&limits).unwrap();
+        assert!(local.handshake(&limits).is_none(), "as many as there may be");
+        drop(first);
+        let again: Vec<_> =
+            [local.handshake(&limits), local.handshake(&limits)].into_iter().flatten().collect();
+        assert_eq!(again.len(), 1, "one that ended counts no more, and those refused never did");
+        let free = Limits { handshakes: 0, client_handshakes: 0, ..Limits::default() };
+        assert!((0..50).map(|_| one.handshake(&free)).collect::<Vec<_>>().iter().all(Option::is_some));
     }
 
     #[test]

@@ -107,7 +107,7 @@ fn job<'g>(gateway: &'g Gateway, begun: &Begun, parts: &Parts) -> Option<(&'g Ar
 
 /// Carries a request for somebody who is not connected. An answer that breaks off is to be asked for again.
 pub async fn absent(gateway: &Gateway, request: Absent) -> Result<Response<ResponseBody>, Problem> {
-    let client = Client::absent(gateway, request.peer);
+    let client = Client::absent(gateway, request.peer, request.scheme);
     let (active, started) = (client.begin(), gateway.clock.now());
     let (name, trace) = gateway.ids.next();
     let id = headers::request_id(&request.parts.headers).unwrap_or_else(|| trace.request_id());
@@ -173,7 +173,7 @@ impl Exchange {
             .or_else(|| HeaderValue::from_str(&service.name).ok());
         let origin = Origin {
             sender: client.sender(),
-            scheme: "http",
+            scheme: client.scheme().name(),
             host: host.as_ref(),
             forwarded: gateway.settings.load().forwarded,
             request_id: &name.id,

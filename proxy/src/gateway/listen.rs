@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, IntoRawFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{Gateway, serve};
-use crate::config::Limits;
+use crate::config::{Limits, Listener, Scheme};
 
 /// The listening sockets of a gateway, being served. They may come and go.
 pub struct Listening {
@@ -32,6 +33,8 @@ pub struct Listening {
 /// One socket that is served.
 struct Endpoint {
     socket: Socket,
+    /// Whether TLS is spoken; connections that are open go on as they began.
+    secure: Arc<AtomicBool>,
     shutdown: watch::Sender<bool>,
     service: JoinHandle<()>,
 }
@@ -66,21 +69,24 @@ fn hint(error: &std::io::Error) -> &'static str {
 
 /// Sockets that are bound and not served yet: a port in use is known before anything is started.
 #[derive(Default)]
-pub struct Bound(Vec<Socket>);
+pub struct Bound(Vec<(Socket, Scheme)>);
 
 impl Bound {
     /// Binds every address; port 0 picks a free one.
-    pub fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
-        Self::bind_or(addresses, |_| None)
+    pub fn bind(listeners: &[Listener]) -> Result<Self, BindError> {
+        Self::bind_or(listeners, |_| None)
     }
 
     /// Binds every address for which there is no socket yet.
     pub fn bind_or(
-        addresses: &[SocketAddr],
-        mut present: impl FnMut(SocketAddr) -> Option<Socket>,
+        listeners: &[Listener],
+        mut present: impl FnMut(Listener) -> Option<Socket>,
     ) -> Result<Self, BindError> {
-        let one = |address: &SocketAddr| present(*address).map_or_else(|| Socket::bind(*address), Ok);
-        addresses.iter().map(one).collect::<Result<_, _>>().map(Self)
+        let one = |listener: &Listener| {
+            let socket = present(*listener).map_or_else(|| Socket::bind(listener.address), Ok)?;
+            Ok((socket, listener.scheme))
+        };
+        listeners.iter().map(one).collect::<Result<_, _>>().map(Self)
     }
 
     /// Serves `gateway` on the sockets, on the current runtime.
@@ -124,28 +130,30 @@ impl Socket {
 
 impl Listening {
     /// Where it listens.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.endpoints.iter().map(|endpoint| endpoint.socket.address).collect()
+    pub fn urls(&self) -> Vec<String> {
+        let url = |one: &Endpoint| format!("{}://{}", one.scheme().name(), one.socket.address);
+        self.endpoints.iter().map(url).collect()
     }
 
     /// Serves on these sockets too. All of them, or none.
     pub fn open(&mut self, bound: Bound) -> Result<(), BindError> {
         let error = |address| move |error| BindError { address, error };
         let copies: Result<Vec<TcpListener>, BindError> =
-            bound.0.iter().map(|one| one.listener.try_clone().map_err(error(one.address))).collect();
-        for (socket, copy) in bound.0.into_iter().zip(copies?) {
-            let endpoint = self.endpoint(socket, copy);
+            bound.0.iter().map(|(one, _)| one.listener.try_clone().map_err(error(one.address))).collect();
+        for ((socket, scheme), copy) in bound.0.into_iter().zip(copies?) {
+            let endpoint = self.endpoint(socket, scheme, copy);
             self.endpoints.push(endpoint);
         }
         Ok(())
     }
 
-    fn endpoint(&self, socket: Socket, listener: TcpListener) -> Endpoint {
+    fn endpoint(&self, socket: Socket, scheme: Scheme, listener: TcpListener) -> Endpoint {
         let patience = give_up(&listener, &self.gateway.admission.rules().limits);
         if let Err(error) = patience {
             tracing::warn!(%error, address = %socket.address, "clients that do not read may keep memory of the system");
         }
-        let app = App { gateway: self.gateway.clone(), open: self.open.clone() };
+        let secure = Arc::new(AtomicBool::new(scheme == Scheme::Https));
+        let app = App { gateway: self.gateway.clone(), secure: secure.clone(), open: self.open.clone() };
         let mut service = Service::new("proxy".to_owned(), app);
         let name = socket.address.to_string();
         // hyper has buffers of its own; a second pair for each connection would only take memory.
@@ -156,25 +164,33 @@ impl Listening {
         let (shutdown, watched) = watch::channel(false);
         let fds = Arc::new(Mutex::new(fds));
         let service = tokio::spawn(async move { service.start_service(Some(fds), watched, 1).await });
-        Endpoint { socket, shutdown, service }
+        Endpoint { socket, secure, shutdown, service }
+    }
+
+    /// Speaks something else at these addresses, as they were asked for, with each connection that comes from now on.
+    pub fn switch(&self, listeners: &[Listener]) {
+        for listener in listeners {
+            for endpoint in self.endpoints.iter().filter(|one| one.socket.asked == listener.address) {
+                endpoint.secure.store(listener.scheme == Scheme::Https, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Takes no more connections on these addresses, as they were asked for. Connections that are open finish their
     /// present answers.
-    pub fn close(&mut self, asked: &[SocketAddr]) {
-        for address in asked {
-            let Some(index) = self.endpoints.iter().position(|one| one.socket.asked == *address) else {
-                continue;
-            };
-            let Endpoint { socket: _, shutdown, service: _ } = self.endpoints.remove(index);
+    pub fn close(&mut self, listeners: &[Listener]) {
+        for listener in listeners {
+            let is_it = |one: &Endpoint| one.listener() == *listener;
+            let Some(index) = self.endpoints.iter().position(is_it) else { continue };
+            let Endpoint { shutdown, .. } = self.endpoints.remove(index);
             // Without a receiver it has ended already.
             let _ = shutdown.send(true);
         }
     }
 
     /// The sockets once more, for a process that takes over.
-    pub fn copies(&self) -> std::io::Result<Vec<Socket>> {
-        self.endpoints.iter().map(|endpoint| endpoint.socket.copy()).collect()
+    pub fn copies(&self) -> std::io::Result<Vec<(Socket, Scheme)>> {
+        self.endpoints.iter().map(|endpoint| Ok((endpoint.socket.copy()?, endpoint.scheme()))).collect()
     }
 
     /// Takes no more connections, lets those that are open finish their answers, and returns when the last has ended.
@@ -187,7 +203,7 @@ impl Listening {
         let Self { gateway: _, endpoints, open } = self;
         let mut connections = open.subscribe();
         drop(open);
-        let ending = endpoints.into_iter().map(|Endpoint { socket: _, shutdown, service }| {
+        let ending = endpoints.into_iter().map(|Endpoint { shutdown, service, .. }| {
             let _ = shutdown.send(true);
             service
         });
@@ -196,6 +212,20 @@ impl Listening {
         connections.mark_unchanged();
         Draining(connections)
     }
+}
+
+impl Endpoint {
+    fn scheme(&self) -> Scheme {
+        scheme(&self.secure)
+    }
+
+    fn listener(&self) -> Listener {
+        Listener { address: self.socket.asked, scheme: self.scheme() }
+    }
+}
+
+fn scheme(secure: &AtomicBool) -> Scheme {
+    if secure.load(Ordering::Relaxed) { Scheme::Https } else { Scheme::Http }
 }
 
 /// Connections that finish what they are at.
@@ -220,6 +250,7 @@ fn give_up(listener: &TcpListener, limits: &Limits) -> nix::Result<()> {
 
 struct App {
     gateway: Arc<Gateway>,
+    secure: Arc<AtomicBool>,
     open: watch::Sender<()>,
 }
 
@@ -227,7 +258,7 @@ struct App {
 impl ServerApp for App {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let open = self.open.clone();
-        serve::connection(self.gateway.clone(), stream, shutdown.clone()).await;
+        serve::connection(self.gateway.clone(), stream, scheme(&self.secure), shutdown.clone()).await;
         drop(open);
         None
     }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `listen` | sockets, through pingora |
 //! | `serve`, `watched` | one client connection, served by hyper |
+//! | `tls` | its handshake, where it speaks TLS |
 //! | `admission`, `clients`, `keys`, `usage` | who is let in, and how much each may take |
 //! | `arrival` | what is decided of a request before it has a place in a queue |
 //! | `exchange` | one request, from its head to its answer |
@@ -65,6 +66,7 @@ pub mod space;
 mod spans;
 pub mod spool;
 pub mod stream;
+mod tls;
 mod trace_context;
 mod upgrade;
 mod usage;
@@ -76,14 +78,15 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::clock::Clock;
-use crate::config::{Http2, Network, ProxyConfig};
+use crate::config::{Http2, Network, ProxyConfig, TlsFiles};
 use crate::jobs::Jobs;
-use crate::metrics::Refused;
+use crate::metrics::{Entrance, Refused};
 use crate::telemetry::{Sampler, Tracer};
 use admission::Admission;
 use ids::Ids;
 use route::Routes;
 use spans::Tracing;
+use tls::Secure;
 use watched::Timeouts;
 
 /// What every connection shares.
@@ -95,6 +98,7 @@ pub struct Gateway {
     settings: ArcSwap<Settings>,
     clock: Clock,
     refused: Refused,
+    secure: Secure,
     ids: Ids,
     jobs: Option<Arc<Jobs>>,
     tracing: Tracing,
@@ -110,6 +114,8 @@ struct Settings {
     model_head: u64,
     /// Whose word about a request's way is believed.
     trusted: Arc<[Network]>,
+    /// Where the certificate is, while TLS is spoken.
+    tls_files: Option<TlsFiles>,
 }
 
 impl Settings {
@@ -120,6 +126,7 @@ impl Settings {
             http2: proxy.http2,
             model_head: proxy.model_head,
             trusted: proxy.trusted.as_slice().into(),
+            tls_files: Settings::tls_files_of(proxy),
         }
     }
 }
@@ -130,7 +137,7 @@ impl Gateway {
         routes: Routes,
         proxy: &ProxyConfig,
         clock: Clock,
-        refused: Refused,
+        entrance: Entrance,
         tracer: Option<Arc<Tracer>>,
         sampler: Sampler,
         jobs: Option<Arc<Jobs>>,
@@ -140,16 +147,23 @@ impl Gateway {
             admission: Admission::new(proxy),
             settings: ArcSwap::from_pointee(Settings::new(proxy)),
             clock,
-            refused,
+            refused: entrance.refused,
+            secure: Secure::new(proxy, entrance.tls),
             ids: Ids::new(),
             jobs,
             tracing: Tracing::new(tracer, sampler, clock),
         })
     }
 
+    /// The identity of another `[proxy]`, before its listeners are opened.
+    pub fn identify(&self, proxy: &ProxyConfig) {
+        self.secure.change(proxy);
+    }
+
     /// Puts another `[proxy]` in force, but for its listeners.
     pub fn configure(&self, proxy: &ProxyConfig) {
         self.admission.change(proxy);
+        self.secure.change(proxy);
         self.settings.store(Arc::new(Settings::new(proxy)));
     }
 }

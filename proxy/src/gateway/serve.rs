@@ -14,13 +14,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use pingora_core::protocols::Stream;
 use pingora_core::server::ShutdownWatch;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::{Instant, sleep_until};
 
-use super::admission::Permits;
+use super::admission::{Permits, Rules};
 use super::clients::Connected;
 use super::forwarding::Sender;
-use super::watched::{self, Watched};
+use super::tls::{self, Agreed};
+use super::watched::{self, Timeouts, Watched};
 use super::{Gateway, exchange};
+use crate::config::{Http2, Scheme};
 use crate::problem::Problem;
 
 /// hyper's buffers, each way, beside the header section: small enough for ten thousand connections.
@@ -29,12 +32,17 @@ const MORE_BUFFER_BYTES: usize = 16 * 1024;
 /// How long a connection that is refused has to take the refusal.
 const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// How long a connection does not hear of a shutdown, after it has come and, with TLS, after its handshake: the handshake
+/// or the first request is on the way.
+const ON_THE_WAY: Duration = Duration::from_secs(1);
+
 /// The first bytes of the HTTP/2 preface, which no HTTP/1.1 method begins with.
 const PREFACE: [u8; 3] = *b"PRI";
 
 /// What a connection's requests share.
 #[derive(Clone)]
 pub struct Client {
+    scheme: Scheme,
     sender: Option<Arc<Sender>>,
     activity: Arc<Activity>,
 }
@@ -61,13 +69,18 @@ impl Client {
         self.sender.as_ref().map(|sender| sender.client(headers))
     }
 
-    /// Somebody who is not connected, or not any more: `peer` is whom the requests once came from.
-    pub fn absent(gateway: &Gateway, peer: Option<IpAddr>) -> Self {
+    /// Somebody who is not connected, or not any more: `peer` is whom the requests once came from, and `scheme` how.
+    pub fn absent(gateway: &Gateway, peer: Option<IpAddr>, scheme: Scheme) -> Self {
         let trusted = || gateway.settings.load().trusted.clone();
-        let sender = peer.map(|peer| Arc::new(Sender::new(peer, "http", trusted())));
+        let sender = peer.map(|peer| Arc::new(Sender::new(peer, scheme.name(), trusted())));
         let connected = Connected::nobody();
         let activity = Activity { active: AtomicUsize::new(0), begun: AtomicUsize::new(0), connected };
-        Self { sender, activity: Arc::new(activity) }
+        Self { scheme, sender, activity: Arc::new(activity) }
+    }
+
+    /// What is spoken between it and the proxy.
+    pub const fn scheme(&self) -> Scheme {
+        self.scheme
     }
 
     /// What its requests' forwarding fields say of it.
@@ -102,70 +115,138 @@ impl Drop for Active {
 }
 
 /// Serves a connection until it ends, or, once `shutdown` says so, until its last answer is out.
-pub async fn connection(gateway: Arc<Gateway>, mut stream: Stream, shutdown: ShutdownWatch) {
+pub async fn connection(gateway: Arc<Gateway>, stream: Stream, scheme: Scheme, shutdown: ShutdownWatch) {
     let address = stream.get_socket_digest().and_then(|digest| Some(digest.peer_addr()?.as_inet()?.ip()));
     let (timeouts, trusted, http2_limits) = {
         let settings = gateway.settings.load();
         (settings.timeouts, settings.trusted.clone(), settings.http2)
     };
-    let sender = address.map(|address| Arc::new(Sender::new(address, "http", trusted)));
+    let sender = address.map(|address| Arc::new(Sender::new(address, scheme.name(), trusted)));
     let is_proxy = sender.as_ref().is_some_and(|sender| sender.is_trusted());
     let rules = gateway.admission.rules();
     let connected = match gateway.admission.connect(address, is_proxy, gateway.clock.now()) {
         Ok(connected) => connected,
-        Err(problem) => return turn_away(&gateway, stream, &problem).await,
+        Err(problem) => match scheme {
+            Scheme::Http => return turn_away(&gateway, stream, &problem).await,
+            // To be told why would take it the handshake that it is refused.
+            Scheme::Https => return gateway.refused.count(problem.kind()),
+        },
     };
-    let mut first = [0; PREFACE.len()];
-    let peeked = tokio::select! {
-        peeked = tokio::time::timeout(timeouts.idle, stream.try_peek(&mut first)) => peeked,
-        () = late(shutdown.clone()) => return,
-    };
-    if !matches!(peeked, Ok(Ok(_))) {
-        return;
-    }
     let activity = Activity { active: AtomicUsize::new(0), begun: AtomicUsize::new(0), connected };
-    let client = Client { sender, activity: Arc::new(activity) };
-    let limits = &rules.limits;
-    let http2 = first == PREFACE;
-    let io = TokioIo::new(Watched::new(stream, client.activity.clone(), timeouts, limits, !http2));
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (gateway, client) = (gateway.clone(), client.clone());
-        async move { Ok::<_, Infallible>(exchange::handle(&gateway, &client, request).await) }
-    });
-    // Whatever ends a connection has been answered or counted where it happened.
-    let _ = if http2 {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .auto_date_header(false)
-            .max_concurrent_streams(http2_limits.max_streams)
-            .max_pending_accept_reset_streams(http2_limits.max_resets)
-            .max_local_error_reset_streams(http2_limits.max_errors)
-            .initial_stream_window_size(http2_limits.stream_window)
-            .initial_connection_window_size(http2_limits.connection_window)
-            .max_send_buf_size(http2_limits.stream_window as usize)
-            .enable_connect_protocol()
-            .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-            .keep_alive_interval(http2_limits.ping)
-            .keep_alive_timeout(http2_limits.ping_timeout);
-        let serving = pin!(builder.serve_connection(io, service));
-        gracefully(serving, shutdown, |serving| serving.graceful_shutdown()).await
-    } else {
-        let mut builder = http1::Builder::new();
-        builder
-            .auto_date_header(false)
-            .header_read_timeout(None)
-            .max_header_size(limits.header_bytes)
-            .max_headers(limits.header_fields)
-            .max_buf_size(limits.header_bytes + MORE_BUFFER_BYTES);
-        let serving = pin!(builder.serve_connection(io, service).with_upgrades());
-        gracefully(serving, shutdown, |serving| serving.graceful_shutdown()).await
-    };
+    let client = Client { scheme, sender, activity: Arc::new(activity) };
+    let connection = Connection { gateway, client, timeouts, http2_limits, rules, shutdown };
+    match scheme {
+        Scheme::Http => connection.plain(stream).await,
+        Scheme::Https => connection.secure(stream).await,
+    }
+}
+
+/// A connection that has been let in.
+struct Connection {
+    gateway: Arc<Gateway>,
+    client: Client,
+    timeouts: Timeouts,
+    http2_limits: Http2,
+    rules: Arc<Rules>,
+    shutdown: ShutdownWatch,
+}
+
+impl Connection {
+    /// Which protocol is spoken, the first bytes tell.
+    async fn plain(self, mut stream: Stream) {
+        let mut first = [0; PREFACE.len()];
+        let peeked = tokio::select! {
+            peeked = tokio::time::timeout(self.timeouts.idle, stream.try_peek(&mut first)) => peeked,
+            () = self.ended_later() => return,
+        };
+        if !matches!(peeked, Ok(Ok(_))) {
+            return;
+        }
+        let http2 = first == PREFACE;
+        let (watched, asked) = (self.watch(stream, http2), ended(self.shutdown.clone()));
+        self.serve(watched, http2, asked).await;
+    }
+
+    /// Which protocol is spoken, is agreed on in the handshake. In a box, so that a connection in the clear does without the
+    /// room for it.
+    fn secure(self, stream: Stream) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            let (connected, limits) = (self.client.connected(), &self.rules.limits);
+            let (limit, asked) = (self.timeouts.header, self.ended_later());
+            let agreed = tls::accept(&self.gateway, connected, limits, stream, limit, asked).await;
+            let Some(Agreed { stream, http2 }) = agreed else { return };
+            let (watched, asked) = (self.watch(stream, http2).silent(), self.ended_later());
+            self.serve(watched, http2, asked).await;
+        })
+    }
+
+    /// Returns when the proxy shuts down, but not as long as the next bytes are on their way.
+    fn ended_later(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (shutdown, later) = (ended(self.shutdown.clone()), sleep_until(Instant::now() + ON_THE_WAY));
+        async move {
+            shutdown.await;
+            later.await;
+        }
+    }
+
+    fn watch<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, http2: bool) -> Watched<S> {
+        Watched::new(stream, self.client.activity.clone(), self.timeouts, &self.rules.limits, !http2)
+    }
+
+    /// Until it ends, or, once `asked` says so, until its last answer is out.
+    fn serve<S>(
+        self,
+        watched: Watched<S>,
+        http2: bool,
+        asked: impl Future<Output = ()> + Send,
+    ) -> impl Future<Output = ()> + Send
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { gateway, client, timeouts: _, http2_limits, rules, shutdown } = self;
+        let io = TokioIo::new(watched);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (gateway, client) = (gateway.clone(), client.clone());
+            async move { Ok::<_, Infallible>(exchange::handle(&gateway, &client, request).await) }
+        });
+        async move {
+            let limits = &rules.limits;
+            // Whatever ends a connection has been answered or counted where it happened.
+            let _ = if http2 {
+                let mut builder = http2::Builder::new(TokioExecutor::new());
+                builder
+                    .timer(TokioTimer::new())
+                    .auto_date_header(false)
+                    .max_concurrent_streams(http2_limits.max_streams)
+                    .max_pending_accept_reset_streams(http2_limits.max_resets)
+                    .max_local_error_reset_streams(http2_limits.max_errors)
+                    .initial_stream_window_size(http2_limits.stream_window)
+                    .initial_connection_window_size(http2_limits.connection_window)
+                    .max_send_buf_size(http2_limits.stream_window as usize)
+                    .enable_connect_protocol()
+                    .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+                    .keep_alive_interval(http2_limits.ping)
+                    .keep_alive_timeout(http2_limits.ping_timeout);
+                let serving = pin!(builder.serve_connection(io, service));
+                gracefully(serving, asked, shutdown, |serving| serving.graceful_shutdown()).await
+            } else {
+                let mut builder = http1::Builder::new();
+                builder
+                    .auto_date_header(false)
+                    .header_read_timeout(None)
+                    .max_header_size(limits.header_bytes)
+                    .max_headers(limits.header_fields)
+                    .max_buf_size(limits.header_bytes + MORE_BUFFER_BYTES);
+                let serving = pin!(builder.serve_connection(io, service).with_upgrades());
+                gracefully(serving, asked, shutdown, |serving| serving.graceful_shutdown()).await
+            };
+        }
+    }
 }
 
 /// Refuses a connection: it is told why, if it listens. What it has sent is read, since closing a socket with bytes in it
 /// would take the answer back.
-async fn turn_away(gateway: &Gateway, mut stream: Stream, problem: &Problem) {
+pub(super) async fn turn_away(gateway: &Gateway, mut stream: Stream, problem: &Problem) {
     gateway.refused.count(problem.kind());
     let Some(_turn) = gateway.admission.turn_away() else { return };
     let mut response = problem.response(None, None, &HeaderMap::new());
@@ -180,13 +261,15 @@ async fn turn_away(gateway: &Gateway, mut stream: Stream, problem: &Problem) {
     let _ = tokio::time::timeout(REFUSAL_TIMEOUT, told).await;
 }
 
-/// Drives a connection to its end; once `shutdown` says so, to the end of its present requests.
+/// Drives a connection to its end; once `asked` says so, to the end of its present requests. That is not before
+/// `shutdown` has changed.
 async fn gracefully<C: Future>(
     mut serving: Pin<&mut C>,
+    asked: impl Future<Output = ()>,
     shutdown: ShutdownWatch,
     shut_down: impl Fn(Pin<&mut C>),
 ) -> C::Output {
-    let mut asked = pin!(ended(shutdown.clone()));
+    let mut asked = pin!(asked);
     let (mut registered, mut ending) = (false, false);
     std::future::poll_fn(|cx| {
         // A task's waker stays the same: one look registers it, the next is due when there is news.
@@ -200,13 +283,6 @@ async fn gracefully<C: Future>(
         serving.as_mut().poll(cx)
     })
     .await
-}
-
-/// A connection that was accepted just before the end has its first request on the way, most likely: it is waited for.
-async fn late(shutdown: ShutdownWatch) {
-    const FIRST_REQUEST: Duration = Duration::from_secs(1);
-    ended(shutdown).await;
-    tokio::time::sleep(FIRST_REQUEST).await;
 }
 
 async fn ended(mut shutdown: ShutdownWatch) {

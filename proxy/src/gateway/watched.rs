@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, Response};
-use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
@@ -30,8 +29,8 @@ pub struct Timeouts {
 }
 
 /// A socket and what is known of the requests on it.
-pub struct Watched {
-    stream: Stream,
+pub struct Watched<S> {
+    stream: S,
     activity: Arc<Activity>,
     timeouts: Timeouts,
     /// Whether hyper's own refusals are HTTP/1.1 and to be put into words.
@@ -58,15 +57,9 @@ pub struct Watched {
 const LINGER_IDLE: Duration = Duration::from_millis(300);
 const LINGER: Duration = Duration::from_secs(5);
 
-impl Watched {
+impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
     /// Watches a socket that has just sent its first bytes.
-    pub fn new(
-        stream: Stream,
-        activity: Arc<Activity>,
-        timeouts: Timeouts,
-        limits: &Limits,
-        http1: bool,
-    ) -> Self {
+    pub fn new(stream: S, activity: Arc<Activity>, timeouts: Timeouts, limits: &Limits, http1: bool) -> Self {
         let now = Clock::coarse();
         let alarm = Box::pin(tokio::time::sleep(timeouts.header));
         Self {
@@ -84,6 +77,12 @@ impl Watched {
             patience: Pace::of(limits).map(|pace| (pace, pace.patience())),
             lingers_until: None,
         }
+    }
+
+    /// It has sent nothing of a request yet: until then it is idle.
+    pub fn silent(mut self) -> Self {
+        self.head_since = None;
+        self
     }
 
     fn is_active(&mut self) -> bool {
@@ -227,7 +226,7 @@ pub fn render(response: &Response<Bytes>) -> Bytes {
     text.into()
 }
 
-impl AsyncRead for Watched {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -256,7 +255,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.refusal.is_some() {
             return Poll::Ready(Ok(buf.len()));

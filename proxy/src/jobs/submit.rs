@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::wish::PREFER;
 use super::{Jobs, Wish, answer, unavailable};
+use crate::config::Scheme;
 use crate::config::ServiceJobs;
 use crate::gateway::arrival::{Begun, Upload, body_problem};
 use crate::gateway::body::{AttemptBody, ResponseBody};
@@ -252,6 +253,7 @@ fn head(parts: Parts, client: &Client, key: Option<&str>, id: &HeaderValue) -> H
         target: parts.uri.to_string(),
         headers,
         peer,
+        tls: client.scheme() == Scheme::Https,
         key: key.map(str::to_owned),
     }
 }

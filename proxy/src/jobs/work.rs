@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use super::Jobs;
+use crate::config::Scheme;
 use crate::gateway::arrival::Absent;
 use crate::gateway::body::{Elsewhere, ElsewhereBody, RequestBody, ResponseBody};
 use crate::gateway::exchange;
@@ -250,7 +251,8 @@ fn request(store: &Arc<dyn Store>, job: &Job, started: oneshot::Sender<()>) -> R
         }
     };
     let peer = job.request.peer.as_deref().and_then(|peer| peer.parse().ok());
-    Ok(Absent { parts, body, peer, key: job.request.key.clone(), started })
+    let scheme = if job.request.tls { Scheme::Https } else { Scheme::Http };
+    Ok(Absent { parts, body, peer, scheme, key: job.request.key.clone(), started })
 }
 
 fn parts(head: &Head, service: &str) -> Result<Parts, String> {

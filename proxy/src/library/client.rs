@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
+use crate::config::Scheme;
 use crate::gateway::{Gateway, serve};
 
 /// Bytes that a connection holds, each way, until the other end takes them.
@@ -122,7 +123,8 @@ impl Service<Uri> for Inside {
 
     fn call(&mut self, _: Uri) -> Self::Future {
         let (here, there) = tokio::io::duplex(BUFFER);
-        let serving = serve::connection(self.gateway.clone(), Box::new(there), self.shutdown.clone());
+        let serving =
+            serve::connection(self.gateway.clone(), Box::new(there), Scheme::Http, self.shutdown.clone());
         self.connections.spawn(serving);
         std::future::ready(Ok(TokioIo::new(Pipe(here))))
     }

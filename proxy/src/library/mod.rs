@@ -228,8 +228,8 @@ impl ClusterBuilder {
         let routes = Routes::new(&running.services());
         // Whether traces are exported is the surrounding program's own affair.
         let sampler = Sampler::new(config.telemetry.sample);
-        let refused = running.metrics.refused();
-        let gateway = Gateway::new(routes, &config.proxy, running.clock, refused, None, sampler, None);
+        let entrance = running.metrics.entrance();
+        let gateway = Gateway::new(routes, &config.proxy, running.clock, entrance, None, sampler, None);
         let (shutdown, _) = watch::channel(false);
         Ok(Cluster { running, gateway, drain: config.proxy.drain, shutdown, connections: TaskTracker::new() })
     }

@@ -1,10 +1,8 @@
 //! What is different between the configuration in force and another one, and whether that can be put in force while the
 //! cluster runs. Pure: nothing is done here.
 
-use std::net::SocketAddr;
-
 use crate::admin::view::{ChangedService, ReloadView};
-use crate::config::{AdminConfig, BackendKind, Config, ProxyConfig, Service, Source};
+use crate::config::{AdminConfig, BackendKind, Config, Listener, ProxyConfig, Service, Source};
 
 /// What has to be done to get from one configuration to another.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,10 +15,12 @@ pub(super) struct Difference {
     pub(super) changed: Vec<Changed>,
     /// Keys of `[proxy]`, `listen` included.
     pub(super) proxy: Vec<&'static str>,
-    /// Addresses to listen on, as they are written.
-    pub(super) opened: Vec<SocketAddr>,
-    /// Addresses to listen on no more.
-    pub(super) closed: Vec<SocketAddr>,
+    /// Where to listen, as it is written.
+    pub(super) opened: Vec<Listener>,
+    /// Where to listen no more.
+    pub(super) closed: Vec<Listener>,
+    /// Where to go on listening, and speak something else.
+    pub(super) switched: Vec<Listener>,
     /// Keys of `[admin]`.
     pub(super) admin: Vec<&'static str>,
     /// Whether the order of the services is another one.
@@ -64,10 +64,26 @@ impl Difference {
         };
         it.reordered = names(old) != names(new);
         it.proxy = proxy(&old.proxy, &new.proxy);
-        it.opened = without(&new.proxy.listen, &old.proxy.listen);
-        it.closed = without(&old.proxy.listen, &new.proxy.listen);
+        it.listeners(&old.proxy.listeners(), &new.proxy.listeners());
         it.admin = admin(&old.admin, &new.admin);
         Ok(it)
+    }
+
+    /// A port that is picked is never the same one: it cannot be switched.
+    fn listeners(&mut self, old: &[Listener], new: &[Listener]) {
+        self.closed = without(old, new);
+        let closed = &mut self.closed;
+        let is_open = |one: &Listener| {
+            let before = closed.iter().position(|it| it.address == one.address && one.address.port() != 0);
+            before.map(|index| closed.swap_remove(index)).is_some()
+        };
+        (self.switched, self.opened) = without(new, old).into_iter().partition(is_open);
+    }
+
+    /// Whether anything is served somewhere else.
+    pub(super) fn moves_listeners(&self) -> bool {
+        let proxy = [&self.opened, &self.closed, &self.switched];
+        proxy.iter().any(|list| !list.is_empty()) || !self.admin.is_empty()
     }
 
     /// Whether there is none.
@@ -90,8 +106,8 @@ impl Difference {
             services_removed: self.removed.clone(),
             services_changed: self.changed.iter().map(changed).collect(),
             proxy: owned(&self.proxy),
-            listeners_opened: self.opened.clone(),
-            listeners_closed: self.closed.clone(),
+            listeners_opened: self.opened.iter().map(|one| one.address).collect(),
+            listeners_closed: self.closed.iter().map(|one| one.address).collect(),
             admin: owned(&self.admin),
         }
     }
@@ -124,10 +140,10 @@ impl Difference {
 }
 
 /// Those of `these` that are not among `others`; each as often as it is there too many.
-fn without(these: &[SocketAddr], others: &[SocketAddr]) -> Vec<SocketAddr> {
+fn without(these: &[Listener], others: &[Listener]) -> Vec<Listener> {
     let mut others = others.to_vec();
     let mut rest = these.to_vec();
-    rest.retain(|address| match others.iter().position(|other| other == address) {
+    rest.retain(|one| match others.iter().position(|other| other == one) {
         Some(index) => {
             others.swap_remove(index);
             false
@@ -256,6 +272,7 @@ fn source(old: &Source, new: &Source) -> Vec<&'static str> {
 fn proxy(old: &ProxyConfig, new: &ProxyConfig) -> Vec<&'static str> {
     let mut keys = differing([
         ("listen", old.listen != new.listen),
+        ("tls", old.tls != new.tls),
         ("request_header_timeout", old.request_header_timeout != new.request_header_timeout),
         ("idle_timeout", old.idle_timeout != new.idle_timeout),
         ("drain", old.drain != new.drain),
@@ -346,9 +363,28 @@ mod tests {
         let old = with("\"127.0.0.1:0\", \"127.0.0.1:0\", \"127.0.0.1:7\"");
         let new = with("\"127.0.0.1:8\", \"127.0.0.1:0\"");
         let found = Difference::between(&old, &new).unwrap();
-        let all = |list: &[SocketAddr]| list.iter().map(SocketAddr::port).collect::<Vec<_>>();
+        let all = |list: &[Listener]| list.iter().map(|one| one.address.port()).collect::<Vec<_>>();
         assert_eq!((all(&found.opened), all(&found.closed)), (vec![8], vec![0, 7]));
         assert_eq!(found.summary(), "changed [proxy] listen");
+    }
+
+    #[test]
+    fn a_listener_that_speaks_something_else_is_neither_closed_nor_opened() {
+        let with = |listen: &str, tls: &str| {
+            let tls = format!("tls = {{ listen = [{tls}], cert = \"c\", key = \"k\" }}");
+            parse(&format!("[proxy]\nlisten = [{listen}]\n{tls}\n{BASE}"))
+        };
+        let old = with("\"127.0.0.1:7\", \"127.0.0.1:0\"", "\"127.0.0.1:8\"");
+        let new = with("\"127.0.0.1:8\"", "\"127.0.0.1:7\", \"127.0.0.1:0\"");
+        let found = Difference::between(&old, &new).unwrap();
+        let all = |list: &[Listener]| {
+            list.iter().map(|one| (one.address.port(), one.scheme.name())).collect::<Vec<_>>()
+        };
+        assert_eq!(all(&found.switched), [(8, "http"), (7, "https")]);
+        assert_eq!((all(&found.opened), all(&found.closed)), (vec![(0, "https")], vec![(0, "http")]));
+        assert_eq!(found.summary(), "changed [proxy] listen, tls");
+        assert!(found.moves_listeners());
+        assert!(!Difference::between(&new, &new).unwrap().moves_listeners());
     }
 
     #[test]

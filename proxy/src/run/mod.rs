@@ -1,6 +1,7 @@
 //! Puts a cluster together, serves it until somebody says stop, and takes it apart again.
 
 pub(crate) mod backend;
+mod certificate;
 pub(crate) mod cluster;
 mod difference;
 mod doors;
@@ -22,7 +23,7 @@ use tokio::sync::mpsc;
 
 use crate::admin::{Admin, Order, Refusal};
 use crate::cli::up::UpOptions;
-use crate::config::{Config, Source};
+use crate::config::{Config, Listener, Scheme, Source};
 use crate::console::Console;
 use crate::control::Control;
 use crate::gateway::Gateway;
@@ -85,9 +86,9 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         false => None,
     };
     let mut inherited = |asked| predecessor.as_mut().and_then(|predecessor| predecessor.socket(asked));
-    let bound = Bound::bind_or(&config.proxy.listen, &mut inherited)?;
-    let admin_socket =
-        inherited(config.admin.listen).map_or_else(|| Socket::bind(config.admin.listen), Ok)?;
+    let bound = Bound::bind_or(&config.proxy.listeners(), &mut inherited)?;
+    let door = Listener { address: config.admin.listen, scheme: Scheme::Http };
+    let admin_socket = inherited(door).map_or_else(|| Socket::bind(door.address), Ok)?;
     let backend = backend::choose(&config, options.backend).await?;
     same_backend(&*backend, predecessor.as_ref())?;
     let prepared = prepare(&config, &*backend, options.build, &console).await;
@@ -103,11 +104,12 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     let exporting = exporting.map(Exporter::start);
     let sampler = Sampler::new(telemetry.sample);
     let jobs = Jobs::new(config.jobs.clone(), &config.name);
-    let (routes, refused) = (Routes::new(&cluster.services()), cluster.metrics.refused());
+    let (routes, entrance) = (Routes::new(&cluster.services()), cluster.metrics.entrance());
     let (clock, kept) = (cluster.clock, Some(jobs.clone()));
-    let gateway = Gateway::new(routes, &config.proxy, clock, refused, tracer, sampler, kept);
+    let gateway = Gateway::new(routes, &config.proxy, clock, entrance, tracer, sampler, kept);
     jobs.start(&gateway).await?;
     keys::follow(&gateway);
+    certificate::follow(&gateway);
     if let Some(predecessor) = &mut predecessor {
         take_over(&mut cluster, predecessor, &mut ends).await?;
     }
@@ -124,7 +126,7 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         orders,
     });
     let door = AdminDoor::open(&admin, admin_socket)?;
-    console.serving(&listening.addresses(), door.address(), backend.kind());
+    console.serving(&listening.urls(), door.address(), backend.kind());
     let meeting = open_meeting(&config.name, options.takeover).await;
     if let Some(predecessor) = predecessor {
         let (controls, leftovers) = (cluster.controls.clone(), cluster.remove_leftovers());
@@ -133,7 +135,7 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
             leftovers.await;
         });
     }
-    let watched = options.file.clone().map(FileWatch::begin);
+    let watched = options.file.clone().map(|file| FileWatch::begin(vec![file]));
     let (file, named_backend) = (options.file, options.backend);
     let mut serving =
         Serving { cluster, gateway, listening, admin, door, config, file, named_backend, console, meeting };

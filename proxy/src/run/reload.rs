@@ -215,6 +215,8 @@ impl Serving {
     fn apply(&mut self, ready: Ready) -> Result<(), Refusal> {
         let Ready { config, difference, bound, admin, token } = ready;
         // Before anything else, since it may fail still: with what the process may have open.
+        // Those that are opened have it from their first connection on.
+        self.gateway.identify(&config.proxy);
         self.listening.open(bound).map_err(|error| Refusal::invalid(error.to_string()))?;
         if let Some(socket) = admin {
             let door =
@@ -229,15 +231,12 @@ impl Serving {
         self.cluster.controls.store(Arc::new(controls));
         self.gateway.routes.store(Arc::new(Routes::new(&self.cluster.services())));
         self.gateway.configure(&config.proxy);
+        self.listening.switch(&difference.switched);
         self.listening.close(&difference.closed);
         leaving.into_iter().for_each(|control| self.cluster.retire(control));
         self.config = config;
-        if !difference.opened.is_empty() || !difference.closed.is_empty() || !difference.admin.is_empty() {
-            self.console.serving(
-                &self.listening.addresses(),
-                self.door.address(),
-                self.cluster.backend.kind(),
-            );
+        if difference.moves_listeners() {
+            self.console.serving(&self.listening.urls(), self.door.address(), self.cluster.backend.kind());
         }
         self.announce();
         Ok(())

@@ -1,8 +1,8 @@
-//! Whether cluster.toml has changed. It is looked at by its name, again and again: editors write another file and
+//! Whether a file has changed. It is looked at by its name, again and again: editors write another file and
 //! rename it, deployments swap a link, and file systems of containers and networks tell of nothing.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -10,31 +10,31 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 /// Time between two looks. A file that changes is read once it has stayed the same for as long.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// What tells one state of a file from another; none while there is no file.
-type Mark = Option<(u64, u64, u64, i64, i64)>;
+/// What tells one state of the files from another; none while one is missing.
+type Mark = Option<Vec<(u64, u64, u64, i64, i64)>>;
 
-/// A file that is watched.
+/// Files that are watched, and read together.
 pub(super) struct FileWatch {
-    path: PathBuf,
+    paths: Vec<PathBuf>,
     ticks: Interval,
     read: Mark,
     seen: Mark,
 }
 
 impl FileWatch {
-    /// Begins; the file was read just before.
-    pub(super) fn begin(path: PathBuf) -> Self {
+    /// Begins; the files were read just before.
+    pub(super) fn begin(paths: Vec<PathBuf>) -> Self {
         let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mark = mark(&path);
-        Self { path, ticks, read: mark, seen: mark }
+        let mark = mark(&paths);
+        Self { paths, ticks, read: mark.clone(), seen: mark }
     }
 
-    /// Returns when the file is another one than at the last return, and has been for a moment. Cancel-safe.
+    /// Returns when a file is another one than at the last return, and all have stayed the same for a moment. Cancel-safe.
     pub(super) async fn changed(&mut self) {
         loop {
             self.ticks.tick().await;
-            if self.look(mark(&self.path)) {
+            if self.look(mark(&self.paths)) {
                 return;
             }
         }
@@ -42,25 +42,28 @@ impl FileWatch {
 
     /// Somebody reads it now, whatever was seen.
     pub(super) fn is_read(&mut self) {
-        self.read = mark(&self.path);
-        self.seen = self.read;
+        self.read = mark(&self.paths);
+        self.seen = self.read.clone();
     }
 
     /// Whether it is to be read now. One that is gone is not: it is being replaced, or somebody erred.
     fn look(&mut self, now: Mark) -> bool {
         let steady = now == self.seen;
-        self.seen = now;
         let changed = now.is_some() && now != self.read && steady;
         if changed {
-            self.read = now;
+            self.read = now.clone();
         }
+        self.seen = now;
         changed
     }
 }
 
-fn mark(path: &Path) -> Mark {
-    let it = std::fs::metadata(path).ok()?;
-    Some((it.dev(), it.ino(), it.size(), it.mtime(), it.mtime_nsec()))
+fn mark(paths: &[PathBuf]) -> Mark {
+    let one = |path: &PathBuf| {
+        let it = std::fs::metadata(path).ok()?;
+        Some((it.dev(), it.ino(), it.size(), it.mtime(), it.mtime_nsec()))
+    };
+    paths.iter().map(one).collect()
 }
 
 #[cfg(test)]
@@ -72,9 +75,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cluster.toml");
         std::fs::write(&path, "one").unwrap();
-        let mut watch = FileWatch::begin(path.clone());
+        let mut watch = FileWatch::begin(vec![path.clone()]);
         let mut look = || {
-            let now = mark(&path);
+            let now = mark(std::slice::from_ref(&path));
             watch.look(now)
         };
         assert!(!look() && !look(), "nothing has happened");

@@ -105,10 +105,11 @@ fn a_listener_may_be_public_by_default_and_every_limit_can_be_set() {
         (default.connections, default.client_connections, default.client_concurrent),
         (20_000, 1_000, 1_000)
     );
+    assert_eq!((default.handshakes, default.client_handshakes), (2_000, 100));
     assert_eq!((default.client_rate, default.exempt.len()), (None, 2));
     let set = limits(
         "limits = { header_bytes = \"8KiB\", header_fields = 10, min_rate = \"1KiB\", min_rate_grace = \"1s\", \
-         connections = 0, client_connections = 3, client_concurrent = 4, client_rate = \"5/m\", exempt = [\"::/0\"] }",
+         connections = 0, client_connections = 3, handshakes = 0, client_handshakes = 6, client_concurrent = 4, client_rate = \"5/m\", exempt = [\"::/0\"] }",
     );
     let expected = Limits {
         header_bytes: 8 * 1024,
@@ -117,6 +118,8 @@ fn a_listener_may_be_public_by_default_and_every_limit_can_be_set() {
         min_rate_grace: Duration::from_secs(1),
         connections: 0,
         client_connections: 3,
+        handshakes: 0,
+        client_handshakes: 6,
         client_concurrent: 4,
         client_rate: Some(Rate { count: 5, period: Duration::from_secs(60) }),
         exempt: vec![Network::parse("::/0").unwrap()],
@@ -125,6 +128,22 @@ fn a_listener_may_be_public_by_default_and_every_limit_can_be_set() {
     let keys = parse("proxy = { api_keys_file = \"k.txt\" }\n[services.calc]\nimage = \"x\"").unwrap().proxy;
     assert_eq!(keys.api_keys.map(|keys| keys.file), Some(PathBuf::from("k.txt")));
     assert!(!keys.forward_api_key);
+}
+
+#[test]
+fn tls_has_listeners_of_its_own() {
+    let proxy =
+        |lines: &str| parse(&format!("[proxy]\n{lines}\n[services.calc]\nimage = \"x\"")).unwrap().proxy;
+    assert_eq!(proxy("").tls, None);
+    assert_eq!(proxy("").listeners().len(), 1);
+    // As the interface has it.
+    let line = COMPLETE.lines().find_map(|line| line.strip_prefix("# tls = { listen")).unwrap();
+    let tls = proxy(&format!("tls = {{ listen{line}")).tls.unwrap();
+    assert_eq!(tls.listen, ["127.0.0.1:5443".parse().unwrap()]);
+    assert_eq!(tls.files, TlsFiles { cert: "cert.pem".into(), key: "key.pem".into() });
+    let only = proxy("listen = []\n[proxy.tls]\nlisten = [\"[::1]:0\"]\ncert = \"c\"\nkey = \"k\"");
+    let address = "[::1]:0".parse().unwrap();
+    assert_eq!(only.listeners(), [Listener { address, scheme: Scheme::Https }], "nothing in the clear");
 }
 
 #[test]

@@ -291,6 +291,38 @@ fn every_wrong_document_has_its_message() {
             "unknown key `rate` in [proxy.limits]",
             "the keys here",
         ),
+        (
+            &format!("proxy.tls = {{ listen = [\"[::]:1\"], cert = \"c\" }}\n{service}"),
+            "`proxy.tls` has no `key`",
+            "key = \"key.pem\"",
+        ),
+        (
+            &format!("proxy.tls = {{ listen = [], cert = \"c\", key = \"k\" }}\n{service}"),
+            "`proxy.tls.listen` is empty",
+            "^^",
+        ),
+        (
+            &format!("proxy.tls = {{ listen = [\"[::]:1\"], cert = \"c\", key = 3 }}\n{service}"),
+            "`proxy.tls.key` must be a string",
+            "found an integer",
+        ),
+        (
+            &format!(
+                "proxy.tls = {{ listen = [\"[::]:1\"], cert = \"c\", key = \"k\", ca = \"x\" }}\n{service}"
+            ),
+            "unknown key `ca` in [proxy.tls]",
+            "cert, key, listen",
+        ),
+        (
+            &format!("proxy.tls = {{ listen = [\"127.0.0.1:5000\"], cert = \"c\", key = \"k\" }}\n{service}"),
+            "127.0.0.1:5000 cannot be in `proxy.listen` and in `proxy.tls.listen`",
+            "^^^",
+        ),
+        (
+            &format!("proxy.tls = {{ listen = [\"127.0.0.1:5001\"], cert = \"c\", key = \"k\" }}\n{service}"),
+            "127.0.0.1:5001 is the proxy's address too",
+            "`admin.listen`",
+        ),
         (&format!("admin.listen = \"0.0.0.0:1\"\n{service}"), "`admin.token_file` is required", "^"),
         (&format!("[prox]\n{service}"), "unknown key `prox`", "did you mean `proxy`?"),
         (
@@ -319,7 +351,6 @@ fn every_wrong_document_has_its_message() {
 #[test]
 fn what_this_version_cannot_do_is_refused_and_not_ignored() {
     let document = [
-        ("[proxy]\ntls = { listen = [] }", "`proxy.tls`"),
         ("[backend]\nkind = \"swarm\"", "`backend.kind = \"swarm\"`"),
         ("[backend]\nhosts = []", "`backend.hosts`"),
     ];

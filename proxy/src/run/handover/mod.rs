@@ -80,6 +80,9 @@ struct Offer {
 struct Listener {
     asked: SocketAddr,
     address: SocketAddr,
+    /// Whether TLS is spoken there.
+    #[serde(default)]
+    tls: bool,
 }
 
 /// A size that was set at run time.

@@ -1,7 +1,6 @@
 //! The process that comes: it asks for what the old one has, and serves once it has everything.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use tokio::time::timeout;
 
 use super::link::Link;
 use super::{Listener, Message, Offer, PROTOCOL, Using, shared, socket_path};
-use crate::config::{Service, parse_size};
+use crate::config::{self, Scheme, Service, parse_size};
 use crate::control::Control;
 use crate::gateway::listen::Socket;
 
@@ -68,11 +67,16 @@ impl Predecessor {
         &self.offer.backend
     }
 
-    /// Its listening socket for this address, as it was asked for.
-    pub(in crate::run) fn socket(&mut self, asked: SocketAddr) -> Option<Socket> {
+    /// Its listening socket for this address, as it was asked for. What is spoken there may change, but of sockets whose
+    /// port was picked it is what tells them apart.
+    pub(in crate::run) fn socket(&mut self, wanted: config::Listener) -> Option<Socket> {
+        let (asked, tls) = (wanted.address, wanted.scheme == Scheme::Https);
         let fits = |(listener, descriptor): &&mut (Listener, Option<_>)| {
-            (listener.asked == asked || (asked.port() != 0 && listener.address == asked))
-                && descriptor.is_some()
+            let same = match asked.port() {
+                0 => listener.asked == asked && listener.tls == tls,
+                _ => listener.asked == asked || listener.address == asked,
+            };
+            same && descriptor.is_some()
         };
         let (listener, descriptor) = self.sockets.iter_mut().find(fits)?;
         Some(Socket::inherited(asked, listener.address, descriptor.take()?.into()))

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::link::Link;
 use super::{Listener, Message, Offer, PROTOCOL, SizeSet, shared, socket_path};
+use crate::config::Scheme;
 use crate::control::Control;
 use crate::gateway::listen::Socket;
 
@@ -46,7 +47,7 @@ pub(in crate::run) struct Successor {
 /// What is at hand to be given.
 pub(in crate::run) struct Estate {
     pub(in crate::run) backend: &'static str,
-    pub(in crate::run) listeners: Vec<Socket>,
+    pub(in crate::run) listeners: Vec<(Socket, Scheme)>,
     pub(in crate::run) admin: Socket,
     pub(in crate::run) controls: Vec<Arc<Control>>,
 }
@@ -119,7 +120,7 @@ async fn conversation(
         return Err(why);
     }
     tracing::info!(pid, "another process prepares to take over");
-    let sockets = estate.listeners.iter().chain([&estate.admin]);
+    let sockets = estate.listeners.iter().map(|(socket, _)| socket).chain([&estate.admin]);
     let descriptors: Vec<_> = sockets.map(Socket::descriptor).collect();
     link.send_with(&Message::Offer(offer(&estate)), &descriptors).await.map_err(text)?;
     loop {
@@ -146,7 +147,11 @@ async fn conversation(
 }
 
 fn offer(estate: &Estate) -> Offer {
-    let listener = |one: &Socket| Listener { asked: one.asked, address: one.address };
+    let listener = |one: &Socket, scheme: Scheme| Listener {
+        asked: one.asked,
+        address: one.address,
+        tls: scheme == Scheme::Https,
+    };
     let sizes = estate.controls.iter().filter_map(|control| {
         let service = control.service();
         let set = SizeSet { size: service.sizing.present().form(), file: service.config.size.form() };
@@ -156,8 +161,8 @@ fn offer(estate: &Estate) -> Offer {
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         backend: estate.backend.to_owned(),
-        listeners: estate.listeners.iter().map(listener).collect(),
-        admin: listener(&estate.admin),
+        listeners: estate.listeners.iter().map(|(one, scheme)| listener(one, *scheme)).collect(),
+        admin: listener(&estate.admin, Scheme::Http),
         last: last(&estate.controls),
         sizes: sizes.collect(),
     }
