@@ -1,6 +1,7 @@
 //! The admin API: what operators, commands and Prometheus ask. Reads snapshots; changes nothing but through the pools.
 
 mod guard;
+mod queue;
 mod reload;
 mod routes;
 mod size;
