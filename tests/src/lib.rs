@@ -18,6 +18,7 @@
 //! | `digest` | `Content-Digest` |
 //! | `document` | the commands in a Markdown file |
 //! | `load` | requests at a rate, each answer verified |
+//! | `loyal` | clients that keep their connections, and ask nothing twice |
 //! | `server` | servers inside a test, for `addresses` |
 //! | `tls` | a certificate authority, and clients that believe it |
 //! | `docker` | the Docker command line; a second engine that may be killed |
@@ -37,6 +38,7 @@ pub mod frames;
 pub mod http2;
 pub mod load;
 mod log;
+pub mod loyal;
 pub mod metrics;
 pub mod otlp;
 pub mod process;

@@ -230,6 +230,7 @@ mod tests {
             "longshore up",
             "longshore up -c other.toml --build --backend process --keep",
             "longshore run longshore/calculator --port 80 --size 2 --backend docker -- serve --flag",
+            "longshore run longshore/calculator:2 --takeover --keep",
             "longshore check -c cluster.toml",
             "longshore ps --json --admin http://10.0.0.1:1 --token t",
             "longshore --log-format json --log-level debug scale calc=3 echo=0",

@@ -148,7 +148,7 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         End::Asked => {
             tracing::info!("shutting down: answering what was accepted; once more to stop at once");
             let closing = async {
-                tokio::join!(listening.drain(), jobs.drain());
+                tokio::join!(listening.drain(cluster.quiet()), jobs.drain());
             };
             tokio::select! {
                 () = cluster.drain(closing, config.proxy.drain) => {}

@@ -232,7 +232,7 @@ impl Serving {
         self.gateway.routes.store(Arc::new(Routes::new(&self.cluster.services())));
         self.gateway.configure(&config.proxy);
         self.listening.switch(&difference.switched);
-        self.listening.close(&difference.closed);
+        self.listening.close(&difference.closed, config.proxy.drain);
         leaving.into_iter().for_each(|control| self.cluster.retire(control));
         self.config = config;
         if difference.moves_listeners() {
