@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Request, header};
@@ -55,6 +55,8 @@ pub struct Activity {
     pub begun: AtomicUsize,
     /// Whose connection it is, and that it counts.
     connected: Connected,
+    /// Whether it has been idle for too long, and is to be told so: only HTTP/2 has words for that.
+    pub overdue: AtomicBool,
     /// What it knows of its end; nothing where there is no connection.
     notice: Option<Notice>,
 }
@@ -110,7 +112,8 @@ impl Client {
 
 impl Activity {
     fn new(connected: Connected, notice: Option<Notice>) -> Self {
-        Self { active: AtomicUsize::new(0), begun: AtomicUsize::new(0), connected, notice }
+        let (active, begun) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { active, begun, connected, overdue: AtomicBool::new(false), notice }
     }
 }
 
@@ -188,8 +191,8 @@ impl Connection {
             let (limit, asked) = (self.timeouts.header, self.later(self.notice.clone().closed()));
             let agreed = tls::accept(&self.gateway, connected, limits, stream, limit, asked).await;
             let Some(Agreed { stream, http2 }) = agreed else { return };
-            let watched = self.watch(stream, http2).silent();
-            self.serve(watched, http2).await;
+            let watched = self.watch(stream, http2);
+            self.serve(if http2 { watched } else { watched.silent() }, http2).await;
         })
     }
 
@@ -218,6 +221,7 @@ impl Connection {
         let (given, closed) = (self.later(self.notice.clone().given()), self.notice.clone().closed());
         let Self { gateway, client, timeouts: _, http2_limits, rules, notice } = self;
         let io = TokioIo::new(watched);
+        let activity = client.activity.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let (gateway, client) = (gateway.clone(), client.clone());
             async move {
@@ -248,7 +252,8 @@ impl Connection {
                     .keep_alive_timeout(http2_limits.ping_timeout);
                 // Its client is told at once, and asks elsewhere; what it has sent before it knew is answered.
                 let serving = pin!(builder.serve_connection(io, service));
-                gracefully(serving, given, notice, |serving| serving.graceful_shutdown()).await
+                let overdue = || activity.overdue.load(Ordering::Relaxed);
+                gracefully(serving, given, notice, overdue, |serving| serving.graceful_shutdown()).await
             } else {
                 let mut builder = http1::Builder::new();
                 builder
@@ -258,7 +263,7 @@ impl Connection {
                     .max_headers(limits.header_fields)
                     .max_buf_size(limits.header_bytes + MORE_BUFFER_BYTES);
                 let serving = pin!(builder.serve_connection(io, service).with_upgrades());
-                gracefully(serving, closed, notice, |serving| serving.graceful_shutdown()).await
+                gracefully(serving, closed, notice, || false, |serving| serving.graceful_shutdown()).await
             };
         }
     }
@@ -282,11 +287,12 @@ pub(super) async fn turn_away(gateway: &Gateway, mut stream: Stream, problem: &P
 }
 
 /// Drives a connection to its end; once `asked` says so, to the end of its present requests. That is not before `notice`
-/// is given.
+/// is given. The same once it is `overdue`, which it may become whenever it is driven.
 async fn gracefully<C: Future>(
     mut serving: Pin<&mut C>,
     asked: impl Future<Output = ()>,
     notice: Notice,
+    overdue: impl Fn() -> bool,
     shut_down: impl Fn(Pin<&mut C>),
 ) -> C::Output {
     let mut asked = pin!(asked);
@@ -300,6 +306,12 @@ async fn gracefully<C: Future>(
                 shut_down(serving.as_mut());
             }
         }
+        let polled = serving.as_mut().poll(cx);
+        if polled.is_ready() || ending || !overdue() {
+            return polled;
+        }
+        ending = true;
+        shut_down(serving.as_mut());
         serving.as_mut().poll(cx)
     })
     .await

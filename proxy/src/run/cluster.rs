@@ -21,9 +21,10 @@ use crate::clock::Clock;
 use crate::config::{self, Config, ProxyConfig, Source};
 use crate::connect::Connector;
 use crate::control::{Control, Controls, Runner};
+use crate::events::{Events, Feed};
 use crate::gateway::lease::Dispatcher;
 use crate::gateway::listen::Listening;
-use crate::gateway::service::Service;
+use crate::gateway::service::{Service, Told};
 use crate::gateway::space::BodyMemory;
 use crate::metrics::Metrics;
 
@@ -47,6 +48,7 @@ pub(crate) struct Cluster {
     pub(crate) clock: Clock,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) events: Arc<Events>,
     pub(crate) controls: Controls,
     memory: BodyMemory,
     loops: Arc<Loops>,
@@ -92,10 +94,12 @@ impl Cluster {
         predecessor: Option<&mut Predecessor>,
     ) -> Result<Self, UpError> {
         let metrics = Metrics::new().map_err(|error| UpError::Own(error.to_string()))?;
+        let clock = Clock::start();
         let mut cluster = Self {
-            clock: Clock::start(),
+            clock,
             backend,
             metrics,
+            events: Events::new(clock),
             controls: Arc::new(ArcSwap::from_pointee(Vec::new())),
             memory: BodyMemory::default(),
             loops: Arc::default(),
@@ -200,8 +204,10 @@ impl Cluster {
         let connector = Connector::new(service.name.clone(), service.protocol, runner.backend().cloned());
         let (dispatcher, actions) = Dispatcher::new(connector, self.clock, pool);
         let metrics = self.metrics.service(&service.name);
+        let events = Feed::new(self.events.clone(), service.name.clone());
+        let told = Told { metrics, events };
         let memory = self.memory.clone();
-        let service = Service::new(service.clone(), proxy, dispatcher, metrics, self.clock, memory);
+        let service = Service::new(service.clone(), proxy, dispatcher, told, self.clock, memory);
         (Control::new(service, runner), actions)
     }
 

@@ -25,6 +25,7 @@ use crate::admin::{Admin, Order, Refusal};
 use crate::config::{BackendKind, Config, Service, Source};
 use crate::console::Console;
 use crate::control::Control;
+use crate::events::Kind;
 use crate::gateway::Gateway;
 use crate::gateway::listen::{Bound, Listening, Socket};
 use crate::gateway::route::Routes;
@@ -147,6 +148,7 @@ impl Serving {
                 metrics.reloaded("refused");
                 let why = refusal.problem.detail();
                 tracing::error!(cause, "the new configuration is refused, the present one stays:\n{why}");
+                self.cluster.events.tell(Kind::ConfigRefused, why);
                 return Err(refusal);
             }
         };
@@ -158,6 +160,7 @@ impl Serving {
                 return Err(refusal);
             }
             result = "applied";
+            self.cluster.events.tell(Kind::ConfigApplied, view.summary.clone());
         }
         metrics.reloaded(result);
         metrics.configured(self.cluster.clock.unix_now());
