@@ -286,7 +286,7 @@ async fn a_single_image_is_taken_over_by_another_tag() {
         "$BIN" run calc:2 --backend process --size 2 --takeover -- "$MODEL" calculator 2>two.log & two=$!
         wait $one; echo "the first has ended with $?"
         ask http://127.0.0.1:5000/add/5/6; echo
-        ask http://127.0.0.1:5001/services/calc | grep -o '"image":"[^"]*"'
+        ask http://127.0.0.1:5001/services/calc | grep -o '"image":"[^"]*"' | head -1
         kill -TERM $two; wait $two; echo "the second has ended with $?"
     "#;
     let folder = tempfile::tempdir().expect("a folder");

@@ -6,6 +6,7 @@
 //! | `log` | what it writes, and that no ERROR in it goes unnoticed |
 //! | `admin` | its admin API, seen from outside |
 //! | `metrics` | its metrics, read |
+//! | `news` | its events, listened to |
 //! | `prometheus` | a real Prometheus that scrapes one |
 //! | `command` | the other commands, run to their end |
 //! | `screen` | a terminal, and what a person sees on it |
@@ -43,6 +44,7 @@ pub mod load;
 mod log;
 pub mod loyal;
 pub mod metrics;
+pub mod news;
 pub mod otlp;
 pub mod process;
 pub mod prometheus;
