@@ -36,7 +36,7 @@ async fn what_happens_to_instances_and_requests_is_told(backend: Backend) {
     // One that outlives too many.
     let client = cluster.client();
     let deadly = tokio::spawn(async move {
-        let request = Request::get("/add/3/4").header("fault", "exit=3").header("x-request-id", "deadly");
+        let request = Request::get("/add/3/4").header("fault", "crash").header("x-request-id", "deadly");
         client.send(request, Bytes::new()).await.problem()
     });
     assert_eq!(deadly.await.expect("no panic"), "attempts-exhausted");
