@@ -113,6 +113,7 @@ impl Listener {
 #[cfg(test)]
 mod tests {
     use futures_util::{FutureExt as _, StreamExt as _};
+    use tokio::task::unconstrained;
 
     use super::super::{BEHIND, Feed, KEPT, Kind};
     use super::*;
@@ -131,7 +132,7 @@ mod tests {
     /// What a listener is told at once.
     fn heard(stream: &mut (impl Stream<Item = Told> + Unpin)) -> Vec<String> {
         let mut told = Vec::new();
-        while let Some(Some(one)) = stream.next().now_or_never() {
+        while let Some(Some(one)) = unconstrained(stream.next()).now_or_never() {
             told.push(one);
         }
         texts(&told)
@@ -147,7 +148,7 @@ mod tests {
         for text in ["one", "two", "three"] {
             events.tell(Kind::ConfigApplied, text);
         }
-        let mut stream = Box::pin(events.listen(follow(2)));
+        let mut stream = Box::pin(events.listen(follow(2)).fuse());
         assert_eq!(heard(&mut stream), ["two", "three"]);
         events.tell(Kind::ConfigApplied, "four");
         assert_eq!(heard(&mut stream), ["four"]);

@@ -159,10 +159,7 @@ impl Listening {
     }
 
     fn endpoint(&self, socket: Socket, scheme: Scheme, listener: TcpListener) -> Endpoint {
-        let patience = give_up(&listener, &self.gateway.admission.rules().limits);
-        if let Err(error) = patience {
-            tracing::warn!(%error, address = %socket.address, "clients that do not read may keep memory of the system");
-        }
+        self.limit(&socket);
         let secure = Arc::new(AtomicBool::new(scheme == Scheme::Https));
         let ending = Arc::<Ending>::default();
         let app = App {
@@ -182,6 +179,17 @@ impl Listening {
         let fds = Arc::new(Mutex::new(fds));
         let service = tokio::spawn(async move { service.start_service(Some(fds), watched, 1).await });
         Endpoint { socket, secure, ending, shutdown, service }
+    }
+
+    /// Puts limits in force that the system keeps: for each connection that comes from now on.
+    pub fn limit_all(&self) {
+        self.endpoints.iter().for_each(|endpoint| self.limit(&endpoint.socket));
+    }
+
+    fn limit(&self, socket: &Socket) {
+        if let Err(error) = give_up(&socket.listener, &self.gateway.admission.rules().limits) {
+            tracing::warn!(%error, address = %socket.address, "clients that do not read may keep memory of the system");
+        }
     }
 
     /// Speaks something else at these addresses, as they were asked for, with each connection that comes from now on.

@@ -153,6 +153,13 @@ impl Serving {
             }
         };
         let view = ready.difference.view();
+        if !view.next_start.is_empty() {
+            tracing::warn!(
+                settings = view.next_start.join(", "),
+                "these settings are read at the start only: they are in force after the next `longshore up`, with \
+                 --takeover if nothing may be lost"
+            );
+        }
         let mut result = "unchanged";
         if view.changed {
             if let Err(refusal) = self.apply(ready) {
@@ -181,6 +188,7 @@ impl Serving {
         }
         let refused = |error: &dyn std::fmt::Display| Refusal::invalid(error.to_string());
         let mut difference = Difference::between(&self.config, &config).map_err(|error| refused(&error))?;
+        Difference::retain(&mut config, &self.config);
         let token = token(&config).map_err(|error| refused(&error))?;
         let known = self.admin.token.load();
         if known.as_deref() != token.as_ref() && difference.admin.is_empty() {
@@ -234,6 +242,7 @@ impl Serving {
         self.cluster.controls.store(Arc::new(controls));
         self.gateway.routes.store(Arc::new(Routes::new(&self.cluster.services())));
         self.gateway.configure(&config.proxy);
+        self.listening.limit_all();
         self.listening.switch(&difference.switched);
         self.listening.close(&difference.closed, config.proxy.drain);
         leaving.into_iter().for_each(|control| self.cluster.retire(control));
