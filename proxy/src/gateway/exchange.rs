@@ -10,7 +10,6 @@ use hyper_util::rt::TokioIo;
 use longshore_pool::{Class, Outcome, RequestId, Time};
 use tokio::sync::oneshot;
 
-use super::Gateway;
 use super::arrival::{self, Absent, Begun, Early, Upload};
 use super::attempt::{Answer, Attempt, Failure};
 use super::body::{RequestBody, ResponseBody};
@@ -27,6 +26,7 @@ use super::spool::SpoolError;
 use super::stream::{Open, Streaming};
 use super::upgrade;
 use super::wire::Carrier;
+use super::{Gateway, cut};
 use crate::config::ReplayMethods;
 use crate::events::Kind;
 use crate::jobs::{self, Jobs, Submission, Wish};
@@ -490,6 +490,10 @@ impl Exchange {
                 let (mut upstream, mut downstream) = (TokioIo::new(upstream), TokioIo::new(downstream));
                 // Either side may end as it likes; that is what the protocol inside is for.
                 let _ = tokio::io::copy_bidirectional(&mut downstream, &mut upstream).await;
+                if open.lease.link().was_drained() {
+                    let seen = "the upgraded connection ended with its instance";
+                    cut::report(&open.service, open.lease.link(), &open.request_id, seen);
+                }
             }
             open.finish(Outcome::Answered);
             drop(active);
