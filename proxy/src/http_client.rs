@@ -9,34 +9,49 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+
+use crate::tls_client::Trust;
 
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// A server named by a URL: `http://HOST[:PORT][/PREFIX]`.
+/// A server named by a URL: `http://HOST[:PORT][/PREFIX]`, or `https://` where that is allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Server {
     host: String,
     port: u16,
     prefix: String,
+    secure: bool,
 }
 
 impl Server {
-    /// Understands a URL; the scheme may be missing.
+    /// Understands a URL; the scheme may be missing, and is `http` otherwise.
     pub(crate) fn parse(url: &str) -> Result<Self, String> {
+        let server = Self::parse_any(url)?;
+        if server.secure { Err("only http:// is spoken here".into()) } else { Ok(server) }
+    }
+
+    /// The same, and the scheme may be `https`.
+    pub(crate) fn parse_any(url: &str) -> Result<Self, String> {
         let full = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
         let uri: Uri = full.parse().map_err(|error| format!("{error}"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err("only http:// is spoken".into());
-        }
+        let secure = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            Some(_) | None => return Err("http:// and https:// are spoken".into()),
+        };
         let host = uri.host().filter(|host| !host.is_empty()).ok_or("a host is missing")?;
         if uri.query().is_some() {
             return Err("it has a query".into());
         }
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let port = match authority.strip_prefix(host).ok_or("a user name has no use here")? {
+            "" if secure => 443,
             "" => 80,
             port => port.trim_start_matches(':').parse().map_err(|_| "the port is from 1 to 65535")?,
         };
@@ -44,7 +59,13 @@ impl Server {
             host: host.trim_matches(['[', ']']).to_owned(),
             port,
             prefix: uri.path().trim_end_matches('/').to_owned(),
+            secure,
         })
+    }
+
+    /// Whether TLS is spoken to it.
+    pub(crate) const fn is_secure(&self) -> bool {
+        self.secure
     }
 
     /// `HOST:PORT`.
@@ -67,30 +88,71 @@ impl Server {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let connecting = TcpStream::connect((self.host.as_str(), self.port));
-        let stream = timeout(CONNECT, connecting).await.map_err(|_| Unreachable(late()))??;
-        stream.set_nodelay(true)?;
-        let shaking = handshake(TokioIo::new(stream));
-        let (sender, connection) = shaking.await.map_err(|error| Unreachable(cause(&error)))?;
-        tokio::spawn(async move {
-            // Whoever sent the request learns of the failure from its answer.
-            let _ = connection.await;
-        });
-        Ok(sender)
+        speak(self.dial().await?).await
     }
 
-    /// Sends a request whose URI is a path, with `Host` added.
-    pub(crate) async fn send<B>(&self, mut request: Request<B>) -> Result<Response<Incoming>, Unreachable>
+    /// The same, over TLS where the server speaks that; `trust` is whom to believe about who it is.
+    async fn connect_over<B>(&self, trust: Option<&Trust>) -> Result<SendRequest<B>, Unreachable>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let mut sender = self.connect().await?;
+        let Some(trust) = trust.filter(|_| self.secure) else { return self.connect().await };
+        let name = ServerName::try_from(self.host.clone());
+        let name =
+            name.map_err(|_| Unreachable(format!("{:?} is no name that a certificate has", self.host)))?;
+        let shaking = TlsConnector::from(trust.clone()).connect(name, self.dial().await?);
+        let shaken = timeout(CONNECT, shaking).await.map_err(|_| Unreachable(late()))?;
+        speak(shaken.map_err(|error| Unreachable(format!("no TLS with it: {error}")))?).await
+    }
+
+    async fn dial(&self) -> Result<TcpStream, Unreachable> {
+        let connecting = TcpStream::connect((self.host.as_str(), self.port));
+        let stream = timeout(CONNECT, connecting).await.map_err(|_| Unreachable(late()))??;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// Sends a request whose URI is a path, with `Host` added.
+    pub(crate) async fn send<B>(&self, request: Request<B>) -> Result<Response<Incoming>, Unreachable>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.send_over(None, request).await
+    }
+
+    /// The same, over TLS where the server speaks that; `trust` is whom to believe about who it is.
+    pub(crate) async fn send_over<B>(
+        &self,
+        trust: Option<&Trust>,
+        mut request: Request<B>,
+    ) -> Result<Response<Incoming>, Unreachable>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let mut sender = self.connect_over(trust).await?;
         if let Ok(host) = self.authority().parse() {
             request.headers_mut().insert(header::HOST, host);
         }
         sender.send_request(request).await.map_err(|error| Unreachable(cause(&error)))
     }
+}
+
+async fn speak<S, B>(stream: S) -> Result<SendRequest<B>, Unreachable>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let shaking = handshake(TokioIo::new(stream));
+    let (sender, connection) = shaking.await.map_err(|error| Unreachable(cause(&error)))?;
+    tokio::spawn(async move {
+        // Whoever sent the request learns of the failure from its answer.
+        let _ = connection.await;
+    });
+    Ok(sender)
 }
 
 /// Why a server did not answer, in a few words.
@@ -162,6 +224,10 @@ mod tests {
         ] {
             assert!(authority(wrong).is_err(), "{wrong}");
         }
+        let secure = Server::parse_any("https://collector/x").unwrap();
+        assert_eq!((secure.authority().as_str(), secure.is_secure()), ("collector:443", true));
+        assert!(!Server::parse_any("http://collector").unwrap().is_secure());
+        assert!(Server::parse_any("ftp://collector").is_err());
     }
 
     #[test]

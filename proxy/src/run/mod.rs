@@ -67,6 +67,9 @@ pub enum UpError {
     /// The job store cannot be opened.
     #[error("cannot open the job store: {0}")]
     Jobs(#[from] longshore_jobs::StoreError),
+    /// It is not known whom to believe about who the collector of traces is.
+    #[error("the collector of traces cannot be reached by https: {0}")]
+    Telemetry(String),
     /// The process that runs has not been taken over; it goes on.
     #[error("the take-over has failed: {0}")]
     Takeover(String),
@@ -101,7 +104,8 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         None => None,
     };
     let telemetry = config.telemetry.clone().within(&|name| std::env::var(name).ok());
-    let (tracer, exporting) = Tracer::new(&telemetry, cluster.metrics.spans()).unzip();
+    let tracing = Tracer::new(&telemetry, cluster.metrics.spans()).map_err(UpError::Telemetry)?;
+    let (tracer, exporting) = tracing.unzip();
     let exporting = exporting.map(Exporter::start);
     let sampler = Sampler::new(telemetry.sample);
     let jobs = Jobs::new(config.jobs.clone(), &config.name);

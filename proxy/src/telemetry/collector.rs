@@ -1,6 +1,9 @@
 //! Where the collector is: by `[telemetry]`, and before that by the variables that OpenTelemetry has for it.
 
+use std::path::PathBuf;
+
 use crate::http_client::Server;
+use crate::tls_client::{self, Trust};
 
 /// Where OTLP takes traces, below its address.
 const TRACES: &str = "/v1/traces";
@@ -14,11 +17,13 @@ pub struct Telemetry {
     pub sample: f64,
     /// Who the spans are of.
     pub service_name: String,
+    /// A PEM file of the authorities that are believed about who the collector is; else those of the system.
+    pub ca: Option<PathBuf>,
 }
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self { collector: None, sample: 1.0, service_name: "longshore".to_owned() }
+        Self { collector: None, sample: 1.0, service_name: "longshore".to_owned(), ca: None }
     }
 }
 
@@ -32,16 +37,16 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// By the address that OTLP of all kinds is taken at, `http://127.0.0.1:4318`; plain HTTP only.
+    /// By the address that OTLP of all kinds is taken at, `http://127.0.0.1:4318` or `https://…`.
     pub fn at(url: &str) -> Result<Self, String> {
         Self::new(url, TRACES)
     }
 
     fn new(url: &str, path: &str) -> Result<Self, String> {
-        if !url.starts_with("http://") {
-            return Err("a collector is reached by http://".into());
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            return Err("a collector is reached by http:// or https://".into());
         }
-        let server = Server::parse(url)?;
+        let server = Server::parse_any(url)?;
         Ok(Self { url: url.to_owned(), path: server.path(path), server, headers: Vec::new() })
     }
 
@@ -67,13 +72,27 @@ impl Collector {
 }
 
 impl Telemetry {
+    /// Whom to believe about who the collector is, if it speaks TLS.
+    pub(super) fn trust(&self) -> Result<Option<Trust>, String> {
+        if !self.collector.as_ref().is_some_and(|collector| collector.server.is_secure()) {
+            return Ok(None);
+        }
+        self.ca.as_deref().map_or_else(tls_client::of_the_system, tls_client::of_file).map(Some)
+    }
+
+    /// What is wrong with the file of authorities, if there is one.
+    pub fn check(&self) -> Result<(), String> {
+        self.ca.as_deref().map_or(Ok(()), |file| tls_client::of_file(file).map(drop))
+    }
+
     /// The same with what the environment says, which comes before the file:
     ///
     /// 1. `OTEL_SDK_DISABLED` or `OTEL_TRACES_EXPORTER=none`: nothing is recorded;
     /// 2. `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`: where spans are posted to, else `OTEL_EXPORTER_OTLP_ENDPOINT`, below
     ///    which `/v1/traces` is;
     /// 3. `OTEL_EXPORTER_OTLP_HEADERS`: fields that the collector wants;
-    /// 4. `OTEL_SERVICE_NAME`.
+    /// 4. `OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE`, else `OTEL_EXPORTER_OTLP_CERTIFICATE`: whom to believe about who it is;
+    /// 5. `OTEL_SERVICE_NAME`.
     ///
     /// A variable that says nothing useful is told of in the log, and is as if it were not there: it may be meant for
     /// others.
@@ -104,6 +123,14 @@ impl Telemetry {
                 pairs.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect();
         }
         // 4.
+        let variables = ["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"];
+        if let Some(file) = variables.into_iter().find_map(said).map(PathBuf::from) {
+            match tls_client::of_file(&file) {
+                Ok(_) => self.ca = Some(file),
+                Err(why) => tracing::warn!(why, "a variable of OpenTelemetry is of no use"),
+            }
+        }
+        // 5.
         self.service_name = said("OTEL_SERVICE_NAME").unwrap_or(self.service_name);
         self
     }
@@ -127,13 +154,14 @@ mod tests {
         let (file, base, exact) =
             ("http://file:4318", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
         type Case = (Option<&'static str>, Vec<(&'static str, &'static str)>, Option<&'static str>);
-        let cases: [Case; 9] = [
+        let cases: [Case; 10] = [
             (None, vec![], None),
             (Some(file), vec![], Some("file:4318/v1/traces")),
             (None, vec![(base, "http://env:1/otlp/")], Some("env:1/otlp/v1/traces")),
             (Some(file), vec![(base, "http://env:1")], Some("env:1/v1/traces")),
             (Some(file), vec![(base, "http://env:1"), (exact, "http://env:2/t")], Some("env:2/t")),
-            (Some(file), vec![(base, "https://env:1")], Some("file:4318/v1/traces")),
+            (Some(file), vec![(base, "https://env")], Some("env:443/v1/traces")),
+            (Some(file), vec![(base, "grpc://env:1")], Some("file:4318/v1/traces")),
             (Some(file), vec![(base, " ")], Some("file:4318/v1/traces")),
             (Some(file), vec![("OTEL_SDK_DISABLED", "TRUE")], None),
             (Some(file), vec![("OTEL_TRACES_EXPORTER", "none")], None),

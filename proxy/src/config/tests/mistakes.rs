@@ -232,9 +232,9 @@ fn every_wrong_document_has_its_message() {
             "first here",
         ),
         (
-            &format!("telemetry.otlp = \"https://a\"\n{service}"),
-            "`telemetry.otlp` cannot be \"https://a\"",
-            "a collector is reached by http://",
+            &format!("telemetry.otlp = \"grpc://a\"\n{service}"),
+            "`telemetry.otlp` cannot be \"grpc://a\"",
+            "a collector is reached by http:// or https://",
         ),
         (&format!("telemetry.sample = 1.5\n{service}"), "`telemetry.sample` must be from 0 to 1", "^"),
         (&format!("telemetry.service_name = \"\"\n{service}"), "`telemetry.service_name` is empty", "^"),
