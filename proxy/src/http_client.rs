@@ -12,38 +12,32 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
 
-use crate::tls_client::Trust;
+mod tls;
+
+pub(crate) use tls::Trust;
 
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// A server named by a URL: `http://HOST[:PORT][/PREFIX]`, or `https://` where that is allowed.
+/// A server named by a URL: `http[s]://HOST[:PORT][/PREFIX]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Server {
+    secure: bool,
     host: String,
     port: u16,
     prefix: String,
-    secure: bool,
 }
 
 impl Server {
-    /// Understands a URL; the scheme may be missing, and is `http` otherwise.
+    /// Understands a URL; the scheme may be missing.
     pub(crate) fn parse(url: &str) -> Result<Self, String> {
-        let server = Self::parse_any(url)?;
-        if server.secure { Err("only http:// is spoken here".into()) } else { Ok(server) }
-    }
-
-    /// The same, and the scheme may be `https`.
-    pub(crate) fn parse_any(url: &str) -> Result<Self, String> {
         let full = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
         let uri: Uri = full.parse().map_err(|error| format!("{error}"))?;
         let secure = match uri.scheme_str() {
             Some("http") => false,
             Some("https") => true,
-            Some(_) | None => return Err("http:// and https:// are spoken".into()),
+            _ => return Err("only http:// and https:// are spoken".into()),
         };
         let host = uri.host().filter(|host| !host.is_empty()).ok_or("a host is missing")?;
         if uri.query().is_some() {
@@ -56,16 +50,11 @@ impl Server {
             port => port.trim_start_matches(':').parse().map_err(|_| "the port is from 1 to 65535")?,
         };
         Ok(Self {
+            secure,
             host: host.trim_matches(['[', ']']).to_owned(),
             port,
             prefix: uri.path().trim_end_matches('/').to_owned(),
-            secure,
         })
-    }
-
-    /// Whether TLS is spoken to it.
-    pub(crate) const fn is_secure(&self) -> bool {
-        self.secure
     }
 
     /// `HOST:PORT`.
@@ -88,29 +77,23 @@ impl Server {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        speak(self.dial().await?).await
+        self.connect_over(None).await
     }
 
-    /// The same, over TLS where the server speaks that; `trust` is whom to believe about who it is.
+    /// The same, where others than this machine's authorities may say who the server is.
     async fn connect_over<B>(&self, trust: Option<&Trust>) -> Result<SendRequest<B>, Unreachable>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let Some(trust) = trust.filter(|_| self.secure) else { return self.connect().await };
-        let name = ServerName::try_from(self.host.clone());
-        let name =
-            name.map_err(|_| Unreachable(format!("{:?} is no name that a certificate has", self.host)))?;
-        let shaking = TlsConnector::from(trust.clone()).connect(name, self.dial().await?);
-        let shaken = timeout(CONNECT, shaking).await.map_err(|_| Unreachable(late()))?;
-        speak(shaken.map_err(|error| Unreachable(format!("no TLS with it: {error}")))?).await
-    }
-
-    async fn dial(&self) -> Result<TcpStream, Unreachable> {
         let connecting = TcpStream::connect((self.host.as_str(), self.port));
         let stream = timeout(CONNECT, connecting).await.map_err(|_| Unreachable(late()))??;
         stream.set_nodelay(true)?;
-        Ok(stream)
+        if !self.secure {
+            return speak(stream).await;
+        }
+        let securing = timeout(CONNECT, tls::secured(&self.host, stream, trust));
+        speak(securing.await.map_err(|_| Unreachable(late()))??).await
     }
 
     /// Sends a request whose URI is a path, with `Host` added.
@@ -122,7 +105,7 @@ impl Server {
         self.send_over(None, request).await
     }
 
-    /// The same, over TLS where the server speaks that; `trust` is whom to believe about who it is.
+    /// The same, where others than this machine's authorities may say who the server is.
     pub(crate) async fn send_over<B>(
         &self,
         trust: Option<&Trust>,
@@ -212,9 +195,10 @@ mod tests {
         assert_eq!(authority("localhost:5001/").as_deref(), Ok("localhost:5001/x"));
         assert_eq!(authority("http://[::1]:7/admin/").as_deref(), Ok("[::1]:7/admin/x"));
         assert_eq!(authority("http://ops").as_deref(), Ok("ops:80/x"));
+        assert_eq!(authority("https://ops/a").as_deref(), Ok("ops:443/a/x"));
         for wrong in [
             "",
-            "https://a",
+            "ftp://a",
             "http://",
             "http://a b",
             "http://a:x",
@@ -224,10 +208,6 @@ mod tests {
         ] {
             assert!(authority(wrong).is_err(), "{wrong}");
         }
-        let secure = Server::parse_any("https://collector/x").unwrap();
-        assert_eq!((secure.authority().as_str(), secure.is_secure()), ("collector:443", true));
-        assert!(!Server::parse_any("http://collector").unwrap().is_secure());
-        assert!(Server::parse_any("ftp://collector").is_err());
     }
 
     #[test]

@@ -58,7 +58,6 @@ pub mod run;
 pub mod sizing;
 #[doc(hidden)]
 pub mod telemetry;
-mod tls_client;
 
 pub use config::BackendKind;
 pub use library::{Client, ClientError, Cluster, ClusterBuilder, ClusterError, Service};

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::http_client::Server;
-use crate::tls_client::{self, Trust};
+use crate::http_client::{Server, Trust};
 
 /// Where OTLP takes traces, below its address.
 const TRACES: &str = "/v1/traces";
@@ -46,7 +45,7 @@ impl Collector {
         if !url.starts_with("http://") && !url.starts_with("https://") {
             return Err("a collector is reached by http:// or https://".into());
         }
-        let server = Server::parse_any(url)?;
+        let server = Server::parse(url)?;
         Ok(Self { url: url.to_owned(), path: server.path(path), server, headers: Vec::new() })
     }
 
@@ -72,17 +71,14 @@ impl Collector {
 }
 
 impl Telemetry {
-    /// Whom to believe about who the collector is, if it speaks TLS.
+    /// Whom to believe about who the collector is, if not the system's authorities.
     pub(super) fn trust(&self) -> Result<Option<Trust>, String> {
-        if !self.collector.as_ref().is_some_and(|collector| collector.server.is_secure()) {
-            return Ok(None);
-        }
-        self.ca.as_deref().map_or_else(tls_client::of_the_system, tls_client::of_file).map(Some)
+        self.ca.as_deref().map(Trust::of_file).transpose()
     }
 
     /// What is wrong with the file of authorities, if there is one.
     pub fn check(&self) -> Result<(), String> {
-        self.ca.as_deref().map_or(Ok(()), |file| tls_client::of_file(file).map(drop))
+        self.trust().map(drop)
     }
 
     /// The same with what the environment says, which comes before the file:
@@ -125,7 +121,7 @@ impl Telemetry {
         // 4.
         let variables = ["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"];
         if let Some(file) = variables.into_iter().find_map(said).map(PathBuf::from) {
-            match tls_client::of_file(&file) {
+            match Trust::of_file(&file) {
                 Ok(_) => self.ca = Some(file),
                 Err(why) => tracing::warn!(why, "a variable of OpenTelemetry is of no use"),
             }

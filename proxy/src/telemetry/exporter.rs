@@ -10,9 +10,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Collector, Recorded, otlp};
-use crate::http_client::Unreachable;
+use crate::http_client::{Trust, Unreachable};
 use crate::metrics::SpanCounters;
-use crate::tls_client::Trust;
 
 /// Requests of one batch at the most.
 const BATCH: usize = 256;
