@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Request, header};
@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use pingora_core::protocols::Stream;
+use pingora_core::protocols::{SocketDigest, Stream};
 use pingora_core::server::ShutdownWatch;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep_until};
@@ -21,6 +21,7 @@ use super::admission::{Permits, Rules};
 use super::clients::Connected;
 use super::forwarding::Sender;
 use super::tls::{self, Agreed};
+use super::unread::Unread;
 use super::watched::{self, Timeouts, Watched};
 use super::{Gateway, exchange};
 use crate::config::{Http2, Scheme};
@@ -53,6 +54,8 @@ pub struct Activity {
     pub active: AtomicUsize,
     /// Those that ever began.
     pub begun: AtomicUsize,
+    /// Whether another protocol is spoken by now.
+    pub taken_over: AtomicBool,
     /// Whose connection it is, and that it counts.
     connected: Connected,
 }
@@ -61,6 +64,13 @@ pub struct Activity {
 pub struct Active {
     activity: Arc<Activity>,
     _permits: Permits,
+}
+
+impl Activity {
+    fn new(connected: Connected) -> Arc<Self> {
+        let (active, begun) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { active, begun, taken_over: AtomicBool::new(false), connected })
+    }
 }
 
 impl Client {
@@ -74,8 +84,7 @@ impl Client {
         let trusted = || gateway.settings.load().trusted.clone();
         let sender = peer.map(|peer| Arc::new(Sender::new(peer, scheme.name(), trusted())));
         let connected = Connected::nobody();
-        let activity = Activity { active: AtomicUsize::new(0), begun: AtomicUsize::new(0), connected };
-        Self { scheme, sender, activity: Arc::new(activity) }
+        Self { scheme, sender, activity: Activity::new(connected) }
     }
 
     /// What is spoken between it and the proxy.
@@ -106,6 +115,11 @@ impl Active {
     pub fn hold(&mut self, permits: Permits) {
         self._permits = permits;
     }
+
+    /// From now on another protocol is spoken on the connection.
+    pub fn take_over(&self) {
+        self.activity.taken_over.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Active {
@@ -116,7 +130,8 @@ impl Drop for Active {
 
 /// Serves a connection until it ends, or, once `shutdown` says so, until its last answer is out.
 pub async fn connection(gateway: Arc<Gateway>, stream: Stream, scheme: Scheme, shutdown: ShutdownWatch) {
-    let address = stream.get_socket_digest().and_then(|digest| Some(digest.peer_addr()?.as_inet()?.ip()));
+    let socket = stream.get_socket_digest();
+    let address = socket.as_ref().and_then(|socket| Some(socket.peer_addr()?.as_inet()?.ip()));
     let (timeouts, trusted, http2_limits) = {
         let settings = gateway.settings.load();
         (settings.timeouts, settings.trusted.clone(), settings.http2)
@@ -132,9 +147,8 @@ pub async fn connection(gateway: Arc<Gateway>, stream: Stream, scheme: Scheme, s
             Scheme::Https => return gateway.refused.count(problem.kind()),
         },
     };
-    let activity = Activity { active: AtomicUsize::new(0), begun: AtomicUsize::new(0), connected };
-    let client = Client { scheme, sender, activity: Arc::new(activity) };
-    let connection = Connection { gateway, client, timeouts, http2_limits, rules, shutdown };
+    let client = Client { scheme, sender, activity: Activity::new(connected) };
+    let connection = Connection { gateway, client, timeouts, http2_limits, rules, shutdown, socket };
     match scheme {
         Scheme::Http => connection.plain(stream).await,
         Scheme::Https => connection.secure(stream).await,
@@ -149,6 +163,7 @@ struct Connection {
     http2_limits: Http2,
     rules: Arc<Rules>,
     shutdown: ShutdownWatch,
+    socket: Option<Arc<SocketDigest>>,
 }
 
 impl Connection {
@@ -190,7 +205,8 @@ impl Connection {
     }
 
     fn watch<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, http2: bool) -> Watched<S> {
-        Watched::new(stream, self.client.activity.clone(), self.timeouts, &self.rules.limits, !http2)
+        let (activity, unread) = (self.client.activity.clone(), Unread::new(self.socket.clone()));
+        Watched::new(stream, activity, self.timeouts, &self.rules.limits, !http2, unread)
     }
 
     /// Until it ends, or, once `asked` says so, until its last answer is out.
@@ -203,7 +219,7 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { gateway, client, timeouts: _, http2_limits, rules, shutdown } = self;
+        let Self { gateway, client, timeouts, http2_limits, rules, shutdown, socket: _ } = self;
         let io = TokioIo::new(watched);
         let service = service_fn(move |request: Request<Incoming>| {
             let (gateway, client) = (gateway.clone(), client.clone());
@@ -233,6 +249,7 @@ impl Connection {
                 let mut builder = http1::Builder::new();
                 builder
                     .auto_date_header(false)
+                    .half_close(timeouts.half_close)
                     .header_read_timeout(None)
                     .max_header_size(limits.header_bytes)
                     .max_headers(limits.header_fields)

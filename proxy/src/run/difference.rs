@@ -275,6 +275,7 @@ fn proxy(old: &ProxyConfig, new: &ProxyConfig) -> Vec<&'static str> {
         ("tls", old.tls != new.tls),
         ("request_header_timeout", old.request_header_timeout != new.request_header_timeout),
         ("idle_timeout", old.idle_timeout != new.idle_timeout),
+        ("half_close", old.half_close != new.half_close),
         ("drain", old.drain != new.drain),
         ("max_body", old.max_body != new.max_body),
         ("memory_per_body", old.memory_per_body != new.memory_per_body),
