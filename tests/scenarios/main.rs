@@ -8,6 +8,7 @@ mod cache;
 mod causes;
 mod clients;
 mod commands;
+mod crashes;
 mod dashboards;
 mod engine;
 mod faults;

@@ -18,6 +18,8 @@
 //! | `digest` | `Content-Digest` |
 //! | `document` | the commands in a Markdown file |
 //! | `load` | requests at a rate, each answer verified |
+//! | `jobs` | jobs that are submitted and read while something dies |
+//! | `redis` | a Redis that may be killed |
 //! | `server` | servers inside a test, for `addresses` |
 //! | `tls` | a certificate authority, and clients that believe it |
 //! | `docker` | the Docker command line; a second engine that may be killed |
@@ -35,6 +37,7 @@ pub mod document;
 mod engine;
 pub mod frames;
 pub mod http2;
+pub mod jobs;
 pub mod load;
 mod log;
 pub mod metrics;
@@ -42,6 +45,7 @@ pub mod otlp;
 pub mod process;
 pub mod prometheus;
 pub mod raw;
+pub mod redis;
 pub mod screen;
 pub mod server;
 mod setup;
