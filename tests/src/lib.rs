@@ -6,6 +6,7 @@
 //! | `log` | what it writes, and that no ERROR in it goes unnoticed |
 //! | `admin` | its admin API, seen from outside |
 //! | `metrics` | its metrics, read |
+//! | `news` | its events, listened to |
 //! | `prometheus` | a real Prometheus that scrapes one |
 //! | `command` | the other commands, run to their end |
 //! | `screen` | a terminal, and what a person sees on it |
@@ -18,6 +19,7 @@
 //! | `digest` | `Content-Digest` |
 //! | `document` | the commands in a Markdown file |
 //! | `load` | requests at a rate, each answer verified |
+//! | `loyal` | clients that keep their connections, and ask nothing twice |
 //! | `jobs` | jobs that are submitted and read while something dies |
 //! | `redis` | a Redis that may be killed |
 //! | `server` | servers inside a test, for `addresses` |
@@ -40,7 +42,9 @@ pub mod http2;
 pub mod jobs;
 pub mod load;
 mod log;
+pub mod loyal;
 pub mod metrics;
+pub mod news;
 pub mod otlp;
 pub mod process;
 pub mod prometheus;

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use longshore_pool::{ScalingPolicy, StateView};
 use serde_json::Value as Json;
-use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{BackendKind, Config, ServiceSize, typed_size};
 use crate::control::Control;
 use crate::gateway::Gateway;
+use crate::gateway::ending::Ending;
 use crate::gateway::route::Routes;
 use crate::run::cluster::{self as running, Left};
 use crate::run::{self, UpError};
@@ -63,7 +63,7 @@ pub struct Cluster {
     running: running::Cluster,
     gateway: Arc<Gateway>,
     drain: Duration,
-    shutdown: watch::Sender<bool>,
+    shutdown: Ending,
     connections: TaskTracker,
 }
 
@@ -115,7 +115,7 @@ impl Cluster {
     /// A client of all services. Cheap, and so are its clones.
     #[must_use]
     pub fn client(&self) -> Client {
-        Client::new(self.gateway.clone(), self.shutdown.subscribe(), self.connections.clone())
+        Client::new(self.gateway.clone(), self.shutdown.notice(), self.connections.clone())
     }
 
     /// Puts a number, a function of the [`Load`](crate::Load), or any [`ScalingPolicy`] in charge of a service's size. It
@@ -180,8 +180,7 @@ impl Cluster {
         let Self { running, drain, shutdown, connections, gateway } = self;
         drop(gateway);
         let closing = async {
-            // Nobody may be left to hear it.
-            let _ = shutdown.send(true);
+            shutdown.close();
             connections.close();
             connections.wait().await;
         };
@@ -230,7 +229,7 @@ impl ClusterBuilder {
         let sampler = Sampler::new(config.telemetry.sample);
         let entrance = running.metrics.entrance();
         let gateway = Gateway::new(routes, &config.proxy, running.clock, entrance, None, sampler, None);
-        let (shutdown, _) = watch::channel(false);
+        let shutdown = Ending::default();
         Ok(Cluster { running, gateway, drain: config.proxy.drain, shutdown, connections: TaskTracker::new() })
     }
 
