@@ -8,11 +8,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// Whom the clients of a test believe.
 #[derive(Debug)]
@@ -91,6 +91,19 @@ impl Default for Authority {
 }
 
 impl Pair {
+    /// A server that has this certificate.
+    ///
+    /// # Panics
+    /// Without chance.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().expect("versions").with_no_client_auth();
+        let key = PrivateKeyDer::try_from(self.key.clone()).expect("a key");
+        let config =
+            builder.with_single_cert(vec![self.certificate.clone()], key).expect("they belong together");
+        TlsAcceptor::from(Arc::new(config))
+    }
+
     /// Puts both where `proxy.tls` looks for them.
     ///
     /// # Panics

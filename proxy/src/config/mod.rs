@@ -68,7 +68,7 @@ pub use service::{
     Balance, Cache, Check, Health, Pattern, Protocol, Queue, Replay, ReplayMethods, RequestKey, Restart,
     Service, Source, default_spec,
 };
-pub use size::{MAX_SIZE, ServiceSize, SizeError, parse_size, typed_size};
+pub use size::{MAX_SIZE, ServiceSize, SizeError, parse_size, size_instead_of, typed_size};
 pub use values::{bytes as parse_bytes, duration as parse_duration};
 
 /// Everything that one cluster.toml says, checked.

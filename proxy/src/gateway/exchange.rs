@@ -257,7 +257,13 @@ impl Exchange {
 
     fn arrive(&self, now: Time) -> Entry {
         let (request, replayable) = (self.request, self.replayable());
-        self.service.dispatcher.arrive(request, self.deadline, replayable, self.class, now)
+        self.service.dispatcher.arrive(
+            (request, &self.request_id),
+            self.deadline,
+            replayable,
+            self.class,
+            now,
+        )
     }
 
     async fn take_body(&mut self) -> Result<RequestBody, SpoolError> {
@@ -351,7 +357,7 @@ impl Exchange {
             }
         }
         self.service.metrics.replayed(label);
-        Ok(lease.retry(outcome, now))
+        Ok(lease.retry(outcome, &self.request_id, now))
     }
 
     fn answer(
