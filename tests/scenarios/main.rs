@@ -40,6 +40,7 @@ mod slow;
 mod smuggling;
 mod standby;
 mod streams;
+mod stuck;
 mod takeover;
 mod terminal;
 mod tls;
