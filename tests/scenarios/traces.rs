@@ -260,8 +260,9 @@ async fn a_collector_that_speaks_tls_gets_them_once_it_is_believed() {
             trace(&collector, &id).await;
         } else {
             eventually(PATIENCE, "it is said why it gets none", async || {
-                let said =
-                    |line: &String| line.contains("does not take traces") && line.contains("no TLS with it");
+                let said = |line: &String| {
+                    line.contains("does not take traces") && line.contains("invalid peer certificate")
+                };
                 cluster.log().iter().any(said).then_some(())
             })
             .await;
