@@ -101,6 +101,8 @@ pub struct ProxyConfig {
     pub request_header_timeout: Duration,
     /// A connection without a request is closed after so long.
     pub idle_timeout: Duration,
+    /// Whether a client that has closed its sending side still waits for its answer; else it has left.
+    pub half_close: bool,
     /// How long what was accepted is still answered for after SIGTERM.
     pub drain: Duration,
     /// Bytes of a body at the most.
@@ -130,6 +132,7 @@ impl Default for ProxyConfig {
             tls: None,
             request_header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
+            half_close: false,
             drain: Duration::from_secs(30),
             max_body: 1 << 30,
             memory_per_body: 256 << 10,
@@ -192,6 +195,11 @@ impl Config {
         if let Some(tls) = &mut config.proxy.tls {
             tls.identity = Some(identity::load(&tls.files)?);
         }
+        config.telemetry.check().map_err(|why| {
+            let wrong =
+                Diagnostic::whole(why).help("`telemetry.ca` names a PEM file of authorities to believe");
+            Diagnostics::new("", "", vec![wrong])
+        })?;
         Ok(config)
     }
 

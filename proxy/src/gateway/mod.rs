@@ -21,6 +21,7 @@
 //! | `http1`, `plain`, `relay`, `multiplex` | over HTTP/1.1, most of it plainly, or over HTTP/2 |
 //! | `held` | an answer that is held until it is complete |
 //! | `stream` | an answer that is passed on as it comes |
+//! | `cut` | one that ends with its instance |
 //! | `resume` | an answer that broke off, and goes on elsewhere |
 //! | `framing` | requests that two readers could take for two different things |
 //! | `upgrade` | WebSocket over HTTP/2 |
@@ -38,6 +39,7 @@ mod cache;
 mod class;
 mod clients;
 mod connections;
+mod cut;
 mod deadline;
 pub mod ending;
 pub mod exchange;
@@ -70,6 +72,8 @@ pub mod spool;
 pub mod stream;
 mod tls;
 mod trace_context;
+mod tunnel;
+mod unread;
 mod upgrade;
 mod usage;
 mod watched;
@@ -123,7 +127,11 @@ struct Settings {
 impl Settings {
     fn new(proxy: &ProxyConfig) -> Self {
         Self {
-            timeouts: Timeouts { header: proxy.request_header_timeout, idle: proxy.idle_timeout },
+            timeouts: Timeouts {
+                header: proxy.request_header_timeout,
+                idle: proxy.idle_timeout,
+                half_close: proxy.half_close,
+            },
             forwarded: proxy.forwarded,
             http2: proxy.http2,
             model_head: proxy.model_head,

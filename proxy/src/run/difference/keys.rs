@@ -71,6 +71,7 @@ pub(super) fn at_the_next_start(old: &Config, new: &Config) -> Vec<String> {
         collector: "otlp",
         sample: "sample",
         service_name: "service_name",
+        ca: "ca",
     } besides {});
     let named = |table: &'static str, keys: Vec<&'static str>| {
         keys.into_iter().map(move |key| format!("[{table}] {key}")).collect::<Vec<_>>()
@@ -160,6 +161,7 @@ pub(super) fn proxy(old: &ProxyConfig, new: &ProxyConfig) -> Vec<&'static str> {
         tls: "tls",
         request_header_timeout: "request_header_timeout",
         idle_timeout: "idle_timeout",
+        half_close: "half_close",
         drain: "drain",
         max_body: "max_body",
         memory_per_body: "memory_per_body",
