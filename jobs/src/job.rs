@@ -347,6 +347,15 @@ impl Job {
         }
     }
 
+    /// When it ended, if it has.
+    pub const fn ended_at(&self) -> Option<Millis> {
+        match self.state {
+            State::Queued { .. } | State::Running { .. } => None,
+            State::Done { finished_at, .. } | State::Failed { finished_at, .. } => Some(finished_at),
+            State::Cancelled { at } | State::Expired { at, .. } => Some(at),
+        }
+    }
+
     /// The bodies that belong to it.
     pub fn bodies(&self) -> impl Iterator<Item = Body> {
         self.input.into_iter().chain(self.answer().and_then(|answer| answer.body))

@@ -5,6 +5,7 @@ mod adoption;
 mod answers;
 mod bodies;
 mod cache;
+mod callbacks;
 mod causes;
 mod clients;
 mod commands;

@@ -18,6 +18,7 @@
 //! | `digest` | `Content-Digest` |
 //! | `document` | the commands in a Markdown file |
 //! | `load` | requests at a rate, each answer verified |
+//! | `hook` | who takes the results of jobs |
 //! | `server` | servers inside a test, for `addresses` |
 //! | `tls` | a certificate authority, and clients that believe it |
 //! | `docker` | the Docker command line; a second engine that may be killed |
@@ -34,6 +35,7 @@ pub mod docker;
 pub mod document;
 mod engine;
 pub mod frames;
+pub mod hook;
 pub mod http2;
 pub mod load;
 mod log;

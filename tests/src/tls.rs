@@ -8,11 +8,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// Whom the clients of a test believe.
 #[derive(Debug)]
@@ -102,6 +102,18 @@ impl Pair {
             std::fs::write(&beside, text).expect("the folder can be written to");
             std::fs::rename(&beside, folder.join(name)).expect("it can be replaced");
         }
+    }
+
+    /// What a server of the test's own shakes hands with.
+    ///
+    /// # Panics
+    /// Without chance.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().expect("versions");
+        let key = PrivatePkcs8KeyDer::from(self.key.clone()).into();
+        let config = builder.with_no_client_auth().with_single_cert(vec![self.certificate.clone()], key);
+        TlsAcceptor::from(Arc::new(config.expect("they belong together")))
     }
 
     /// In PEM.

@@ -270,6 +270,7 @@ mod tests {
             estimate_seconds: None,
             response_status: Some(502),
             result: "/_jobs/01a1/result".to_owned(),
+            callback: None,
         };
         let shown = table(&[job]);
         let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();

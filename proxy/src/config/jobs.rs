@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::callbacks::{self, Callbacks};
 use super::reader::{Reader, Table};
 use super::value::Value;
 use super::values;
@@ -24,6 +25,8 @@ pub struct JobsConfig {
     pub max_bytes: u64,
     /// In a shared store: a proxy that has not been heard of for so long is dead, and its jobs are taken over.
     pub lease: Duration,
+    /// Whom results may be posted to.
+    pub callbacks: Callbacks,
 }
 
 /// Where jobs are kept.
@@ -49,6 +52,7 @@ impl Default for JobsConfig {
             path: "/_jobs".to_owned(),
             max_bytes: 10 << 30,
             lease: Duration::from_secs(30),
+            callbacks: Callbacks::default(),
         }
     }
 }
@@ -96,6 +100,7 @@ pub(super) fn read(table: &mut Table<'_>, out: &mut JobsConfig) {
     table.set("path", &mut out.path, |value| value.parsed(path));
     table.set("max_bytes", &mut out.max_bytes, Value::bytes);
     table.set("lease", &mut out.lease, Value::timeout);
+    table.set("callbacks", &mut out.callbacks, callbacks::read);
 }
 
 fn store(text: &str, reader: &Reader<'_>) -> Result<JobStore, String> {

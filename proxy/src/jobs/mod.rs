@@ -9,11 +9,13 @@
 //! | `feed` | jobs go into the services' queues, a bounded number at a time |
 //! | `work` | one job: the request is made, the answer kept |
 //! | `sweep` | what is due: expired, forgotten, taken over from a dead proxy |
+//! | `callbacks` | results are posted to whoever wanted that |
 //! | `watch` | waiting for a job to end |
 //! | `api`, `view`, `answer` | the routes below `/_jobs` |
 
 mod answer;
 mod api;
+mod callbacks;
 mod feed;
 mod submit;
 mod sweep;
@@ -36,6 +38,7 @@ pub use self::view::JobView;
 pub use self::wish::{Wish, wish};
 use crate::config::{JobStore, JobsConfig};
 use crate::gateway::Gateway;
+use crate::metrics::CallbackEnd;
 use crate::problem::Problem;
 
 /// The jobs of a cluster.
@@ -47,6 +50,7 @@ pub struct Jobs {
     store: OnceCell<Arc<dyn Store>>,
     gateway: OnceLock<Weak<Gateway>>,
     feed: feed::Feed,
+    callbacks: callbacks::Callbacks,
     /// As of the last look.
     counts: Mutex<Counts>,
 }
@@ -55,6 +59,7 @@ impl Jobs {
     /// Jobs whose store is not open yet.
     pub fn new(config: JobsConfig, cluster: &str) -> Arc<Self> {
         Arc::new(Self {
+            callbacks: callbacks::Callbacks::new(config.callbacks.clone()),
             config,
             cluster: cluster.to_owned(),
             owner: JobId::new().to_string(),
@@ -164,6 +169,14 @@ impl Jobs {
         let Some(gateway) = self.gateway() else { return };
         if let Some(service) = gateway.routes.load().service(service) {
             service.metrics.job_took(after);
+        }
+    }
+
+    /// A callback of the service was made.
+    fn called_back(&self, service: &str, end: CallbackEnd) {
+        let Some(gateway) = self.gateway() else { return };
+        if let Some(service) = gateway.routes.load().service(service) {
+            service.metrics.called_back(end);
         }
     }
 

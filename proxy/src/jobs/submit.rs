@@ -13,6 +13,7 @@ use longshore_jobs::{
 };
 use sha2::{Digest, Sha256};
 
+use super::callbacks::LONGSHORE_CALLBACK;
 use super::wish::PREFER;
 use super::{Jobs, Wish, answer, unavailable};
 use crate::config::Scheme;
@@ -36,8 +37,9 @@ const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const LONGEST_KEY: usize = 255;
 
 /// The fields that end here: they made the request a job, or belong to the connection that it came on.
-const DROPPED: [HeaderName; 7] = [
+const DROPPED: [HeaderName; 8] = [
     PREFER,
+    LONGSHORE_CALLBACK,
     header::CONTENT_LENGTH,
     header::TRANSFER_ENCODING,
     header::CONNECTION,
@@ -77,6 +79,7 @@ impl Jobs {
         let Begun { service, body, pace, key: holder, .. } = begun;
         let holder = holder.as_deref().map(Key::name);
         let key = key(&parts.headers)?;
+        let callback = self.callbacks.wanted(&parts.headers)?;
         let timeout = service.config.timeout;
         let taken = tokio::time::timeout(timeout, take(store, &parts, Source::new(body, pace), &service));
         let taken = taken.await.map_err(|_| {
@@ -96,7 +99,7 @@ impl Jobs {
             ttl: ttl(&service.config.jobs),
             key,
             identity,
-            callback: None,
+            callback,
         };
         let job = self.create(store, Job::new(new, Millis::now()), taken.staged).await?;
         match wish {

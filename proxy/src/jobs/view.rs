@@ -1,6 +1,6 @@
 //! A job as clients see it.
 
-use longshore_jobs::{Job, Millis, State, Status};
+use longshore_jobs::{Callback, Job, Millis, State, Status};
 use serde::{Deserialize, Serialize};
 
 /// The status of a job, as JSON.
@@ -39,6 +39,48 @@ pub struct JobView {
     pub response_status: Option<u16>,
     /// Where its result is, or will be.
     pub result: String,
+    /// What has become of its callback, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub callback: Option<CallbackView>,
+}
+
+/// A callback, as clients see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallbackView {
+    /// To whom.
+    pub url: String,
+    /// `waiting` for the job to end, `pending`, `delivered`, or `failed` for good.
+    pub status: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it is tried next.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next_at: Option<String>,
+    /// When it was taken.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub delivered_at: Option<String>,
+    /// What went wrong the last time.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+}
+
+impl CallbackView {
+    fn new(callback: &Callback, pending: bool) -> Self {
+        let status = match (pending, callback.delivered_at, callback.next) {
+            (true, _, _) => "waiting",
+            (false, Some(_), _) => "delivered",
+            (false, None, Some(_)) => "pending",
+            (false, None, None) => "failed",
+        };
+        Self {
+            url: callback.url.clone(),
+            status: status.to_owned(),
+            attempts: callback.attempts,
+            next_at: callback.next.filter(|_| !pending).map(time),
+            delivered_at: callback.delivered_at.map(time),
+            error: callback.error.clone(),
+        }
+    }
 }
 
 impl JobView {
@@ -60,6 +102,10 @@ impl JobView {
             estimate_seconds: None,
             response_status: job.answer().map(|answer| answer.status),
             result: format!("{location}/result"),
+            callback: job
+                .callback
+                .as_ref()
+                .map(|callback| CallbackView::new(callback, job.status().is_pending())),
         }
     }
 }

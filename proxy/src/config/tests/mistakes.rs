@@ -334,6 +334,27 @@ fn every_wrong_document_has_its_message() {
         (&format!("jobs.path = \"/\"\n{service}"), "`jobs.path` cannot be \"/\"", "hide every service"),
         (&format!("jobs.lease = \"0s\"\n{service}"), "`jobs.lease` must be above 0", "^"),
         (&format!("jobs.max_bytes = \"lots\"\n{service}"), "`jobs.max_bytes` cannot be \"lots\"", "^"),
+        (
+            &format!("jobs.callbacks = [\"http://a/b\"]\n{service}"),
+            "`jobs.callbacks[0]` cannot be \"http://a/b\"",
+            "no scheme and no path",
+        ),
+        (&format!("jobs.callbacks = \"a\"\n{service}"), "must be an array of hosts", "found a string"),
+        (
+            &format!("jobs.callbacks = {{ host = [] }}\n{service}"),
+            "unknown key `host`",
+            "did you mean `hosts`?",
+        ),
+        (
+            &format!("jobs.callbacks = {{ attempts = 0 }}\n{service}"),
+            "must be an integer from 1 to 1000",
+            "got 0",
+        ),
+        (
+            &format!("jobs.callbacks.backoff = {{ initial = \"2s\", max = \"1s\" }}\n{service}"),
+            "`jobs.callbacks.backoff.max` is below `initial`",
+            "^",
+        ),
         (&format!("{service}\njobs.mode = \"later\""), "it is one of off, prefer, always, poll", "^"),
         (&format!("{service}\njobs.result_ttl = \"1\""), "result_ttl` cannot be \"1\"", "^"),
         (&format!("backend.kind = \"podman\"\n{service}"), "it is one of auto, docker, process, swarm", "^"),
