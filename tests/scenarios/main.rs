@@ -9,6 +9,7 @@ mod callbacks;
 mod causes;
 mod clients;
 mod commands;
+mod crashes;
 mod dashboards;
 mod engine;
 mod faults;

@@ -19,6 +19,8 @@
 //! | `document` | the commands in a Markdown file |
 //! | `load` | requests at a rate, each answer verified |
 //! | `hook` | who takes the results of jobs |
+//! | `jobs` | jobs that are submitted and read while something dies |
+//! | `redis` | a Redis that may be killed |
 //! | `server` | servers inside a test, for `addresses` |
 //! | `tls` | a certificate authority, and clients that believe it |
 //! | `docker` | the Docker command line; a second engine that may be killed |
@@ -37,6 +39,7 @@ mod engine;
 pub mod frames;
 pub mod hook;
 pub mod http2;
+pub mod jobs;
 pub mod load;
 mod log;
 pub mod metrics;
@@ -44,6 +47,7 @@ pub mod otlp;
 pub mod process;
 pub mod prometheus;
 pub mod raw;
+pub mod redis;
 pub mod screen;
 pub mod server;
 mod setup;
