@@ -145,7 +145,7 @@ impl Job {
         let mut job = self.with(state);
         job.attempts += attempts.saturating_sub(u32::from(started_at.is_some()));
         if !failed {
-            job.input = None;
+            job = job.over();
         }
         Ok(job.calling(now))
     }
@@ -155,8 +155,8 @@ impl Job {
         if !self.status().is_pending() {
             return Err(self.illegal("cancelled"));
         }
-        let job = Self { input: None, identity: None, ..self.with(State::Cancelled { at: now }) };
-        Ok(job.calling(now))
+        let job = Self { identity: None, ..self.with(State::Cancelled { at: now }) };
+        Ok(job.over().calling(now))
     }
 
     /// What has failed waits again, behind the others.
@@ -270,8 +270,7 @@ impl Job {
             | State::Cancelled { .. }
             | State::Expired { .. } => None,
         };
-        let expired =
-            Self { input: None, identity: None, ..self.with(State::Expired { at: now, finished_at }) };
+        let expired = Self { identity: None, ..self.with(State::Expired { at: now, finished_at }) }.over();
         match finished_at {
             None => expired.calling(now),
             Some(_) if !self.is_calling() => expired,
@@ -299,6 +298,11 @@ impl Job {
             }
             State::Cancelled { .. } | State::Expired { .. } => Lapse::Forget,
         }
+    }
+
+    /// Its request is not made any more: what only that needs goes.
+    fn over(self) -> Self {
+        Self { input: None, request: self.request.over(), ..self }
     }
 
     /// It has ended: whoever wanted to be told is.

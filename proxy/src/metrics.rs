@@ -8,7 +8,7 @@ mod jobs;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-pub use jobs::CallbackEnd;
+pub use jobs::{CallbackEnd, JobExports};
 use longshore_pool::StateView;
 use longshore_pool::scaling::Tally;
 use parking_lot::Mutex;
@@ -53,6 +53,8 @@ pub struct Metrics {
     jobs: IntGaugeVec,
     job_seconds: HistogramVec,
     job_callbacks: IntCounterVec,
+    job_exports: IntCounterVec,
+    job_exported_at: Gauge,
     reloads: IntCounterVec,
     reloaded_at: Gauge,
     services: Mutex<Vec<Arc<ServiceMetrics>>>,
@@ -186,6 +188,15 @@ impl Metrics {
                 "longshore_job_callbacks_total",
                 "Attempts to post the result of a job, by what came of them.",
                 &["service", "result"],
+            )?,
+            job_exports: counter(
+                "longshore_job_exports_total",
+                "Scheduled exports of all jobs, by result: done, failed.",
+                &["result"],
+            )?,
+            job_exported_at: Gauge::new(
+                "longshore_job_export_last_success_timestamp_seconds",
+                "When all jobs were exported last, as Unix time.",
             )?,
             size: gauge("longshore_size", "Instances wanted, and the bounds of that.", &["service", "kind"])?,
             reloads: counter(

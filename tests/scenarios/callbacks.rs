@@ -206,7 +206,10 @@ async fn tls_is_spoken_with_whom_the_system_believes() {
     callback_is(&client, &job, "delivered").await;
     let job = taken(&client, "/x", b"", &format!("https://localhost:{}/", stranger.address.port())).await;
     let view = callback_is(&client, &job, "failed").await;
-    assert!(view["callback"]["error"].as_str().is_some_and(|why| why.contains("invalid peer certificate")), "{view}");
+    assert!(
+        view["callback"]["error"].as_str().is_some_and(|why| why.contains("invalid peer certificate")),
+        "{view}"
+    );
     assert!(stranger.taken().is_empty());
     cluster.stop().await;
 }

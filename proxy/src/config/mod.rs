@@ -7,7 +7,7 @@
 //! | `size` | the forms of `size`, in the file and over the API |
 //! | `document` | reads the sections outside `[services]` |
 //! | `service_table`, `service_parts`, `service_queue` | read `[services.NAME]` and the tables below it |
-//! | `jobs`, `callbacks` | `[jobs]` and `[services.NAME.jobs]` |
+//! | `jobs`, `callbacks`, `export` | `[jobs]` and `[services.NAME.jobs]` |
 //! | `limits`, `http2` | `[proxy.limits]`, `[proxy.http2]` |
 //! | `listeners` | `proxy.listen`, `proxy.tls` |
 //! | `identity`, `expiry` | the certificate and its key |
@@ -28,6 +28,7 @@ mod callbacks;
 mod diagnostics;
 mod document;
 mod expiry;
+mod export;
 mod http2;
 pub mod identity;
 mod jobs;
@@ -60,8 +61,9 @@ use keys::ApiKeys;
 pub use crate::telemetry::Telemetry;
 pub use callbacks::{Callbacks, Receiver, Secrets};
 pub use diagnostics::{Diagnostic, Diagnostics};
+pub use export::{ExportTo, ScheduledExport};
 pub use http2::Http2;
-pub use jobs::{JobStore, JobsConfig, JobsMode, ServiceJobs};
+pub use jobs::{Credentials, JobStore, JobsConfig, JobsMode, ServiceJobs};
 pub use limits::{Limits, Rate};
 pub use listeners::{Listener, Scheme, Tls, TlsFiles};
 pub use network::Network;

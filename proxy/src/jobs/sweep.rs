@@ -6,7 +6,7 @@ use std::time::Duration;
 use longshore_jobs::{Change, Job, Lapse, Millis, Outcome, Store, StoreError};
 
 use super::callbacks::Turn;
-use super::{Jobs, callbacks};
+use super::{Jobs, callbacks, feed};
 use crate::metrics::CallbackEnd;
 
 /// How often it is looked.
@@ -26,7 +26,10 @@ pub(super) async fn run(jobs: Arc<Jobs>, store: Arc<dyn Store>) {
         };
         match (sweep(&jobs, &store).await, counted) {
             (Ok(()), Ok(None)) => {}
-            (Ok(()), Ok(Some(counts))) => *jobs.counts.lock() = counts,
+            (Ok(()), Ok(Some(counts))) => {
+                feed::tell_backlog(&jobs, &counts);
+                *jobs.counts.lock() = counts;
+            }
             (Err(error), _) | (_, Err(error)) => {
                 tracing::error!(%error, "failed to look for jobs that are due");
             }

@@ -129,31 +129,3 @@ fn time(at: Millis) -> String {
     let millis = i64::try_from(at.0).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(millis).map(|at| format!("{at:.3}")).unwrap_or_default()
 }
-
-/// A page that shows a job to a person and looks again while it is not done.
-pub(super) fn page(view: &JobView) -> String {
-    let pending = view.status == "queued" || view.status == "running";
-    let refresh = if pending { "<meta http-equiv=refresh content=2>" } else { "" };
-    let mut rows = vec![("service", view.service.clone()), ("request", view.request.clone())];
-    rows.extend(view.position.map(|position| ("jobs before it", position.to_string())));
-    rows.extend(view.estimate_seconds.map(|seconds| ("starts in about", format!("{seconds} s"))));
-    rows.push(("submitted", view.submitted_at.clone()));
-    rows.extend(view.started_at.clone().map(|at| ("started", at)));
-    rows.extend(view.finished_at.clone().map(|at| ("finished", at)));
-    rows.extend(view.response_status.map(|status| ("answered with", status.to_string())));
-    let rows: String = rows
-        .into_iter()
-        .map(|(name, value)| format!("<tr><th>{name}<td>{}", crate::problem::escape(&value)))
-        .collect();
-    let link = if view.done { format!("<p><a href='{}'>the result</a>", view.result) } else { String::new() };
-    format!(
-        "<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-width'>{refresh}\
-         <title>job {status}</title>\
-         <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:40em;margin:4em auto;padding:0 1em;color:#222}}\
-         h1{{font-size:1.4em}}th{{text-align:left;padding-right:1em;font-weight:normal;color:#666}}\
-         td{{overflow-wrap:anywhere}}small{{color:#666}}</style>\
-         <h1>{status}</h1><table>{rows}</table>{link}<p><small>job {id}</small></p>\n",
-        status = view.status,
-        id = view.id,
-    )
-}

@@ -1,6 +1,8 @@
 //! What is counted of asynchronous jobs.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus::{Gauge, IntCounter};
 
 use super::{Metrics, ServiceMetrics};
 
@@ -25,7 +27,34 @@ impl CallbackEnd {
     }
 }
 
+/// What counts scheduled exports.
+pub struct JobExports {
+    done: IntCounter,
+    failed: IntCounter,
+    at: Gauge,
+}
+
+impl JobExports {
+    /// One has ended.
+    pub fn ended(&self, done: bool) {
+        if !done {
+            return self.failed.inc();
+        }
+        self.done.inc();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.at.set(now.as_secs_f64());
+    }
+}
+
 impl Metrics {
+    /// What counts scheduled exports; they are shown from now on.
+    pub fn job_exports(&self) -> JobExports {
+        // A process that was taken apart and put together again has it already.
+        let _ = self.registry.register(Box::new(self.job_exported_at.clone()));
+        let [done, failed] = ["done", "failed"].map(|result| self.job_exports.with_label_values(&[result]));
+        JobExports { done, failed, at: self.job_exported_at.clone() }
+    }
+
     /// Writes how many jobs of a service are in each state.
     pub fn observe_jobs(&self, name: &str, counts: &[(&'static str, u64)]) {
         for (status, count) in counts {

@@ -70,7 +70,10 @@ fn jobs_are_kept_beside_the_file_and_their_keys_can_be_set() {
     assert_eq!((&*default.path, default.max_bytes), ("/_jobs", 10 << 30));
     assert_eq!(default.lease, Duration::from_secs(30));
     let hour = Duration::from_secs(3600);
-    assert_eq!(calc, ServiceJobs { mode: JobsMode::Prefer, input_ttl: hour, result_ttl: hour });
+    let credentials = Credentials::Keep;
+    assert_eq!(calc, ServiceJobs { mode: JobsMode::Prefer, input_ttl: hour, result_ttl: hour, credentials });
+    let drop = parse("services.calc.image = \"x\"\nservices.calc.jobs.credentials = \"drop\"").unwrap();
+    assert_eq!(drop.services[0].jobs.credentials, Credentials::Drop);
     let (set, _) =
         jobs("[jobs]\nstore = \"file:x\"\npath = \"/later\"\nmax_bytes = \"1MiB\"\nlease = \"5s\"");
     let store = JobStore::File { folder: folder.join("x"), named: true };
@@ -111,6 +114,25 @@ fn results_are_posted_to_nobody_unless_somebody_is_listed() {
     assert_eq!(set.secrets.map(|secrets| secrets.file), Some(default_folder().join("s")));
     assert_eq!((set.timeout, set.attempts), (Duration::from_secs(5), 3));
     assert_eq!((set.backoff_initial, set.backoff_max), (Duration::from_secs(2), Duration::from_secs(4)));
+}
+
+#[test]
+fn jobs_are_exported_nowhere_unless_a_folder_or_a_command_is_named() {
+    let export =
+        |lines: &str| parse(&format!("[jobs]\n{lines}\n[services.calc]\nimage = \"x\"")).unwrap().jobs.export;
+    assert_eq!(export(""), None);
+    let every = Duration::from_secs(3600);
+    let folder = default_folder().join("backups");
+    let to = ExportTo::Folder { folder: folder.clone(), keep: 24 };
+    assert_eq!(export("export = { every = \"1h\", to = \"backups\" }"), Some(ScheduledExport { every, to }));
+    let to = ExportTo::Folder { folder, keep: 0 };
+    let all = export("export = { every = \"1h\", to = \"backups\", keep = 0 }");
+    assert_eq!(all, Some(ScheduledExport { every, to }));
+    let to = ExportTo::Command(vec!["put".to_owned(), "-".to_owned()]);
+    assert_eq!(
+        export("export = { every = \"1h\", to = [\"put\", \"-\"] }"),
+        Some(ScheduledExport { every, to })
+    );
 }
 
 /// Where relative paths begin in these tests.

@@ -355,6 +355,28 @@ fn every_wrong_document_has_its_message() {
             "`jobs.callbacks.backoff.max` is below `initial`",
             "^",
         ),
+        (
+            &format!("jobs.export = {{ to = \"x\" }}\n{service}"),
+            "`jobs.export` needs `every`",
+            "to = \"backups\"",
+        ),
+        (&format!("jobs.export = {{ every = \"1h\" }}\n{service}"), "`jobs.export` needs `to`", "^"),
+        (
+            &format!("jobs.export = {{ every = \"1ms\", to = \"x\" }}\n{service}"),
+            "`jobs.export.every` must be 1s or more",
+            "^",
+        ),
+        (
+            &format!("jobs.export = {{ every = \"1h\", to = [] }}\n{service}"),
+            "`jobs.export.to` is empty",
+            "^",
+        ),
+        (
+            &format!("jobs.export = {{ every = \"1h\", to = [\"x\"], keep = 3 }}\n{service}"),
+            "`jobs.export.keep` is of exports to a folder",
+            "^",
+        ),
+        (&format!("{service}\njobs.credentials = \"hide\""), "it is one of keep, drop", "^"),
         (&format!("{service}\njobs.mode = \"later\""), "it is one of off, prefer, always, poll", "^"),
         (&format!("{service}\njobs.result_ttl = \"1\""), "result_ttl` cannot be \"1\"", "^"),
         (&format!("backend.kind = \"podman\"\n{service}"), "it is one of auto, docker, process, swarm", "^"),
