@@ -19,6 +19,7 @@ mod frames;
 mod framing;
 mod grpc;
 mod hangs;
+mod job_api;
 mod jobs;
 mod keys;
 mod limits;

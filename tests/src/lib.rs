@@ -8,6 +8,7 @@
 //! | `metrics` | its metrics, read |
 //! | `prometheus` | a real Prometheus that scrapes one |
 //! | `command` | the other commands, run to their end |
+//! | `schema` | answers held against an OpenAPI document |
 //! | `screen` | a terminal, and what a person sees on it |
 //! | `client` | requests and answers |
 //! | `http2` | requests over HTTP/2, and gRPC calls |
@@ -48,6 +49,7 @@ pub mod process;
 pub mod prometheus;
 pub mod raw;
 pub mod redis;
+pub mod schema;
 pub mod screen;
 pub mod server;
 mod setup;

@@ -52,6 +52,9 @@ enum JobsCommand {
         /// Into a file instead of stdout.
         #[arg(short, long)]
         output: Option<PathBuf>,
+        /// Makes the scheduled export now: to where `jobs.export` says.
+        #[arg(long, conflicts_with_all = ["id", "output"])]
+        now: bool,
     },
     /// Reads what `export` has written. A broken file changes nothing.
     Import {
@@ -119,7 +122,10 @@ pub(super) async fn jobs(args: JobsArgs, client: &Client) -> Result<(), CliError
         JobsCommand::Cancel { ids } => each(&ids, "cancel", client).await,
         JobsCommand::Retry { ids } => each(&ids, "retry", client).await,
         JobsCommand::Rm(args) => rm(&args, client).await,
-        JobsCommand::Export { id, output } => export(id.as_deref(), output.as_deref(), client).await,
+        JobsCommand::Export { now: true, .. } => export_now(client).await,
+        JobsCommand::Export { id, output, now: false } => {
+            export(id.as_deref(), output.as_deref(), client).await
+        }
         JobsCommand::Import { file, overwrite } => import(&file, overwrite, client).await,
     }
 }
@@ -237,6 +243,12 @@ async fn export(id: Option<&str>, file: Option<&Path>, client: &Client) -> Resul
             copy(response, &mut std::fs::File::create(file).map_err(failed)?).await
         }
     }
+}
+
+async fn export_now(client: &Client) -> Result<(), CliError> {
+    let exported: serde_json::Value = client.json(Method::POST, "/_jobs/export", None).await?;
+    let to = exported["to"].as_str().unwrap_or_default();
+    Ok(output::line(format!("{} bytes to {to}", exported["bytes"]))?)
 }
 
 async fn import(file: &Path, overwrite: bool, client: &Client) -> Result<(), CliError> {
