@@ -184,7 +184,7 @@ async fn a_key_sees_the_jobs_that_came_with_it() {
             .iter()
             .map(|job| format!("/_jobs/{}", job["id"].as_str().expect("its id")))
             .collect();
-        assert_eq!(ids, [own.clone()]);
+        assert_eq!(ids, std::slice::from_ref(own));
     }
     let file = of(ann, "GET", "/_jobs/export").await;
     assert!(file.text().contains(&job[7..]) && !file.text().contains(&other[7..]), "{}", file.text());
