@@ -7,23 +7,22 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use futures_util::StreamExt;
-use longshore_backend::{Backend, Cause, Exit, Key, Spec, StartError};
-use longshore_pool::{Action, DeathCause, Event, Health, InstanceId, Retry, Time};
+use longshore_backend::{Backend, Cause, Exit, Key, Spec};
+use longshore_pool::{Action, DeathCause, Event, InstanceId, Time};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use self::charge::Charge;
 use crate::clock::Clock;
-use crate::config::{self, Check, Pattern};
+use crate::events::Feed;
 use crate::gateway::lease::Dispatcher;
 use crate::gateway::service::Service;
 use crate::metrics::ServiceMetrics;
-use crate::{probe, problem};
 
 mod charge;
+mod lives;
+mod looks;
 mod standby;
 
 /// Pause between two tries to stop an instance while the engine does not answer.
@@ -76,6 +75,7 @@ pub struct Control {
     runner: ArcSwap<Runner>,
     dispatcher: Arc<Dispatcher>,
     metrics: Arc<ServiceMetrics>,
+    events: Feed,
     clock: Clock,
     instances: Mutex<HashMap<InstanceId, Life>>,
     charge: Mutex<Charge>,
@@ -105,6 +105,7 @@ impl Control {
             runner: ArcSwap::from_pointee(runner),
             dispatcher: service.dispatcher.clone(),
             metrics: service.metrics.clone(),
+            events: service.events.clone(),
             clock: service.clock,
             service: ArcSwap::new(service),
             earlier: Mutex::default(),
@@ -171,19 +172,6 @@ impl Control {
         }
     }
 
-    /// Where readiness is told by another line of the log: what was ready stays so, what starts is looked at again.
-    fn check_logs_anew(self: &Arc<Self>, before: &config::Service, after: &config::Service) {
-        if before.health.check == after.health.check || !matches!(after.health.check, Check::Log(_)) {
-            return;
-        }
-        let starting: Vec<InstanceId> = {
-            let mut instances = self.instances.lock();
-            instances.values_mut().for_each(|life| life.log_matched = life.starting.is_none());
-            instances.iter().filter(|(_, life)| !life.log_matched).map(|(id, _)| *id).collect()
-        };
-        starting.into_iter().for_each(|instance| self.watch_log(instance));
-    }
-
     /// An instance that an earlier process has left running.
     pub fn adopt(self: &Arc<Self>, instance: InstanceId, address: SocketAddr, paused: bool) {
         self.remember(instance);
@@ -219,7 +207,9 @@ impl Control {
     ) {
         let dispatcher = self.dispatcher.clone();
         self.service().sizing.begin();
+        let mut resized = Time::ZERO;
         loop {
+            resized = self.tell_sizes(resized);
             let armed = self.clock.instant(dispatcher.armed());
             tokio::select! {
                 Some(action) = actions.recv() => self.perform(action),
@@ -228,6 +218,13 @@ impl Control {
                 () = tokio::time::sleep_until(armed) => dispatcher.handle_timeout(),
             }
         }
+    }
+
+    /// Tells each size that was decided after a time; gives when the last of them was.
+    fn tell_sizes(&self, after: Time) -> Time {
+        let decisions = self.dispatcher.resized(after);
+        decisions.iter().for_each(|decision| self.events.resized(decision));
+        decisions.last().map_or(after, |decision| decision.since)
     }
 
     fn key(&self, instance: InstanceId) -> Key {
@@ -247,211 +244,6 @@ impl Control {
             }
         }
     }
-
-    fn remember(&self, instance: InstanceId) {
-        let life = self.life(None);
-        self.instances.lock().insert(instance, life);
-    }
-
-    fn life(&self, under_way: Option<oneshot::Receiver<()>>) -> Life {
-        Life {
-            starting: Some(self.clock.now()),
-            under_way,
-            log_matched: false,
-            stopping: false,
-            outdated: false,
-        }
-    }
-
-    fn start(self: &Arc<Self>, instance: InstanceId) {
-        match &**self.runner.load() {
-            Runner::Addresses(addresses) => {
-                self.remember(instance);
-                let slot = usize::try_from(instance.slot).unwrap_or(usize::MAX);
-                if let Some(address) = addresses.get(slot % addresses.len()).copied() {
-                    self.dispatcher.tell(Event::InstanceStarted { instance, address });
-                }
-            }
-            Runner::Managed { backend, spec } => {
-                let (done, started) = oneshot::channel();
-                let Some(under_way) = self.begin_start(instance, started) else { return };
-                let (control, backend, spec) = (self.clone(), backend.clone(), spec.clone());
-                self.tasks.spawn(async move {
-                    match backend.start(&control.key(instance), &spec).await {
-                        Ok(address) => {
-                            tracing::debug!(instance = %control.key(instance), %address, "instance started");
-                            control.watch_log(instance);
-                            control.dispatcher.tell(Event::InstanceStarted { instance, address });
-                        }
-                        Err(error) => control.exited(instance, start_failed(&error)),
-                    }
-                    // A stop may wait for this; if none does, nobody minds.
-                    let _ = done.send(());
-                    drop(under_way);
-                });
-            }
-        }
-    }
-
-    /// Remembers the instance and its start, which is under way until the result is dropped; `None` once all is closed.
-    fn begin_start(&self, instance: InstanceId, started: oneshot::Receiver<()>) -> Option<TaskTrackerToken> {
-        let life = self.life(Some(started));
-        let mut instances = self.instances.lock();
-        if self.starts.is_closed() {
-            return None;
-        }
-        instances.insert(instance, life);
-        Some(self.starts.token())
-    }
-
-    fn probe(self: &Arc<Self>, instance: InstanceId, address: SocketAddr) {
-        let control = self.clone();
-        self.tasks.spawn(async move {
-            let health = control.look(instance, address).await;
-            let outdated = health == Health::Ready && control.ready(instance);
-            control.dispatcher.tell(Event::InstanceProbed { instance, health });
-            if outdated {
-                control.dispatcher.tell(Event::InstanceReplace { instance });
-            }
-        });
-    }
-
-    async fn look(&self, instance: InstanceId, address: SocketAddr) -> Health {
-        let service = self.service();
-        let health = &service.config.health;
-        if let Check::Log(_) = &health.check {
-            let matched = self.instances.lock().get(&instance).is_some_and(|life| life.log_matched);
-            if !matched {
-                return Health::NotReady;
-            }
-        }
-        let seen = probe::http_or_tcp(
-            self.dispatcher.connector(),
-            (instance, address),
-            &health.check,
-            health.timeout,
-        )
-        .await;
-        if self.is_given_up() {
-            // It may be at work for the process that has it, which sees to its health.
-            return if seen == Health::NotReady { seen } else { Health::Ready };
-        }
-        let suspicious = seen == Health::Silent || health.check == Check::Tcp;
-        match self.managed(instance) {
-            // Only the backend can tell a frozen server from a busy one; and a frozen one still accepts connections.
-            Some((backend, key)) if suspicious && backend.frozen(&key).await => Health::Frozen,
-            Some(_) | None => seen,
-        }
-    }
-
-    /// It is ready, for the first time perhaps; gives whether it is to be replaced because of what it was made from.
-    fn ready(&self, instance: InstanceId) -> bool {
-        let (starting, outdated) = match self.instances.lock().get_mut(&instance) {
-            Some(life) => (life.starting.take(), std::mem::take(&mut life.outdated)),
-            None => (None, false),
-        };
-        if let Some(since) = starting {
-            let took = self.clock.now().since(since);
-            self.metrics.started(took);
-            tracing::info!(instance = %self.key(instance), took_ms = took.as_millis() as u64, "instance ready");
-        }
-        outdated
-    }
-
-    /// The pool itself finds some dead: hung, or not ready in time. Their end is a stop, their death is told here.
-    fn report_sentence(&self, instance: InstanceId) {
-        let snapshot = self.dispatcher.snapshot();
-        let Some(view) = snapshot.instances.iter().find(|view| view.instance == instance) else { return };
-        if let Some((cause, at)) = &view.last_death
-            && *at == view.since
-        {
-            let before_ready =
-                self.instances.lock().get(&instance).is_some_and(|life| life.starting.is_some());
-            self.report_death(instance, cause, before_ready);
-        }
-    }
-
-    fn stop(self: &Arc<Self>, instance: InstanceId, grace: Duration) {
-        self.report_sentence(instance);
-        let under_way = self.instances.lock().get_mut(&instance).and_then(|life| {
-            life.stopping = true;
-            life.under_way.take()
-        });
-        let control = self.clone();
-        self.tasks.spawn(async move {
-            if let Some(under_way) = under_way {
-                // What is still being created can only be removed after it is there.
-                let _ = under_way.await;
-            }
-            if let Some((backend, key)) = control.managed(instance) {
-                tracing::debug!(instance = %key, "stopping instance");
-                while let Err(error) = backend.stop(&key, grace).await {
-                    tracing::warn!(instance = %key, %error, "failed to stop an instance; trying again");
-                    tokio::time::sleep(STOP_RETRY).await;
-                }
-            }
-            control.exited(instance, DeathCause::Stopped);
-        });
-    }
-
-    fn exited(&self, instance: InstanceId, cause: DeathCause) {
-        if cause == DeathCause::Unexplained {
-            let stopping = self.instances.lock().get(&instance).is_none_or(|life| life.stopping);
-            if !stopping {
-                tracing::debug!(instance = %self.key(instance), "instance ended, its cause will follow");
-                self.dispatcher.tell(Event::InstanceExited { instance, cause });
-            }
-            return;
-        }
-        let known = self.instances.lock().remove(&instance);
-        match known {
-            Some(life) if !life.stopping => self.report_death(instance, &cause, life.starting.is_some()),
-            Some(_) => tracing::debug!(instance = %self.key(instance), "instance stopped"),
-            None => {}
-        }
-        self.dispatcher.tell(Event::InstanceExited { instance, cause });
-    }
-
-    fn report_death(&self, instance: InstanceId, cause: &DeathCause, before_ready: bool) {
-        let key = self.key(instance);
-        if before_ready {
-            self.metrics.start_failed();
-        }
-        self.metrics.died(problem::death_label(cause));
-        tracing::warn!(instance = %key, cause = problem::death(cause), before_ready, "instance died");
-    }
-
-    /// Follows the instance's log until a line matches, where readiness is told by the log.
-    fn watch_log(self: &Arc<Self>, instance: InstanceId) {
-        let service = self.service();
-        let Check::Log(pattern) = &service.config.health.check else { return };
-        let (control, pattern) = (self.clone(), pattern.clone());
-        self.tasks.spawn(async move {
-            if control.log_matches(instance, &pattern).await
-                && let Some(life) = control.instances.lock().get_mut(&instance)
-            {
-                life.log_matched = true;
-            }
-        });
-    }
-
-    async fn log_matches(&self, instance: InstanceId, pattern: &Pattern) -> bool {
-        let Some((backend, key)) = self.managed(instance) else { return true };
-        let Ok(mut log) = backend.logs(&key, 1000, true).await else { return false };
-        let mut line = Vec::new();
-        while let Some(Ok(chunk)) = log.next().await {
-            for part in chunk.split_inclusive(|byte| *byte == b'\n') {
-                line.extend_from_slice(part);
-                if pattern.is_match(&line) {
-                    return true;
-                }
-                if part.ends_with(b"\n") || line.len() > 64 * 1024 {
-                    line.clear();
-                }
-            }
-        }
-        false
-    }
 }
 
 fn id(key: &Key) -> InstanceId {
@@ -466,13 +258,4 @@ fn cause(cause: Cause) -> DeathCause {
         Cause::Vanished => DeathCause::Vanished,
         Cause::Unexplained => DeathCause::Unexplained,
     }
-}
-
-fn start_failed(error: &StartError) -> DeathCause {
-    let (text, retry) = match error {
-        StartError::Futile(text) => (text, Retry::Futile),
-        StartError::Failed(text) => (text, Retry::Later),
-        StartError::EngineDown(text) => (text, Retry::EngineDown),
-    };
-    DeathCause::StartFailed { error: text.as_str().into(), retry }
 }

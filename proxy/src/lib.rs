@@ -12,6 +12,7 @@
 //! | `control` | performs what the pools ask of the world |
 //! | `probe` | one look at an instance |
 //! | `admin` | the API for operators |
+//! | `events` | what happens, told to whoever listens |
 //! | `metrics` | every metric |
 //! | `telemetry` | traces, and where they go |
 //! | `problem` | the one place where an error becomes a status code |
@@ -35,6 +36,8 @@ pub mod connect;
 pub mod console;
 #[doc(hidden)]
 pub mod control;
+#[doc(hidden)]
+pub mod events;
 #[doc(hidden)]
 pub mod gateway;
 #[doc(hidden)]

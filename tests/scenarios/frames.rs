@@ -1,5 +1,7 @@
 //! HTTP/2 requests that are none, or that an instance's HTTP/1.1 could take for something else.
 
+use std::time::Duration;
+
 use longshore_tests::frames::{End, Frames};
 use longshore_tests::tap::Tap;
 use longshore_tests::{Backend, Setup, each};
@@ -236,4 +238,33 @@ async fn a_request_over_http_2_is_one_over_http_1_or_none() {
     cluster.stop().await;
 }
 
+/// The first is what a connection without a request has, the second one that had one.
+async fn a_connection_that_asks_for_nothing_is_told_and_closed() {
+    let setup = Setup::new(Backend::Process)
+        .proxy("request_header_timeout = \"1s\"\nidle_timeout = \"4s\"")
+        .model("echo", "echo", "");
+    let cluster = setup.start().await;
+    let silent = Frames::connect(cluster.address()).await;
+    let mut dribbling = Frames::connect(cluster.address()).await;
+    dribbling.dribble().await;
+    let mut idle = Frames::connect(cluster.address()).await;
+    let request =
+        idle.request(fields!(":method": "GET", ":scheme": "http", ":authority": "echo", ":path": "/"), &[]);
+    let request = request.await;
+    assert_eq!(idle.end(request).await, End::Answered(200));
+    let ((silent, told), (dribbling, _), (idle, idle_told)) =
+        tokio::join!(silent.lasts(true), dribbling.lasts(false), idle.lasts(true));
+    eprintln!("silent {silent:?}, dribbling {dribbling:?}, idle {idle:?}");
+    assert!(told && idle_told, "it is told first");
+    let (header, idle_timeout) = (Duration::from_millis(900), Duration::from_millis(3_900));
+    assert!(silent >= header && silent < idle_timeout, "{silent:?}");
+    assert!(dribbling >= header && dribbling < idle_timeout, "{dribbling:?}");
+    assert!(
+        idle >= idle_timeout && idle < idle_timeout * 3,
+        "pings are no requests, and no reason to go: {idle:?}"
+    );
+    cluster.stop().await;
+}
+
+each!(light 60: a_connection_that_asks_for_nothing_is_told_and_closed);
 each!(light 60: a_request_over_http_2_is_one_over_http_1_or_none);

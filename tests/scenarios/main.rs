@@ -12,6 +12,7 @@ mod commands;
 mod crashes;
 mod dashboards;
 mod engine;
+mod events;
 mod faults;
 mod first;
 mod forwarding;

@@ -1,11 +1,14 @@
 //! `longshore up --takeover`: another process serves, and nobody notices.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Request;
 use longshore_tests::load::{Payload, Tally};
+use longshore_tests::loyal::{self, Speech};
 use longshore_tests::raw::Raw;
+use longshore_tests::tls::Authority;
 use longshore_tests::{Backend, Client, Cluster, PATIENCE, Setup, both, each, eventually, model};
 use nix::sys::signal::Signal;
 use tokio::task::{JoinHandle, JoinSet};
@@ -14,8 +17,7 @@ fn calc(keys: &str) -> String {
     model("calc", "calculator --fault-latency 20ms", &format!("concurrency = 1\n{keys}"))
 }
 
-/// Requests for so long, each on a connection of its own, which is accepted or refused. (One that is kept may be closed by
-/// the old process just when its client sends the next request, as by any server that ends; clients send that again.)
+/// Requests for so long, each on a connection of its own, which is accepted or refused.
 fn load(cluster: &Cluster, seconds: u64) -> JoinHandle<Tally> {
     let address = cluster.address();
     tokio::spawn(async move {
@@ -73,6 +75,56 @@ async fn three_in_a_row_under_load_refuse_no_connection(backend: Backend) {
         assert!(deaths.abs() < 0.5, "{deaths} deaths");
     }
     cluster.admin().lost_nothing("calc").await;
+    cluster.stop().await;
+}
+
+const TAKEOVERS: u64 = 3;
+
+async fn clients_that_keep_their_connections_and_ask_nothing_twice_lose_no_answer(backend: Backend) {
+    let authority = Arc::new(Authority::new());
+    let setup = Setup::new(backend)
+        .proxy("drain = \"4s\"")
+        .proxy("tls = { listen = [\"127.0.0.1:0\"], cert = \"cert.pem\", key = \"key.pem\" }");
+    let pair = authority.issue();
+    setup.file("cert.pem", &pair.certificate_pem());
+    setup.file("key.pem", &pair.key_pem());
+    let keys = "concurrency = 4\nsize = 2\nhealth.failures = 10";
+    let mut cluster = setup.service(&model("calc", "calculator --fault-latency 5ms", keys)).start().await;
+    let time = Duration::from_secs(14);
+    let (plain, secure) = (cluster.address(), cluster.secure_address());
+    let running = [(plain, Speech::Http1, 8), (plain, Speech::Http2, 2), (secure, Speech::Tls(authority), 4)]
+        .map(|(address, speech, clients)| tokio::spawn(loyal::ask(address, speech, clients, time)));
+    // One that asks for nothing keeps its connection to the end of the drain, and may still ask until then.
+    let mut silent = Raw::connect(plain).await;
+    let ask = "GET /add/3/4 HTTP/1.1\r\nHost: calc\r\n\r\n";
+    silent.send(ask).await;
+    silent.until("\r\n\r\n7").await;
+    let mut silent = Some(silent);
+    for _ in 0..TAKEOVERS {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        let old = cluster.take_over().await;
+        if let Some(mut silent) = silent.take() {
+            assert!(
+                silent.is_silent_for(Duration::from_secs(1)).await,
+                "it is closed while its client may ask"
+            );
+            silent.send(ask).await;
+            let answers = silent.rest().await;
+            assert!(answers.ends_with('7') && answers.contains("connection: close"), "{answers}");
+        }
+        assert!(old.ended(Duration::from_secs(45)).await.success());
+    }
+    let mut farewells = 0;
+    for one in running {
+        let one = one.await.expect("no panic");
+        eprintln!(
+            "{} answers on {} connections, {} farewells",
+            one.tally.answered, one.connections, one.farewells
+        );
+        one.tally.lost_nothing();
+        farewells += one.farewells;
+    }
+    assert!(farewells >= TAKEOVERS * 12, "each client of HTTP/1.1 is told by each process: {farewells}");
     cluster.stop().await;
 }
 
@@ -223,9 +275,36 @@ async fn without_a_running_one_it_starts_as_usual() {
     cluster.nothing_is_left();
 }
 
+/// In a network of its own, since `run` has fixed ports.
+async fn a_single_image_is_taken_over_by_another_tag() {
+    const SCRIPT: &str = r#"
+        set -eu
+        ip link set lo up
+        ask() { curl -sS --retry 100 --retry-delay 1 --retry-connrefused --max-time 30 "$@"; }
+        "$BIN" run calc:1 --backend process -- "$MODEL" calculator 2>one.log & one=$!
+        ask http://127.0.0.1:5000/add/3/4; echo
+        "$BIN" run calc:2 --backend process --size 2 --takeover -- "$MODEL" calculator 2>two.log & two=$!
+        wait $one; echo "the first has ended with $?"
+        ask http://127.0.0.1:5000/add/5/6; echo
+        ask http://127.0.0.1:5001/services/calc | grep -o '"image":"[^"]*"' | head -1
+        kill -TERM $two; wait $two; echo "the second has ended with $?"
+    "#;
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = longshore_tests::repository().join("images/model-server/bin/model-server");
+    let mut script = tokio::process::Command::new("unshare");
+    script.args(["--net", "--map-root-user", "sh", "-c", SCRIPT]).current_dir(folder.path());
+    script.env("BIN", longshore_tests::binary()).env("MODEL", model).env("XDG_RUNTIME_DIR", folder.path());
+    let done = script.kill_on_drop(true).output().await.expect("util-linux is installed");
+    let (said, wrong) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    let log = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap_or_default();
+    let expected = "7\nthe first has ended with 0\n11\n\"image\":\"calc:2\"\nthe second has ended with 0\n";
+    assert_eq!(said, expected, "{wrong}\n{}\n{}", log("one.log"), log("two.log"));
+}
+
 both!(heavy 150: three_in_a_row_under_load_refuse_no_connection);
+both!(heavy 120: clients_that_keep_their_connections_and_ask_nothing_twice_lose_no_answer);
 both!(light 120: where_nothing_is_open_the_old_process_goes_at_once);
 both!(light 120: what_is_open_goes_on_in_the_old_process, another_configuration_rolls_and_loses_nothing);
 both!(light 90: one_that_cannot_start_leaves_the_old_one_as_it_was);
 both!(light 90: an_instance_that_dies_in_the_middle_is_replaced_by_the_new_process);
-each!(light 90: without_a_running_one_it_starts_as_usual);
+each!(light 90: without_a_running_one_it_starts_as_usual, a_single_image_is_taken_over_by_another_tag);

@@ -1,7 +1,7 @@
 //! HTTP/2 frame by frame, for what no library sends.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -13,6 +13,7 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 
 const END_STREAM: u8 = 1;
@@ -90,6 +91,35 @@ impl Frames {
                 HEADERS if of == number => return End::Answered(status(&payload)),
                 _ => {}
             }
+        }
+    }
+
+    /// Says that it is there, and nothing else.
+    pub async fn ping(&mut self) {
+        self.frame(PING, 0, 0, &[0; 8]).await;
+    }
+
+    /// Begins a header section and never ends it.
+    pub async fn dribble(&mut self) {
+        self.frame(HEADERS, END_STREAM, self.next, &literal(&[(":method", "GET")])).await;
+    }
+
+    /// How long the connection stays open, and whether the server has said before that it ends. It may
+    /// ping all the time, and never answers a ping.
+    pub async fn lasts(mut self, pings: bool) -> (Duration, bool) {
+        let (begun, mut told) = (Instant::now(), false);
+        loop {
+            if pings {
+                self.ping().await;
+            }
+            match timeout(Duration::from_millis(200), self.stream.readable()).await {
+                Err(_) => {}
+                Ok(_) => match self.read().await {
+                    None => return (begun.elapsed(), told),
+                    Some((kind, ..)) => told |= kind == GOAWAY,
+                },
+            }
+            assert!(begun.elapsed() < PATIENCE, "it is never closed");
         }
     }
 

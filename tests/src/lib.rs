@@ -6,6 +6,7 @@
 //! | `log` | what it writes, and that no ERROR in it goes unnoticed |
 //! | `admin` | its admin API, seen from outside |
 //! | `metrics` | its metrics, read |
+//! | `news` | its events, listened to |
 //! | `prometheus` | a real Prometheus that scrapes one |
 //! | `command` | the other commands, run to their end |
 //! | `schema` | answers held against an OpenAPI document |
@@ -20,6 +21,7 @@
 //! | `document` | the commands in a Markdown file |
 //! | `load` | requests at a rate, each answer verified |
 //! | `hook` | who takes the results of jobs |
+//! | `loyal` | clients that keep their connections, and ask nothing twice |
 //! | `jobs` | jobs that are submitted and read while something dies |
 //! | `redis` | a Redis that may be killed |
 //! | `server` | servers inside a test, for `addresses` |
@@ -43,7 +45,9 @@ pub mod http2;
 pub mod jobs;
 pub mod load;
 mod log;
+pub mod loyal;
 pub mod metrics;
+pub mod news;
 pub mod otlp;
 pub mod process;
 pub mod prometheus;

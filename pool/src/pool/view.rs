@@ -92,7 +92,7 @@ impl Pool {
     }
 
     /// The last size decisions that changed the size or its reason, oldest first.
-    pub fn decisions(&self) -> impl Iterator<Item = &Decision> {
+    pub fn decisions(&self) -> impl DoubleEndedIterator<Item = &Decision> {
         self.scaler.decisions().iter()
     }
 

@@ -1,5 +1,6 @@
 //! The admin API: what operators, commands and Prometheus ask. Reads snapshots; changes nothing but through the pools.
 
+mod events;
 mod guard;
 mod reload;
 mod routes;
@@ -13,6 +14,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::control::{Control, Controls};
+use crate::events::Events;
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 pub use reload::Refusal;
@@ -26,6 +28,8 @@ pub struct Admin {
     pub backend: &'static str,
     /// In the order of the file.
     pub services: Controls,
+    /// For whoever listens.
+    pub events: Arc<Events>,
     /// For scrapes.
     pub metrics: Arc<Metrics>,
     /// Demanded of every request, if there is one.

@@ -12,7 +12,7 @@ use longshore_pool::{Event, InstanceId, Snapshot, StateView};
 use serde::Deserialize;
 
 use super::view::{InstanceView, QueueView, ServiceView, Services, SizeView};
-use super::{Admin, Order, guard, reload, size};
+use super::{Admin, Order, events, guard, reload, size};
 use crate::config::Source;
 use crate::control::Control;
 use crate::jobs::Asker;
@@ -40,6 +40,7 @@ pub fn router(admin: Arc<Admin>) -> axum::Router {
         .route("/services/{name}/instances/{id}", delete(replace))
         .route("/services/{name}/instances/{id}/kill", post(kill))
         .route("/services/{name}/instances/{id}/logs", get(logs))
+        .route("/events", get(events::events))
         .route("/metrics", get(metrics))
         .route("/shutdown", post(shutdown))
         .route("/reload", post(reload::reload))

@@ -156,6 +156,9 @@ pub struct ReloadView {
     pub listeners_closed: Vec<SocketAddr>,
     /// Keys of `[admin]` that are different.
     pub admin: Vec<String>,
+    /// What is different and read at the start only, each as `[TABLE] KEY`: it waits for the next one.
+    #[serde(default)]
+    pub next_start: Vec<String>,
 }
 
 /// A service whose settings are different.

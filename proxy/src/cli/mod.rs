@@ -13,6 +13,7 @@
 mod check;
 mod client;
 mod completions;
+mod events;
 mod explain;
 mod jobs;
 mod key;
@@ -79,6 +80,8 @@ enum Command {
     Scale(scale::ScaleArgs),
     /// Replaces all instances of a service, losing no request.
     Restart(restart::RestartArgs),
+    /// Shows what happens: instances that come and go, sizes, replays, configurations.
+    Events(events::EventsArgs),
     /// Says why a service has the size that it has.
     Explain(explain::ExplainArgs),
     /// Shows what the instances of a service write.
@@ -199,6 +202,7 @@ async fn perform(cli: Cli, console: Console) -> Result<(), CliError> {
         Command::Ps(args) => ps::ps(&args, &client()?).await,
         Command::Scale(args) => scale::scale(&args, &client()?).await,
         Command::Restart(args) => restart::restart(&args, &client()?).await,
+        Command::Events(args) => events::events(&args, &client()?).await,
         Command::Explain(args) => explain::explain(&args, &client()?).await,
         Command::Logs(args) => logs::logs(args, client()?).await,
         Command::Jobs(args) => jobs::jobs(args, &client()?).await,
@@ -230,10 +234,13 @@ mod tests {
             "longshore up",
             "longshore up -c other.toml --build --backend process --keep",
             "longshore run longshore/calculator --port 80 --size 2 --backend docker -- serve --flag",
+            "longshore run longshore/calculator:2 --takeover --keep",
             "longshore check -c cluster.toml",
             "longshore ps --json --admin http://10.0.0.1:1 --token t",
             "longshore --log-format json --log-level debug scale calc=3 echo=0",
             "longshore restart calc",
+            "longshore events",
+            "longshore events calc -f --tail 10 --json",
             "longshore explain calc",
             "longshore explain calc -n 3 --json",
             "longshore simulate --rate 5 --service-time 500ms --cold-start 5s --policy wait --policy hpa --json",

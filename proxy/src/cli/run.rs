@@ -23,6 +23,10 @@ pub(super) struct RunArgs {
     /// Leaves the instances running at the end, for the next `run` to adopt.
     #[arg(long)]
     keep: bool,
+    /// Takes over from the `longshore run` of this image (of any tag) that runs, and from its containers: no connection is
+    /// refused.
+    #[arg(long)]
+    takeover: bool,
     /// Overrides the image's command; the program to run under the process backend.
     #[arg(last = true, value_name = "CMD")]
     command: Vec<String>,
@@ -38,7 +42,7 @@ pub(super) async fn run(args: RunArgs, console: Console) -> Result<(), CliError>
         backend,
         build: false,
         keep: args.keep,
-        takeover: false,
+        takeover: args.takeover,
         record: None,
     };
     Ok(crate::run::up(options, console).await?)

@@ -7,13 +7,17 @@ use longshore_pool::{DeathCause, Event, InstanceId, Retry};
 use tokio::sync::oneshot;
 
 use super::Control;
+use crate::events::Kind;
 
 impl Control {
     pub(super) fn pause(self: &Arc<Self>, instance: InstanceId) {
         self.in_turn(instance, move |control, backend, key| async move {
             let paused = backend.pause(&key).await;
             match &paused {
-                Ok(()) => tracing::debug!(instance = %key, "instance paused, in standby"),
+                Ok(()) => {
+                    tracing::debug!(instance = %key, "instance paused, in standby");
+                    control.events.instance(Kind::InstancePaused, &key, "in standby");
+                }
                 Err(error) => {
                     tracing::warn!(instance = %key, %error, "an instance in standby cannot be paused; it runs on");
                 }
@@ -28,7 +32,10 @@ impl Control {
             let failed = backend.resume(&key).await.err();
             let took_ms = control.clock.now().since(asked).as_millis() as u64;
             match &failed {
-                None => tracing::debug!(instance = %key, took_ms, "instance resumed"),
+                None => {
+                    tracing::debug!(instance = %key, took_ms, "instance resumed");
+                    control.events.instance(Kind::InstanceResumed, &key, "from standby");
+                }
                 Some(error) => {
                     tracing::warn!(instance = %key, %error, "an instance cannot be resumed; it is replaced")
                 }

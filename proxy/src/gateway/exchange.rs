@@ -29,6 +29,7 @@ use super::stream::{Open, Streaming};
 use super::upgrade;
 use super::wire::Carrier;
 use crate::config::ReplayMethods;
+use crate::events::Kind;
 use crate::jobs::{self, Jobs, Submission, Wish};
 use crate::problem::{self, Problem};
 
@@ -293,6 +294,8 @@ impl Exchange {
                     service = %self.service.name, request_id = ?self.request_id, request = self.request.0,
                     detail = problem.detail(), "a request is given up"
                 );
+                let (kind, events) = (Kind::RequestQuarantined, &self.service.events);
+                events.request(kind, &self.request_id, None, problem.detail());
             }
             problem
         })
@@ -334,6 +337,7 @@ impl Exchange {
                     service = %self.service.name, instance = ?lease.link().name(), request_id = ?self.request_id,
                     attempt = lease.attempt(), how, "an attempt was lost: the request goes back to the head of the queue"
                 );
+                self.service.events.replayed(&self.request_id, lease.link().name(), &how);
             }
             Failure::Busy(_) => {}
             Failure::Body(error) => {

@@ -188,6 +188,21 @@ impl Dispatcher {
         self.inner.lock().pool.decisions().cloned().collect()
     }
 
+    /// The decisions after a time that changed the size, oldest first.
+    pub fn resized(&self, after: Time) -> Vec<Decision> {
+        let inner = self.inner.lock();
+        let mut decisions: Vec<Decision> = inner
+            .pool
+            .decisions()
+            .rev()
+            .take_while(|decision| decision.since > after)
+            .filter(|decision| decision.size != decision.before && !decision.dry_run)
+            .cloned()
+            .collect();
+        decisions.reverse();
+        decisions
+    }
+
     /// How many size decisions each policy has made, by direction.
     pub fn decision_tally(&self) -> Tally {
         self.inner.lock().pool.decision_tally().clone()

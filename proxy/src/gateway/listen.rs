@@ -18,14 +18,21 @@ use pingora_core::services::Service as _;
 use pingora_core::services::listening::Service;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 
+use super::ending::{Ending, Notice};
 use super::{Gateway, serve};
 use crate::config::{Limits, Listener, Scheme};
+
+/// How long a request may be on its way that its client sent before it could know of the end.
+const ON_THE_WAY: Duration = Duration::from_millis(250);
 
 /// The listening sockets of a gateway, being served. They may come and go.
 pub struct Listening {
     gateway: Arc<Gateway>,
     endpoints: Vec<Endpoint>,
+    /// Of endpoints that were closed, as long as they have connections.
+    closed: Vec<Arc<Ending>>,
     /// Each connection holds a clone; when the last is gone, there is none.
     open: watch::Sender<()>,
 }
@@ -35,6 +42,9 @@ struct Endpoint {
     socket: Socket,
     /// Whether TLS is spoken; connections that are open go on as they began.
     secure: Arc<AtomicBool>,
+    /// Of its connections.
+    ending: Arc<Ending>,
+    /// Ends the service, which accepts them.
     shutdown: watch::Sender<bool>,
     service: JoinHandle<()>,
 }
@@ -91,7 +101,8 @@ impl Bound {
 
     /// Serves `gateway` on the sockets, on the current runtime.
     pub fn serve(self, gateway: Arc<Gateway>) -> Result<Listening, BindError> {
-        let mut listening = Listening { gateway, endpoints: Vec::new(), open: watch::channel(()).0 };
+        let mut listening =
+            Listening { gateway, endpoints: Vec::new(), closed: Vec::new(), open: watch::channel(()).0 };
         listening.open(self)?;
         Ok(listening)
     }
@@ -148,12 +159,15 @@ impl Listening {
     }
 
     fn endpoint(&self, socket: Socket, scheme: Scheme, listener: TcpListener) -> Endpoint {
-        let patience = give_up(&listener, &self.gateway.admission.rules().limits);
-        if let Err(error) = patience {
-            tracing::warn!(%error, address = %socket.address, "clients that do not read may keep memory of the system");
-        }
+        self.limit(&socket);
         let secure = Arc::new(AtomicBool::new(scheme == Scheme::Https));
-        let app = App { gateway: self.gateway.clone(), secure: secure.clone(), open: self.open.clone() };
+        let ending = Arc::<Ending>::default();
+        let app = App {
+            gateway: self.gateway.clone(),
+            secure: secure.clone(),
+            notice: ending.notice(),
+            open: self.open.clone(),
+        };
         let mut service = Service::new("proxy".to_owned(), app);
         let name = socket.address.to_string();
         // hyper has buffers of its own; a second pair for each connection would only take memory.
@@ -164,7 +178,18 @@ impl Listening {
         let (shutdown, watched) = watch::channel(false);
         let fds = Arc::new(Mutex::new(fds));
         let service = tokio::spawn(async move { service.start_service(Some(fds), watched, 1).await });
-        Endpoint { socket, secure, shutdown, service }
+        Endpoint { socket, secure, ending, shutdown, service }
+    }
+
+    /// Puts limits in force that the system keeps: for each connection that comes from now on.
+    pub fn limit_all(&self) {
+        self.endpoints.iter().for_each(|endpoint| self.limit(&endpoint.socket));
+    }
+
+    fn limit(&self, socket: &Socket) {
+        if let Err(error) = give_up(&socket.listener, &self.gateway.admission.rules().limits) {
+            tracing::warn!(%error, address = %socket.address, "clients that do not read may keep memory of the system");
+        }
     }
 
     /// Speaks something else at these addresses, as they were asked for, with each connection that comes from now on.
@@ -176,15 +201,23 @@ impl Listening {
         }
     }
 
-    /// Takes no more connections on these addresses, as they were asked for. Connections that are open finish their
-    /// present answers.
-    pub fn close(&mut self, listeners: &[Listener]) {
+    /// Takes no more connections on these addresses, as they were asked for. Those that are open end with their next
+    /// answer; who asks for nothing is closed after `patience`.
+    pub fn close(&mut self, listeners: &[Listener], patience: Duration) {
         for listener in listeners {
             let is_it = |one: &Endpoint| one.listener() == *listener;
             let Some(index) = self.endpoints.iter().position(is_it) else { continue };
-            let Endpoint { shutdown, .. } = self.endpoints.remove(index);
+            let Endpoint { ending, shutdown, .. } = self.endpoints.remove(index);
             // Without a receiver it has ended already.
             let _ = shutdown.send(true);
+            ending.give_notice();
+            self.closed.retain(|ending| !ending.is_unwatched());
+            self.closed.push(ending.clone());
+            tokio::spawn(async move {
+                if timeout(patience, ending.unwatched()).await.is_err() {
+                    ending.close();
+                }
+            });
         }
     }
 
@@ -193,24 +226,39 @@ impl Listening {
         self.endpoints.iter().map(|endpoint| Ok((endpoint.socket.copy()?, endpoint.scheme()))).collect()
     }
 
-    /// Takes no more connections, lets those that are open finish their answers, and returns when the last has ended.
-    pub async fn drain(self) {
-        self.stop().await.ended().await;
+    /// Takes no more connections, and returns when the last has ended. Who asks for nothing is closed once `answered`
+    /// says that nobody waits for an answer, and a request that was on its way would have come.
+    pub async fn drain(self, answered: impl Future<Output = ()>) {
+        let mut draining = self.stop().await;
+        let quiet = async {
+            sleep(ON_THE_WAY).await;
+            answered.await;
+        };
+        tokio::select! {
+            () = draining.ended() => return,
+            () = quiet => {}
+        }
+        draining.close().await;
     }
 
-    /// Takes no more connections: when it returns, every one that comes is left to whoever has the sockets, too.
+    /// Takes no more connections: when it returns, every one that comes is left to whoever has the sockets, too. Those
+    /// that are open end with their next answer.
     pub async fn stop(self) -> Draining {
-        let Self { gateway: _, endpoints, open } = self;
+        let Self { gateway: _, endpoints, closed, open } = self;
         let mut connections = open.subscribe();
         drop(open);
-        let ending = endpoints.into_iter().map(|Endpoint { shutdown, service, .. }| {
+        let mut endings = closed;
+        let mut services = Vec::new();
+        for Endpoint { ending, shutdown, service, .. } in endpoints {
             let _ = shutdown.send(true);
-            service
-        });
+            ending.give_notice();
+            endings.push(ending);
+            services.push(service);
+        }
         // A task that has panicked has ended, too.
-        let _ = futures_util::future::join_all(ending.collect::<Vec<_>>()).await;
+        let _ = futures_util::future::join_all(services).await;
         connections.mark_unchanged();
-        Draining(connections)
+        Draining { connections, endings }
     }
 }
 
@@ -228,14 +276,23 @@ fn scheme(secure: &AtomicBool) -> Scheme {
     if secure.load(Ordering::Relaxed) { Scheme::Https } else { Scheme::Http }
 }
 
-/// Connections that finish what they are at.
-pub struct Draining(watch::Receiver<()>);
+/// Connections whose next answer is their last.
+pub struct Draining {
+    connections: watch::Receiver<()>,
+    endings: Vec<Arc<Ending>>,
+}
 
 impl Draining {
-    /// Returns when the last has ended.
-    pub async fn ended(mut self) {
+    /// Returns when the last has ended. Cancel-safe.
+    pub async fn ended(&mut self) {
         // The application and each connection hold a sender; when the last is gone, so are they.
-        while self.0.changed().await.is_ok() {}
+        while self.connections.changed().await.is_ok() {}
+    }
+
+    /// Closes those that ask for nothing, and returns when the others have ended, too. Cancel-safe.
+    pub async fn close(&mut self) {
+        self.endings.iter().for_each(|ending| ending.close());
+        self.ended().await;
     }
 }
 
@@ -251,14 +308,15 @@ fn give_up(listener: &TcpListener, limits: &Limits) -> nix::Result<()> {
 struct App {
     gateway: Arc<Gateway>,
     secure: Arc<AtomicBool>,
+    notice: Notice,
     open: watch::Sender<()>,
 }
 
 #[async_trait]
 impl ServerApp for App {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+    async fn process_new(self: &Arc<Self>, stream: Stream, _: &ShutdownWatch) -> Option<Stream> {
         let open = self.open.clone();
-        serve::connection(self.gateway.clone(), stream, scheme(&self.secure), shutdown.clone()).await;
+        serve::connection(self.gateway.clone(), stream, scheme(&self.secure), self.notice.clone()).await;
         drop(open);
         None
     }

@@ -5,6 +5,7 @@
 //! | `listen` | sockets, through pingora |
 //! | `serve`, `watched` | one client connection, served by hyper |
 //! | `tls` | its handshake, where it speaks TLS |
+//! | `ending` | how it learns that it is to end |
 //! | `admission`, `clients`, `keys`, `usage` | who is let in, and how much each may take |
 //! | `arrival` | what is decided of a request before it has a place in a queue |
 //! | `exchange` | one request, from its head to its answer |
@@ -38,6 +39,7 @@ mod class;
 mod clients;
 mod connections;
 mod deadline;
+pub mod ending;
 pub mod exchange;
 mod forwarding;
 mod framing;

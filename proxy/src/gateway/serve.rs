@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Request, header};
@@ -13,12 +13,12 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use pingora_core::protocols::Stream;
-use pingora_core::server::ShutdownWatch;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep_until};
 
 use super::admission::{Permits, Rules};
 use super::clients::Connected;
+use super::ending::{Notice, say_last};
 use super::forwarding::Sender;
 use super::tls::{self, Agreed};
 use super::watched::{self, Timeouts, Watched};
@@ -32,7 +32,7 @@ const MORE_BUFFER_BYTES: usize = 16 * 1024;
 /// How long a connection that is refused has to take the refusal.
 const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long a connection does not hear of a shutdown, after it has come and, with TLS, after its handshake: the handshake
+/// How long a connection does not hear of its end, after it has come and, with TLS, after its handshake: the handshake
 /// or the first request is on the way.
 const ON_THE_WAY: Duration = Duration::from_secs(1);
 
@@ -55,6 +55,10 @@ pub struct Activity {
     pub begun: AtomicUsize,
     /// Whose connection it is, and that it counts.
     connected: Connected,
+    /// Whether it has been idle for too long, and is to be told so: only HTTP/2 has words for that.
+    pub overdue: AtomicBool,
+    /// What it knows of its end; nothing where there is no connection.
+    notice: Option<Notice>,
 }
 
 /// A request under way on a connection: while there is one, the connection is not idle.
@@ -74,7 +78,7 @@ impl Client {
         let trusted = || gateway.settings.load().trusted.clone();
         let sender = peer.map(|peer| Arc::new(Sender::new(peer, scheme.name(), trusted())));
         let connected = Connected::nobody();
-        let activity = Activity { active: AtomicUsize::new(0), begun: AtomicUsize::new(0), connected };
+        let activity = Activity::new(connected, None);
         Self { scheme, sender, activity: Arc::new(activity) }
     }
 
@@ -93,11 +97,23 @@ impl Client {
         &self.activity.connected
     }
 
+    /// Whether the connection is to end with its next answer.
+    fn is_last(&self) -> bool {
+        self.activity.notice.as_ref().is_some_and(Notice::is_given)
+    }
+
     /// A request begins; it is under way until the result is dropped.
     pub fn begin(&self) -> Active {
         self.activity.active.fetch_add(1, Ordering::Relaxed);
         self.activity.begun.fetch_add(1, Ordering::Relaxed);
         Active { activity: self.activity.clone(), _permits: Permits::default() }
+    }
+}
+
+impl Activity {
+    fn new(connected: Connected, notice: Option<Notice>) -> Self {
+        let (active, begun) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { active, begun, connected, overdue: AtomicBool::new(false), notice }
     }
 }
 
@@ -114,8 +130,8 @@ impl Drop for Active {
     }
 }
 
-/// Serves a connection until it ends, or, once `shutdown` says so, until its last answer is out.
-pub async fn connection(gateway: Arc<Gateway>, stream: Stream, scheme: Scheme, shutdown: ShutdownWatch) {
+/// Serves a connection until it ends, by itself or as `notice` says.
+pub async fn connection(gateway: Arc<Gateway>, stream: Stream, scheme: Scheme, notice: Notice) {
     let address = stream.get_socket_digest().and_then(|digest| Some(digest.peer_addr()?.as_inet()?.ip()));
     let (timeouts, trusted, http2_limits) = {
         let settings = gateway.settings.load();
@@ -132,9 +148,9 @@ pub async fn connection(gateway: Arc<Gateway>, stream: Stream, scheme: Scheme, s
             Scheme::Https => return gateway.refused.count(problem.kind()),
         },
     };
-    let activity = Activity { active: AtomicUsize::new(0), begun: AtomicUsize::new(0), connected };
+    let activity = Activity::new(connected, Some(notice.clone()));
     let client = Client { scheme, sender, activity: Arc::new(activity) };
-    let connection = Connection { gateway, client, timeouts, http2_limits, rules, shutdown };
+    let connection = Connection { gateway, client, timeouts, http2_limits, rules, notice };
     match scheme {
         Scheme::Http => connection.plain(stream).await,
         Scheme::Https => connection.secure(stream).await,
@@ -148,7 +164,7 @@ struct Connection {
     timeouts: Timeouts,
     http2_limits: Http2,
     rules: Arc<Rules>,
-    shutdown: ShutdownWatch,
+    notice: Notice,
 }
 
 impl Connection {
@@ -157,14 +173,14 @@ impl Connection {
         let mut first = [0; PREFACE.len()];
         let peeked = tokio::select! {
             peeked = tokio::time::timeout(self.timeouts.idle, stream.try_peek(&mut first)) => peeked,
-            () = self.ended_later() => return,
+            () = self.later(self.notice.clone().closed()) => return,
         };
         if !matches!(peeked, Ok(Ok(_))) {
             return;
         }
         let http2 = first == PREFACE;
-        let (watched, asked) = (self.watch(stream, http2), ended(self.shutdown.clone()));
-        self.serve(watched, http2, asked).await;
+        let watched = self.watch(stream, http2);
+        self.serve(watched, http2).await;
     }
 
     /// Which protocol is spoken, is agreed on in the handshake. In a box, so that a connection in the clear does without the
@@ -172,19 +188,22 @@ impl Connection {
     fn secure(self, stream: Stream) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             let (connected, limits) = (self.client.connected(), &self.rules.limits);
-            let (limit, asked) = (self.timeouts.header, self.ended_later());
+            let (limit, asked) = (self.timeouts.header, self.later(self.notice.clone().closed()));
             let agreed = tls::accept(&self.gateway, connected, limits, stream, limit, asked).await;
             let Some(Agreed { stream, http2 }) = agreed else { return };
-            let (watched, asked) = (self.watch(stream, http2).silent(), self.ended_later());
-            self.serve(watched, http2, asked).await;
+            let watched = self.watch(stream, http2);
+            self.serve(if http2 { watched } else { watched.silent() }, http2).await;
         })
     }
 
-    /// Returns when the proxy shuts down, but not as long as the next bytes are on their way.
-    fn ended_later(&self) -> impl Future<Output = ()> + Send + use<> {
-        let (shutdown, later) = (ended(self.shutdown.clone()), sleep_until(Instant::now() + ON_THE_WAY));
+    /// Returns when `ended` does, but not as long as the next bytes are on their way.
+    fn later<E>(&self, ended: E) -> impl Future<Output = ()> + Send + use<E>
+    where
+        E: Future<Output = ()> + Send,
+    {
+        let later = sleep_until(Instant::now() + ON_THE_WAY);
         async move {
-            shutdown.await;
+            ended.await;
             later.await;
         }
     }
@@ -193,21 +212,25 @@ impl Connection {
         Watched::new(stream, self.client.activity.clone(), self.timeouts, &self.rules.limits, !http2)
     }
 
-    /// Until it ends, or, once `asked` says so, until its last answer is out.
-    fn serve<S>(
-        self,
-        watched: Watched<S>,
-        http2: bool,
-        asked: impl Future<Output = ()> + Send,
-    ) -> impl Future<Output = ()> + Send
+    /// Until it ends, or, once it is to, until its last answer is out.
+    fn serve<S>(self, watched: Watched<S>, http2: bool) -> impl Future<Output = ()> + Send
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { gateway, client, timeouts: _, http2_limits, rules, shutdown } = self;
+        // hyper drops an HTTP/2 connection that has not begun yet.
+        let (given, closed) = (self.later(self.notice.clone().given()), self.notice.clone().closed());
+        let Self { gateway, client, timeouts: _, http2_limits, rules, notice } = self;
         let io = TokioIo::new(watched);
+        let activity = client.activity.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let (gateway, client) = (gateway.clone(), client.clone());
-            async move { Ok::<_, Infallible>(exchange::handle(&gateway, &client, request).await) }
+            async move {
+                let mut response = exchange::handle(&gateway, &client, request).await;
+                if !http2 && client.is_last() {
+                    say_last(&mut response);
+                }
+                Ok::<_, Infallible>(response)
+            }
         });
         async move {
             let limits = &rules.limits;
@@ -227,8 +250,10 @@ impl Connection {
                     .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
                     .keep_alive_interval(http2_limits.ping)
                     .keep_alive_timeout(http2_limits.ping_timeout);
+                // Its client is told at once, and asks elsewhere; what it has sent before it knew is answered.
                 let serving = pin!(builder.serve_connection(io, service));
-                gracefully(serving, asked, shutdown, |serving| serving.graceful_shutdown()).await
+                let overdue = || activity.overdue.load(Ordering::Relaxed);
+                gracefully(serving, given, notice, overdue, |serving| serving.graceful_shutdown()).await
             } else {
                 let mut builder = http1::Builder::new();
                 builder
@@ -238,7 +263,7 @@ impl Connection {
                     .max_headers(limits.header_fields)
                     .max_buf_size(limits.header_bytes + MORE_BUFFER_BYTES);
                 let serving = pin!(builder.serve_connection(io, service).with_upgrades());
-                gracefully(serving, asked, shutdown, |serving| serving.graceful_shutdown()).await
+                gracefully(serving, closed, notice, || false, |serving| serving.graceful_shutdown()).await
             };
         }
     }
@@ -261,31 +286,33 @@ pub(super) async fn turn_away(gateway: &Gateway, mut stream: Stream, problem: &P
     let _ = tokio::time::timeout(REFUSAL_TIMEOUT, told).await;
 }
 
-/// Drives a connection to its end; once `asked` says so, to the end of its present requests. That is not before
-/// `shutdown` has changed.
+/// Drives a connection to its end; once `asked` says so, to the end of its present requests. That is not before `notice`
+/// is given. The same once it is `overdue`, which it may become whenever it is driven.
 async fn gracefully<C: Future>(
     mut serving: Pin<&mut C>,
     asked: impl Future<Output = ()>,
-    shutdown: ShutdownWatch,
+    notice: Notice,
+    overdue: impl Fn() -> bool,
     shut_down: impl Fn(Pin<&mut C>),
 ) -> C::Output {
     let mut asked = pin!(asked);
     let (mut registered, mut ending) = (false, false);
     std::future::poll_fn(|cx| {
         // A task's waker stays the same: one look registers it, the next is due when there is news.
-        if !ending && (!registered || !matches!(shutdown.has_changed(), Ok(false))) {
+        if !ending && (!registered || notice.is_given()) {
             registered = true;
             ending = asked.as_mut().poll(cx).is_ready();
             if ending {
                 shut_down(serving.as_mut());
             }
         }
+        let polled = serving.as_mut().poll(cx);
+        if polled.is_ready() || ending || !overdue() {
+            return polled;
+        }
+        ending = true;
+        shut_down(serving.as_mut());
         serving.as_mut().poll(cx)
     })
     .await
-}
-
-async fn ended(mut shutdown: ShutdownWatch) {
-    // A sender that is gone means the same as one that says so.
-    let _ = shutdown.wait_for(|ended| *ended).await;
 }

@@ -13,6 +13,7 @@ use super::lease::Dispatcher;
 use super::space::{BodyMemory, Space};
 use crate::clock::Clock;
 use crate::config;
+use crate::events::Feed;
 use crate::metrics::{PoolGauges, ServiceMetrics};
 use crate::sizing::Sizing;
 
@@ -28,6 +29,8 @@ pub struct Service {
     pub sizing: Arc<Sizing>,
     /// Its metrics.
     pub metrics: Arc<ServiceMetrics>,
+    /// Where it tells what happens.
+    pub events: Feed,
     /// The time.
     pub clock: Clock,
     /// Where its bodies are kept.
@@ -36,16 +39,25 @@ pub struct Service {
     pub cache: Option<Arc<Cache>>,
 }
 
+/// Where a service tells what happens: in numbers, and in words.
+pub struct Told {
+    /// Numbers.
+    pub metrics: Arc<ServiceMetrics>,
+    /// Words.
+    pub events: Feed,
+}
+
 impl Service {
     /// Puts the parts together.
     pub fn new(
         config: config::Service,
         proxy: &config::ProxyConfig,
         dispatcher: Arc<Dispatcher>,
-        metrics: Arc<ServiceMetrics>,
+        told: Told,
         clock: Clock,
         memory: BodyMemory,
     ) -> Arc<Self> {
+        let Told { metrics, events } = told;
         let sizing = Arc::new(Sizing::new(config.clone(), dispatcher.clone()));
         let space = Arc::new(space(&config, proxy, memory, Arc::new(AtomicU64::new(0))));
         let name = config.name.clone();
@@ -53,7 +65,7 @@ impl Service {
         if cache.is_some() {
             metrics.begin_cache();
         }
-        Arc::new(Self { name, sizing, config, dispatcher, metrics, clock, space, cache })
+        Arc::new(Self { name, sizing, config, dispatcher, metrics, events, clock, space, cache })
     }
 
     /// The same service under another configuration, which its pool and its size are not told of here.
@@ -64,6 +76,7 @@ impl Service {
             sizing: self.sizing.clone(),
             dispatcher: self.dispatcher.clone(),
             metrics: self.metrics.clone(),
+            events: self.events.clone(),
             clock: self.clock,
             space: Arc::new(space),
             // What answers were made by may be another thing now.

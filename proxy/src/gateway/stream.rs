@@ -161,6 +161,9 @@ impl Streaming {
                 Problem::AttemptsExhausted("the instance broke off in the middle of its answer".to_owned())
             });
             open.service.metrics.lost();
+            let (request, instance) = (&open.request_id, open.lease.link().name());
+            let how = "the instance broke off in the middle of its answer";
+            open.service.events.cut(request, Some(instance), how);
             tracing::warn!(
                 service = %open.service.name,
                 instance = ?open.lease.link().name(),

@@ -35,7 +35,8 @@ pub struct Watched<S> {
     timeouts: Timeouts,
     /// Whether hyper's own refusals are HTTP/1.1 and to be put into words.
     http1: bool,
-    /// When the first byte of a header came that is not complete yet.
+    /// When the first byte of a header came that is not complete yet. Of HTTP/2, that is known of the first request only:
+    /// what comes later may be anything, a ping for one.
     head_since: Option<Duration>,
     idle_since: Duration,
     alarm: Pin<Box<Sleep>>,
@@ -43,6 +44,8 @@ pub struct Watched<S> {
     was_active: bool,
     /// How many requests had begun at the last look: when one more has, the header before it is complete.
     begun: usize,
+    /// Until when a client that has been told of its idleness may still ask.
+    leaves_by: Option<Duration>,
     refusal: Option<Bytes>,
     /// Bytes of a header at the most, for the words of a refusal.
     header_bytes: usize,
@@ -56,6 +59,9 @@ pub struct Watched<S> {
 /// once would reset the connection, and the answer (a refusal, most likely) with it.
 const LINGER_IDLE: Duration = Duration::from_millis(300);
 const LINGER: Duration = Duration::from_secs(5);
+
+/// How long a client of HTTP/2 may take to hear that its connection ends for being idle.
+const LEAVE: Duration = Duration::from_secs(1);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
     /// Watches a socket that has just sent its first bytes.
@@ -72,6 +78,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
             idle_since: now,
             alarm,
             was_active: false,
+            leaves_by: None,
             refusal: None,
             header_bytes: limits.header_bytes,
             patience: Pace::of(limits).map(|pace| (pace, pace.patience())),
@@ -113,9 +120,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
                 Some(_) => until <= now,
                 None => !self.was_active && self.idle_since + self.timeouts.idle <= now,
             };
-            if over {
+            if over && !self.may_still_ask(now) {
                 return Poll::Ready(());
             }
+            let until = if over { now + LEAVE } else { until };
             let until = match &mut self.patience {
                 Some((pace, patience)) if patience.is_worn(*pace) => until.min(now + patience.wait(now)),
                 Some(_) | None => until,
@@ -125,6 +133,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
             self.alarm.as_mut().reset(Instant::now() + rest);
         }
         Poll::Pending
+    }
+
+    /// A client of HTTP/2 is told before it is cut off, so that it sends no request at that very moment.
+    fn may_still_ask(&mut self, now: Duration) -> bool {
+        if self.http1 {
+            return false;
+        }
+        self.activity.overdue.store(true, Ordering::Relaxed);
+        now < *self.leaves_by.get_or_insert(now + LEAVE)
     }
 
     /// hyper's own answer to bytes that are no request, in Longshore's words.
@@ -237,7 +254,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S> {
         let active = self.is_active();
         match Pin::new(&mut self.stream).poll_read(cx, buf) {
             Poll::Ready(result) => {
-                if !active && self.head_since.is_none() && buf.filled().len() > before {
+                if self.http1 && !active && self.head_since.is_none() && buf.filled().len() > before {
                     self.head_since = Some(Clock::coarse());
                 }
                 Poll::Ready(result)

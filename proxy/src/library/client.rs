@@ -17,11 +17,11 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::client::legacy::{self};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::DuplexStream;
-use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
 use crate::config::Scheme;
+use crate::gateway::ending::Notice;
 use crate::gateway::{Gateway, serve};
 
 /// Bytes that a connection holds, each way, until the other end takes them.
@@ -48,11 +48,7 @@ pub enum ClientError {
 }
 
 impl Client {
-    pub(super) fn new(
-        gateway: Arc<Gateway>,
-        shutdown: watch::Receiver<bool>,
-        connections: TaskTracker,
-    ) -> Self {
+    pub(super) fn new(gateway: Arc<Gateway>, shutdown: Notice, connections: TaskTracker) -> Self {
         let inside = Inside { gateway, shutdown, connections };
         Self { inner: legacy::Client::builder(TokioExecutor::new()).build(inside) }
     }
@@ -108,7 +104,7 @@ where
 #[derive(Clone)]
 struct Inside {
     gateway: Arc<Gateway>,
-    shutdown: watch::Receiver<bool>,
+    shutdown: Notice,
     connections: TaskTracker,
 }
 

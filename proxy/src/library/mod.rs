@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use longshore_pool::{ScalingPolicy, StateView};
 use serde_json::Value as Json;
-use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{BackendKind, Config, ServiceSize, typed_size};
 use crate::control::Control;
 use crate::gateway::Gateway;
+use crate::gateway::ending::Ending;
 use crate::gateway::route::Routes;
 use crate::jobs::Jobs;
 use crate::run::cluster::{self as running, Left};
@@ -65,7 +65,7 @@ pub struct Cluster {
     gateway: Arc<Gateway>,
     jobs: Option<Arc<Jobs>>,
     drain: Duration,
-    shutdown: watch::Sender<bool>,
+    shutdown: Ending,
     connections: TaskTracker,
 }
 
@@ -118,7 +118,7 @@ impl Cluster {
     /// A client of all services. Cheap, and so are its clones.
     #[must_use]
     pub fn client(&self) -> Client {
-        Client::new(self.gateway.clone(), self.shutdown.subscribe(), self.connections.clone())
+        Client::new(self.gateway.clone(), self.shutdown.notice(), self.connections.clone())
     }
 
     /// Puts a number, a function of the [`Load`](crate::Load), or any [`ScalingPolicy`] in charge of a service's size. It
@@ -182,8 +182,7 @@ impl Cluster {
     pub async fn close(self) -> Result<(), ClusterError> {
         let Self { running, jobs, drain, shutdown, connections, gateway } = self;
         let closing = async {
-            // Nobody may be left to hear it.
-            let _ = shutdown.send(true);
+            shutdown.close();
             connections.close();
             let jobs = async {
                 if let Some(jobs) = &jobs {
@@ -255,7 +254,7 @@ impl ClusterBuilder {
         if let Some(jobs) = &jobs {
             jobs.start(&gateway, &running.metrics).await;
         }
-        let (shutdown, _) = watch::channel(false);
+        let shutdown = Ending::default();
         let drain = config.proxy.drain;
         Ok(Cluster { running, gateway, jobs, drain, shutdown, connections: TaskTracker::new() })
     }

@@ -21,9 +21,10 @@ use crate::clock::Clock;
 use crate::config::{self, Config, ProxyConfig, Source};
 use crate::connect::Connector;
 use crate::control::{Control, Controls, Runner};
+use crate::events::{Events, Feed};
 use crate::gateway::lease::Dispatcher;
 use crate::gateway::listen::Listening;
-use crate::gateway::service::Service;
+use crate::gateway::service::{Service, Told};
 use crate::gateway::space::BodyMemory;
 use crate::metrics::Metrics;
 
@@ -32,6 +33,9 @@ const STOP_MARGIN: Duration = Duration::from_secs(20);
 
 /// Time between two looks whether a service that is no more is still in use.
 const IDLE_LOOK: Duration = Duration::from_millis(20);
+
+/// How long connections that were left open for another request take to be closed.
+const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// How long an instance that another process has left may take to end.
 const LEFT_GRACE: Duration = Duration::from_secs(1);
@@ -44,6 +48,7 @@ pub(crate) struct Cluster {
     pub(crate) clock: Clock,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) events: Arc<Events>,
     pub(crate) controls: Controls,
     memory: BodyMemory,
     loops: Arc<Loops>,
@@ -89,10 +94,12 @@ impl Cluster {
         predecessor: Option<&mut Predecessor>,
     ) -> Result<Self, UpError> {
         let metrics = Metrics::new().map_err(|error| UpError::Own(error.to_string()))?;
+        let clock = Clock::start();
         let mut cluster = Self {
-            clock: Clock::start(),
+            clock,
             backend,
             metrics,
+            events: Events::new(clock),
             controls: Arc::new(ArcSwap::from_pointee(Vec::new())),
             memory: BodyMemory::default(),
             loops: Arc::default(),
@@ -197,38 +204,54 @@ impl Cluster {
         let connector = Connector::new(service.name.clone(), service.protocol, runner.backend().cloned());
         let (dispatcher, actions) = Dispatcher::new(connector, self.clock, pool);
         let metrics = self.metrics.service(&service.name);
+        let events = Feed::new(self.events.clone(), service.name.clone());
+        let told = Told { metrics, events };
         let memory = self.memory.clone();
-        let service = Service::new(service.clone(), proxy, dispatcher, metrics, self.clock, memory);
+        let service = Service::new(service.clone(), proxy, dispatcher, told, self.clock, memory);
         (Control::new(service, runner), actions)
     }
 
     /// Refuses what is new and answers what was accepted, for at most `limit`.
     pub(crate) async fn drain(&self, closing: impl Future<Output = ()>, limit: Duration) {
-        let all = self.loops.all();
-        for control in &all {
+        for control in self.loops.all() {
             control.service().dispatcher.tell(Event::Drain);
         }
         if timeout(limit, closing).await.is_err() {
-            let open: usize = all.iter().map(|control| control.service().open_requests()).sum();
-            tracing::warn!(requests = open, "the drain time is over: what is still open is cut");
+            self.warn_of_cut();
         }
+    }
+
+    /// Returns when no request waits or is at work.
+    pub(super) async fn quiet(&self) {
+        while self.open_requests() > 0 {
+            tokio::time::sleep(IDLE_LOOK).await;
+        }
+    }
+
+    fn open_requests(&self) -> usize {
+        self.loops.all().iter().map(|control| control.service().open_requests()).sum()
     }
 
     /// Leaves what comes to the process that has taken over, and answers what was accepted, for at most `limit`. New
     /// requests may still come on connections that are open; they are answered too.
     pub(super) async fn hand_over(&self, listening: Listening, successor: Successor, limit: Duration) {
-        let draining = listening.stop().await;
+        let mut draining = listening.stop().await;
         let all = self.loops.all();
         if successor.adopts() {
             self.backend.hands_off();
         }
         // Told before anything else: where nothing is open, this process ends at once.
-        let sharing = tokio::spawn(successor.let_serve(all.clone()).await);
-        if timeout(limit, draining.ended()).await.is_err() {
-            let open: usize = all.iter().map(|control| control.service().open_requests()).sum();
-            tracing::warn!(requests = open, "the drain time is over: what is still open is cut");
+        let sharing = tokio::spawn(successor.let_serve(all).await);
+        let ended = timeout(limit, draining.ended()).await.is_ok();
+        if !ended && timeout(LAST_WORD, draining.close()).await.is_err() {
+            self.warn_of_cut();
         }
         sharing.abort();
+    }
+
+    fn warn_of_cut(&self) {
+        let requests = self.open_requests();
+        tracing::warn!(requests, "the drain time is over: what is still open is cut");
     }
 
     /// Stops every instance that this cluster runs.

@@ -26,6 +26,7 @@ use crate::cli::up::UpOptions;
 use crate::config::{Config, Listener, Scheme, Source};
 use crate::console::Console;
 use crate::control::Control;
+use crate::events::Kind;
 use crate::gateway::Gateway;
 use crate::gateway::listen::{BindError, Bound, Socket};
 use crate::gateway::route::Routes;
@@ -121,6 +122,7 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         cluster: config.name.clone(),
         backend: backend.kind(),
         services: cluster.controls.clone(),
+        events: cluster.events.clone(),
         metrics: cluster.metrics.clone(),
         token: ArcSwapOption::new(token.map(Arc::new)),
         jobs: jobs.clone(),
@@ -148,8 +150,9 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     match end {
         End::Asked => {
             tracing::info!("shutting down: answering what was accepted; once more to stop at once");
+            cluster.events.tell(Kind::ShuttingDown, "what was accepted is answered, then the instances stop");
             let closing = async {
-                tokio::join!(listening.drain(), jobs.drain());
+                tokio::join!(listening.drain(cluster.quiet()), jobs.drain());
             };
             tokio::select! {
                 () = cluster.drain(closing, config.proxy.drain) => {}
@@ -159,6 +162,8 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         End::TakenOver(successor) => {
             tracing::info!("another process has taken over: answering what was accepted");
             leaves_instances = successor.adopts();
+            // Whoever listens finds the other process under the same address.
+            cluster.events.end(Kind::TakenOver, "another process serves from now on");
             drop(door);
             tokio::select! {
                 _ = async {

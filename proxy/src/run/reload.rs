@@ -25,6 +25,7 @@ use crate::admin::{Admin, Order, Refusal};
 use crate::config::{BackendKind, Config, Service, Source};
 use crate::console::Console;
 use crate::control::Control;
+use crate::events::Kind;
 use crate::gateway::Gateway;
 use crate::gateway::listen::{Bound, Listening, Socket};
 use crate::gateway::route::Routes;
@@ -147,10 +148,18 @@ impl Serving {
                 metrics.reloaded("refused");
                 let why = refusal.problem.detail();
                 tracing::error!(cause, "the new configuration is refused, the present one stays:\n{why}");
+                self.cluster.events.tell(Kind::ConfigRefused, why);
                 return Err(refusal);
             }
         };
         let view = ready.difference.view();
+        if !view.next_start.is_empty() {
+            tracing::warn!(
+                settings = view.next_start.join(", "),
+                "these settings are read at the start only: they are in force after the next `longshore up`, with \
+                 --takeover if nothing may be lost"
+            );
+        }
         let mut result = "unchanged";
         if view.changed {
             if let Err(refusal) = self.apply(ready) {
@@ -158,6 +167,7 @@ impl Serving {
                 return Err(refusal);
             }
             result = "applied";
+            self.cluster.events.tell(Kind::ConfigApplied, view.summary.clone());
         }
         metrics.reloaded(result);
         metrics.configured(self.cluster.clock.unix_now());
@@ -178,6 +188,7 @@ impl Serving {
         }
         let refused = |error: &dyn std::fmt::Display| Refusal::invalid(error.to_string());
         let mut difference = Difference::between(&self.config, &config).map_err(|error| refused(&error))?;
+        Difference::retain(&mut config, &self.config);
         let token = token(&config).map_err(|error| refused(&error))?;
         let known = self.admin.token.load();
         if known.as_deref() != token.as_ref() && difference.admin.is_empty() {
@@ -231,8 +242,9 @@ impl Serving {
         self.cluster.controls.store(Arc::new(controls));
         self.gateway.routes.store(Arc::new(Routes::new(&self.cluster.services())));
         self.gateway.configure(&config.proxy);
+        self.listening.limit_all();
         self.listening.switch(&difference.switched);
-        self.listening.close(&difference.closed);
+        self.listening.close(&difference.closed, config.proxy.drain);
         leaving.into_iter().for_each(|control| self.cluster.retire(control));
         self.config = config;
         if difference.moves_listeners() {

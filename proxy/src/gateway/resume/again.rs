@@ -162,6 +162,7 @@ impl Question {
                 service = %self.service.name, instance = ?lease.link().name(), request_id = ?self.request_id,
                 attempt = lease.attempt(), how, "an answer broke off: the request goes back to the head of the queue"
             );
+            self.service.events.replayed(&self.request_id, lease.link().name(), how);
         }
         self.service.metrics.replayed(failure.label());
         let outcome = match failure {

@@ -127,6 +127,7 @@ impl Resume {
             "an answer that an instance broke off cannot go on: it is cut, the request is lost"
         );
         service.metrics.lost();
+        service.events.cut(&self.question.request_id, None, cut.to_string());
         self.count();
     }
 
