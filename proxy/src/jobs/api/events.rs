@@ -23,7 +23,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const ALIVE: Duration = Duration::from_secs(15);
 
 /// After so many milliseconds a browser that was cut off comes back.
-const BACK_AFTER: &str = "retry: 1000\n\n";
+const BACK_AFTER: &str = "retry: 1000\n";
 
 type Out = mpsc::Sender<Result<Bytes, StreamError>>;
 
@@ -49,12 +49,12 @@ impl Jobs {
         let mut news = store.news();
         let mut closing = self.closing();
         let (mut told, mut spoken) = (None, tokio::time::Instant::now());
-        out.send(Ok(Bytes::from_static(BACK_AFTER.as_bytes()))).await.ok()?;
         loop {
             let view = self.view(store, &job).await.ok()?;
             if told.as_ref() != Some(&view) {
                 let data = serde_json::to_string(&view).ok()?;
-                let event = format!("event: status\nid: {}\ndata: {data}\n\n", job.rev);
+                let retry = if told.is_none() { BACK_AFTER } else { "" };
+                let event = format!("{retry}id: {}\nevent: status\ndata: {data}\n\n", job.rev);
                 out.send(Ok(event.into())).await.ok()?;
                 (told, spoken) = (Some(view), tokio::time::Instant::now());
             } else if spoken.elapsed() > ALIVE {

@@ -28,6 +28,9 @@ use super::{Jobs, answer, unavailable};
 use crate::gateway::body::ResponseBody;
 use crate::problem::Problem;
 
+/// What is no job's id.
+const WORDS: [&str; 3] = ["export", "import", "openapi.json"];
+
 type Answered = Result<Response<ResponseBody>, Problem>;
 
 /// Who asks.
@@ -106,11 +109,11 @@ impl Jobs {
             (_, ["openapi.json"]) if reads => Ok(openapi::document(&self.config.path)),
             (_, ["export"]) if reads => self.export(None, asked).await,
             (&Method::POST, ["export"]) => self.export_now(asked).await,
-            (_, [id]) if reads => {
+            (_, [id]) if reads && !WORDS.contains(id) => {
                 let (store, job) = self.job(id, asked.asker).await?;
                 self.status(&store, &job, asked.headers).await
             }
-            (&Method::DELETE, [id]) => self.delete(id, asked).await,
+            (&Method::DELETE, [id]) if !WORDS.contains(id) => self.delete(id, asked).await,
             (_, [id, "result"]) if reads => self.result(id, asked).await,
             (_, [id, "events"]) if reads => self.events(id, asked).await,
             (_, [id, "export"]) if reads => {
@@ -121,10 +124,7 @@ impl Jobs {
             (&Method::POST, [id, "retry"]) => self.retry(id, asked).await,
             (
                 method,
-                []
-                | ["export" | "import" | "openapi.json"]
-                | [_]
-                | [_, "result" | "events" | "export" | "cancel" | "retry"],
+                [] | [_] | [_, "result" | "events" | "export" | "cancel" | "retry"],
             ) => Err(Problem::MethodNotAllowed(format!("{path} does not know {method}"))),
             (_, _) => Err(Problem::NotFound(format!(
                 "jobs have no such path; {} lists them, {0}/ID is one of them",
