@@ -130,6 +130,11 @@ impl Queue {
         self.next_replay(None).map(|(_, key)| key).or(self.fresh.first())
     }
 
+    /// All who wait: replays by age, then the others by arrival.
+    pub(crate) fn keys(&self, requests: &Requests) -> impl Iterator<Item = Key> {
+        self.replays.values().copied().chain(self.fresh.keys(requests))
+    }
+
     /// Who of those that wait arrived first.
     pub(crate) fn oldest(&self, requests: &Requests) -> Option<Key> {
         let replay = self.next_replay(None).map(|(_, key)| key);

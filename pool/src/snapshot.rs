@@ -46,6 +46,10 @@ pub struct Standing {
     pub waiting: usize,
     /// How long it has yet to wait at the rate at which the queue drains; unknown while it does not drain.
     pub wait: Option<Duration>,
+    /// Since it arrived.
+    pub age: Duration,
+    /// How often it was dispatched already, and came back.
+    pub attempts: u32,
 }
 
 /// One instance at one instant.

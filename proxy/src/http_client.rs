@@ -9,15 +9,21 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+mod tls;
+
+pub(crate) use tls::secured;
 
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// A server named by a URL: `http://HOST[:PORT][/PREFIX]`.
+/// A server named by a URL: `http[s]://HOST[:PORT][/PREFIX]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Server {
+    secure: bool,
     host: String,
     port: u16,
     prefix: String,
@@ -28,19 +34,23 @@ impl Server {
     pub(crate) fn parse(url: &str) -> Result<Self, String> {
         let full = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
         let uri: Uri = full.parse().map_err(|error| format!("{error}"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err("only http:// is spoken".into());
-        }
+        let secure = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err("only http:// and https:// are spoken".into()),
+        };
         let host = uri.host().filter(|host| !host.is_empty()).ok_or("a host is missing")?;
         if uri.query().is_some() {
             return Err("it has a query".into());
         }
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let port = match authority.strip_prefix(host).ok_or("a user name has no use here")? {
+            "" if secure => 443,
             "" => 80,
             port => port.trim_start_matches(':').parse().map_err(|_| "the port is from 1 to 65535")?,
         };
         Ok(Self {
+            secure,
             host: host.trim_matches(['[', ']']).to_owned(),
             port,
             prefix: uri.path().trim_end_matches('/').to_owned(),
@@ -70,13 +80,11 @@ impl Server {
         let connecting = TcpStream::connect((self.host.as_str(), self.port));
         let stream = timeout(CONNECT, connecting).await.map_err(|_| Unreachable(late()))??;
         stream.set_nodelay(true)?;
-        let shaking = handshake(TokioIo::new(stream));
-        let (sender, connection) = shaking.await.map_err(|error| Unreachable(cause(&error)))?;
-        tokio::spawn(async move {
-            // Whoever sent the request learns of the failure from its answer.
-            let _ = connection.await;
-        });
-        Ok(sender)
+        if !self.secure {
+            return speak(stream).await;
+        }
+        let securing = timeout(CONNECT, tls::secured(&self.host, stream));
+        speak(securing.await.map_err(|_| Unreachable(late()))??).await
     }
 
     /// Sends a request whose URI is a path, with `Host` added.
@@ -91,6 +99,21 @@ impl Server {
         }
         sender.send_request(request).await.map_err(|error| Unreachable(cause(&error)))
     }
+}
+
+async fn speak<S, B>(stream: S) -> Result<SendRequest<B>, Unreachable>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let shaking = handshake(TokioIo::new(stream));
+    let (sender, connection) = shaking.await.map_err(|error| Unreachable(cause(&error)))?;
+    tokio::spawn(async move {
+        // Whoever sent the request learns of the failure from its answer.
+        let _ = connection.await;
+    });
+    Ok(sender)
 }
 
 /// Why a server did not answer, in a few words.
@@ -150,9 +173,10 @@ mod tests {
         assert_eq!(authority("localhost:5001/").as_deref(), Ok("localhost:5001/x"));
         assert_eq!(authority("http://[::1]:7/admin/").as_deref(), Ok("[::1]:7/admin/x"));
         assert_eq!(authority("http://ops").as_deref(), Ok("ops:80/x"));
+        assert_eq!(authority("https://ops/a").as_deref(), Ok("ops:443/a/x"));
         for wrong in [
             "",
-            "https://a",
+            "ftp://a",
             "http://",
             "http://a b",
             "http://a:x",

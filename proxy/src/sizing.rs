@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use serde_json::Value as Json;
 use tokio::task::AbortHandle;
 
-use crate::config::{self, MAX_SIZE, ServiceSize, SizeError, Source, parse_size};
+use crate::config::{self, ServiceSize, SizeError, Source, size_instead_of};
 use crate::gateway::lease::Dispatcher;
 use crate::policies::{Policy, Webhook, Zone, webhook};
 
@@ -109,7 +109,7 @@ impl Sizing {
     /// The size that somebody asks for at run time, with the file's bounds and standby where it names none.
     pub fn understand(&self, asked: &Json) -> Result<ServiceSize, SizeError> {
         let whole = |message: String| SizeError { pointer: String::new(), message };
-        let (name, ServiceSize { min, max, standby, .. }) = {
+        let (name, own) = {
             let config = &self.present.lock().config;
             if let Source::Addresses(_) = config.source {
                 return Err(whole(format!(
@@ -119,27 +119,12 @@ impl Sizing {
             }
             (config.name.clone(), config.size.clone())
         };
-        let mut asked = asked.clone();
-        if let Json::Object(map) = &mut asked
-            && (min, max) != (0, MAX_SIZE)
-        {
-            map.entry("min").or_insert_with(|| min.into());
-            map.entry("max").or_insert_with(|| max.into());
-        }
-        if let Json::Object(map) = &mut asked
-            && standby > 0
-        {
-            map.entry("standby").or_insert_with(|| standby.into());
-        }
-        let size = parse_size(&asked)?;
-        if asked.is_object() {
-            return Ok(size);
-        }
+        let size = size_instead_of(&own, asked)?;
         match size.number() {
-            Some(number) if !(min..=max).contains(&number) => {
-                Err(whole(format!("size must be from {min} to {max} for {name}, got {number}")))
+            Some(number) if !asked.is_object() && !(own.min..=own.max).contains(&number) => {
+                Err(whole(format!("size must be from {} to {} for {name}, got {number}", own.min, own.max)))
             }
-            Some(_) | None => Ok(ServiceSize { min, max, standby, ..size }),
+            Some(_) | None => Ok(size),
         }
     }
 }

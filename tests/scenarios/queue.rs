@@ -133,6 +133,42 @@ async fn a_full_queue_and_a_long_wait_are_told_apart() {
     cluster.stop().await;
 }
 
+async fn who_waits_is_told_and_for_how_long_yet() {
+    let cluster = Setup::new(Backend::Process).model("sleep", "sleep", "concurrency = 1").start().await;
+    let admin = cluster.admin();
+    let ask = |path: &'static str, id: &'static str| {
+        let (client, request) = (cluster.client(), Request::get(path).header("x-request-id", id));
+        tokio::spawn(async move { client.send(request, Bytes::new()).await.status })
+    };
+    let mut open = vec![ask("/sleep/1s", "at-work")];
+    admin.works_on("sleep", 1).await;
+    for (place, id) in ["zeroth", "first", "second", "third"].into_iter().enumerate() {
+        open.push(ask("/sleep/2s", id));
+        admin.queues("sleep", place as u64 + 1).await;
+    }
+    // Nothing was taken from the queue before, so that nobody could tell how fast it drains.
+    admin.queues("sleep", 3).await;
+    let queue = admin.client().get("/services/sleep/queue?limit=2").await.json();
+    assert_eq!((&queue["service"], &queue["waiting"]), (&"sleep".into(), &3.into()));
+    let told: Vec<(&str, u64)> = queue["requests"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|one| (one["request_id"].as_str().unwrap_or("?"), one["position"].as_u64().unwrap_or(99)))
+        .collect();
+    assert_eq!(told, [("first", 0), ("second", 1)]);
+    let waits = |place: usize| queue["requests"][place]["estimated_wait_s"].as_f64().unwrap_or(0.0);
+    assert!(waits(0) > 0.0 && (waits(1) / waits(0) - 2.0).abs() < 0.2, "{queue}");
+    let page = cluster.command(&["queue", "sleep"]).await.stdout;
+    assert!(page.starts_with("sleep: 3 waiting, ") && page.contains("third"), "{page}");
+    let wrong = admin.client().get("/services/sleep/queue?limit=1001").await;
+    assert_eq!((wrong.status, wrong.detail().as_str()), (400, "limit is from 0 to 1000"));
+    for one in open {
+        assert_eq!(one.await.expect("no panic"), 200);
+    }
+    cluster.stop().await;
+}
+
 async fn bodies_wait_on_disk_up_to_their_limit() {
     let (_, service) = unready().await;
     let service = format!("{service}\nqueue.max_bytes = \"40MiB\"");
@@ -171,4 +207,5 @@ async fn bodies_wait_on_disk_up_to_their_limit() {
 
 each!(heavy 180: ten_thousand_requests_wait_for_an_instance_and_are_answered_in_order);
 each!(light 60: requests_reach_the_instance_exactly_in_the_order_of_their_arrival);
+each!(light 60: who_waits_is_told_and_for_how_long_yet);
 each!(light 60: a_full_queue_and_a_long_wait_are_told_apart, bodies_wait_on_disk_up_to_their_limit);

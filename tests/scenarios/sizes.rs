@@ -12,9 +12,11 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use longshore_tests::tls::{Authority, Pair};
 use longshore_tests::{Backend, PATIENCE, Setup, both, each, eventually};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -79,6 +81,7 @@ async fn every_form_of_size_is_taken_at_run_time_and_given_back(backend: Backend
 }
 
 /// A server that decides: what it answers can be changed; how often it was asked, and what it was sent last.
+#[derive(Clone)]
 struct Decider {
     url: String,
     answer: Arc<Mutex<String>>,
@@ -90,31 +93,76 @@ impl Decider {
     async fn start(answer: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/decide", listener.local_addr().expect("it is bound"));
-        let decider = Self {
-            url,
-            answer: Arc::new(Mutex::new(answer.to_owned())),
-            asked: Arc::default(),
-            seen: Arc::default(),
-        };
-        let (answer, asked, seen) = (decider.answer.clone(), decider.asked.clone(), decider.seen.clone());
+        let decider = Self::new(url, answer);
+        let serving = decider.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (answer, asked, seen) = (answer.clone(), asked.clone(), seen.clone());
-                let service = service_fn(move |request: Request<Incoming>| {
-                    let (answer, asked, seen) = (answer.clone(), asked.clone(), seen.clone());
-                    async move {
-                        let body = request.into_body().collect().await.expect("a body").to_bytes();
-                        *seen.lock() = serde_json::from_slice(&body).unwrap_or_default();
-                        asked.fetch_add(1, Ordering::Relaxed);
-                        let answer = answer.lock().clone();
-                        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(answer))))
-                    }
-                });
-                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                tokio::spawn(serving.clone().serve(stream));
             }
         });
         decider
     }
+
+    /// Asked over TLS.
+    async fn start_secure(answer: &str, pair: &Pair) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("https://{}/decide", listener.local_addr().expect("it is bound"));
+        let decider = Self::new(url, answer);
+        let (serving, acceptor) = (decider.clone(), pair.acceptor());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    tokio::spawn(serving.clone().serve(stream));
+                }
+            }
+        });
+        decider
+    }
+
+    fn new(url: String, answer: &str) -> Self {
+        let answer = Arc::new(Mutex::new(answer.to_owned()));
+        Self { url, answer, asked: Arc::default(), seen: Arc::default() }
+    }
+
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) {
+        let service = service_fn(move |request: Request<Incoming>| {
+            let decider = self.clone();
+            async move {
+                let body = request.into_body().collect().await.expect("a body").to_bytes();
+                *decider.seen.lock() = serde_json::from_slice(&body).unwrap_or_default();
+                decider.asked.fetch_add(1, Ordering::Relaxed);
+                let answer = decider.answer.lock().clone();
+                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(answer))))
+            }
+        });
+        // One that asks no more is gone.
+        let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    }
+}
+
+async fn a_webhook_over_tls_is_believed_if_this_machine_knows_who_signed_it() {
+    let (known, stranger) = (Authority::new(), Authority::new());
+    let decider = Decider::start_secure(r#"{"size": 2}"#, &known.issue()).await;
+    let other = Decider::start_secure(r#"{"size": 3}"#, &stranger.issue()).await;
+    let size = |url: &str| json!({"policy": "webhook", "url": url, "interval": "100ms", "max": 5});
+    let setup = Setup::new(Backend::Process).model("calc", "calculator", "size = 1");
+    let list = setup.file("authorities.pem", &known.pem());
+    let cluster = setup.environment("SSL_CERT_FILE", &list.to_string_lossy()).start().await;
+    let admin = cluster.admin();
+    let put = async |url: &str| admin.put_size("calc", json!({ "size": size(url) }).to_string()).await;
+    assert_eq!(put(&decider.url).await.status, 200);
+    admin.has("calc", 2).await;
+    assert_eq!(put(&other.url).await.status, 200);
+    let refused = async || {
+        let decisions = admin.client().get("/services/calc/decisions").await.json();
+        let reason = decisions["decisions"][0]["reason"].as_str().unwrap_or_default().to_owned();
+        reason.contains("certificate").then_some(reason)
+    };
+    let reason = eventually(PATIENCE, "the stranger is refused", refused).await;
+    assert!(reason.contains("invalid peer certificate"), "{reason}");
+    assert_eq!(other.asked.load(Ordering::Relaxed), 0, "it was told nothing");
+    admin.has("calc", 2).await;
+    cluster.stop().await;
 }
 
 async fn a_webhook_decides_and_its_last_good_answer_is_kept_when_it_fails(backend: Backend) {
@@ -213,6 +261,7 @@ async fn what_is_recorded_can_be_simulated() {
 both!(light 90: at_size_zero_requests_are_held_and_one_start_answers_them_all);
 both!(light 90: every_form_of_size_is_taken_at_run_time_and_given_back);
 both!(light 90: a_webhook_decides_and_its_last_good_answer_is_kept_when_it_fails);
+each!(light 60: a_webhook_over_tls_is_believed_if_this_machine_knows_who_signed_it);
 both!(light 60: a_dry_run_records_and_changes_nothing);
 each!(light 60: what_is_recorded_can_be_simulated);
 each!(light 90: simulate_prints_a_row_for_each_policy_and_tunes);

@@ -38,6 +38,22 @@ impl Raw {
         let _ = self.stream.write_all(bytes.as_ref()).await;
     }
 
+    /// Sends bytes as far as they go: until the server has taken none for a while.
+    pub async fn send_what_goes(&mut self, mut bytes: &[u8]) {
+        const STANDSTILL: Duration = Duration::from_millis(300);
+        while !bytes.is_empty() {
+            match timeout(STANDSTILL, self.stream.write(bytes)).await {
+                Ok(Ok(sent)) => bytes = &bytes[sent..],
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Leaves at once, without a proper end.
+    pub fn reset(self) {
+        self.stream.set_zero_linger().expect("a socket has that option");
+    }
+
     /// Ends the sending half.
     pub async fn finish(&mut self) {
         let _ = self.stream.shutdown().await;

@@ -10,7 +10,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -91,6 +91,19 @@ impl Default for Authority {
 }
 
 impl Pair {
+    /// A server that has this certificate.
+    ///
+    /// # Panics
+    /// Without chance.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().expect("versions").with_no_client_auth();
+        let key = PrivateKeyDer::try_from(self.key.clone()).expect("a key");
+        let config =
+            builder.with_single_cert(vec![self.certificate.clone()], key).expect("they belong together");
+        TlsAcceptor::from(Arc::new(config))
+    }
+
     /// Puts both where `proxy.tls` looks for them.
     ///
     /// # Panics
@@ -102,18 +115,6 @@ impl Pair {
             std::fs::write(&beside, text).expect("the folder can be written to");
             std::fs::rename(&beside, folder.join(name)).expect("it can be replaced");
         }
-    }
-
-    /// What a server of the test's own shakes hands with.
-    ///
-    /// # Panics
-    /// Without chance.
-    pub fn acceptor(&self) -> TlsAcceptor {
-        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let builder = builder.with_safe_default_protocol_versions().expect("versions");
-        let key = PrivatePkcs8KeyDer::from(self.key.clone()).into();
-        let config = builder.with_no_client_auth().with_single_cert(vec![self.certificate.clone()], key);
-        TlsAcceptor::from(Arc::new(config.expect("they belong together")))
     }
 
     /// In PEM.

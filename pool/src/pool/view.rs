@@ -69,9 +69,21 @@ impl Pool {
     /// times as many where the order is by priority) however many wait, and one for each replay.
     pub fn standing(&self, request: RequestId, now: Time) -> Option<Standing> {
         let key = self.requests.find(request)?;
-        let Place::Waiting(wait) = self.requests[key].place else { return None };
+        let known = &self.requests[key];
+        let Place::Waiting(wait) = known.place else { return None };
         let ahead = self.queue.ahead(&self.requests, key, wait.line);
-        Some(Standing { ahead, waiting: self.queue.len(), wait: self.drained_after(ahead + 1, now) })
+        Some(Standing {
+            ahead,
+            waiting: self.queue.len(),
+            wait: self.drained_after(ahead + 1, now),
+            age: now.since(known.arrived),
+            attempts: known.attempts,
+        })
+    }
+
+    /// Who waits: those that were dispatched before by age, then the others by arrival, whatever the order of the queue.
+    pub fn waiting_requests(&self) -> impl Iterator<Item = RequestId> {
+        self.queue.keys(&self.requests).map(|key| self.requests[key].id)
     }
 
     /// When so many have left the queue, at the rate at which it drains; nothing while it does not.

@@ -2,6 +2,7 @@
 
 mod events;
 mod guard;
+mod queue;
 mod reload;
 mod routes;
 mod size;

@@ -12,7 +12,7 @@ use longshore_pool::{Event, InstanceId, Snapshot, StateView};
 use serde::Deserialize;
 
 use super::view::{InstanceView, QueueView, ServiceView, Services, SizeView};
-use super::{Admin, Order, events, guard, reload, size};
+use super::{Admin, Order, events, guard, queue, reload, size};
 use crate::config::Source;
 use crate::control::Control;
 use crate::jobs::Asker;
@@ -35,6 +35,7 @@ pub fn router(admin: Arc<Admin>) -> axum::Router {
         .route("/services", get(services))
         .route("/services/{name}", get(service))
         .route("/services/{name}/size", put(size::set).delete(size::reset))
+        .route("/services/{name}/queue", get(queue::queue))
         .route("/services/{name}/decisions", get(size::decisions))
         .route("/services/{name}/restart", post(restart))
         .route("/services/{name}/instances/{id}", delete(replace))

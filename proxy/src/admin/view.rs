@@ -89,6 +89,34 @@ pub struct QueueView {
     pub last_wait_s: Option<f64>,
 }
 
+/// `GET /services/NAME/queue`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Queue {
+    /// The service.
+    pub service: String,
+    /// Requests waiting.
+    pub waiting: usize,
+    /// Requests a second that lately got an instance.
+    pub drain_rate: f64,
+    /// Those that have waited longest, the next one first.
+    pub requests: Vec<InQueueView>,
+}
+
+/// A request that waits.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InQueueView {
+    /// Its `X-Request-Id`.
+    pub request_id: String,
+    /// How many are served before it if nobody else comes or leaves; the mean where the order is random.
+    pub position: usize,
+    /// How long it has yet to wait at the rate at which the queue drains; null while it does not drain.
+    pub estimated_wait_s: Option<f64>,
+    /// How long ago it arrived.
+    pub age_s: f64,
+    /// How often it was dispatched already, and came back.
+    pub attempts: u32,
+}
+
 /// One instance.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct InstanceView {

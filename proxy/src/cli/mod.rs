@@ -21,6 +21,7 @@ mod logging;
 mod logs;
 mod output;
 mod ps;
+mod queue;
 mod restart;
 mod run;
 mod scale;
@@ -80,6 +81,8 @@ enum Command {
     Scale(scale::ScaleArgs),
     /// Replaces all instances of a service, losing no request.
     Restart(restart::RestartArgs),
+    /// Shows who waits for a service, and for how long yet.
+    Queue(queue::QueueArgs),
     /// Shows what happens: instances that come and go, sizes, replays, configurations.
     Events(events::EventsArgs),
     /// Says why a service has the size that it has.
@@ -200,6 +203,7 @@ async fn perform(cli: Cli, console: Console) -> Result<(), CliError> {
         Command::Run(args) => run::run(args, console).await,
         Command::Check(args) => check::check(&args),
         Command::Ps(args) => ps::ps(&args, &client()?).await,
+        Command::Queue(args) => queue::queue(&args, &client()?).await,
         Command::Scale(args) => scale::scale(&args, &client()?).await,
         Command::Restart(args) => restart::restart(&args, &client()?).await,
         Command::Events(args) => events::events(&args, &client()?).await,

@@ -124,7 +124,7 @@ fn death(instance: &InstanceView) -> String {
     }
 }
 
-fn columns(header: &[&str]) -> Table {
+pub(super) fn columns(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(header.iter().copied());
     for column in table.column_iter_mut() {
@@ -133,7 +133,7 @@ fn columns(header: &[&str]) -> Table {
     table
 }
 
-fn right(table: &mut Table, numbers: &[usize]) {
+pub(super) fn right(table: &mut Table, numbers: &[usize]) {
     for index in numbers {
         if let Some(column) = table.column_mut(*index) {
             column.set_cell_alignment(CellAlignment::Right);

@@ -68,6 +68,7 @@ fn read_proxy<'a>(table: &mut Table<'a>, out: &mut ProxyConfig) -> Places<'a> {
     let places = listeners::read(table, out);
     table.set("request_header_timeout", &mut out.request_header_timeout, Value::timeout);
     table.set("idle_timeout", &mut out.idle_timeout, Value::timeout);
+    table.set("half_close", &mut out.half_close, Value::boolean);
     table.set("drain", &mut out.drain, Value::duration);
     table.set("max_body", &mut out.max_body, Value::bytes);
     table.set("memory_per_body", &mut out.memory_per_body, Value::bytes);

@@ -72,7 +72,7 @@ pub use service::{
     Balance, Cache, Check, Health, Pattern, Protocol, Queue, Replay, ReplayMethods, RequestKey, Restart,
     Service, Source, default_spec,
 };
-pub use size::{MAX_SIZE, ServiceSize, SizeError, parse_size, typed_size};
+pub use size::{MAX_SIZE, ServiceSize, SizeError, parse_size, size_instead_of, typed_size};
 pub use values::{bytes as parse_bytes, duration as parse_duration};
 
 /// Everything that one cluster.toml says, checked.
@@ -105,6 +105,8 @@ pub struct ProxyConfig {
     pub request_header_timeout: Duration,
     /// A connection without a request is closed after so long.
     pub idle_timeout: Duration,
+    /// Whether a client that has closed its sending side still waits for its answer; else it has left.
+    pub half_close: bool,
     /// How long what was accepted is still answered for after SIGTERM.
     pub drain: Duration,
     /// Bytes of a body at the most.
@@ -134,6 +136,7 @@ impl Default for ProxyConfig {
             tls: None,
             request_header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
+            half_close: false,
             drain: Duration::from_secs(30),
             max_body: 1 << 30,
             memory_per_body: 256 << 10,

@@ -16,7 +16,7 @@ mod from_toml;
 #[cfg(test)]
 mod tests;
 
-pub use from_json::{SizeError, parse_size, typed_size};
+pub use from_json::{SizeError, parse_size, size_instead_of, typed_size};
 pub(super) use from_toml::read;
 
 /// The most instances that a service may have.

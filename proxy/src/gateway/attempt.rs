@@ -196,8 +196,10 @@ impl Attempt<'_> {
     ) -> Result<Result<Answered, SendError>, Failure> {
         let silence = self.first_byte_timeout.zip(sent_at).map(|(limit, at)| (at + limit, limit));
         let until = silence.map_or(self.deadline, |(at, _)| at.min(self.deadline));
-        match tokio::time::timeout_at(until, wire.send(&self.outgoing())).await {
-            Ok(answer) => Ok(answer),
+        let outgoing = self.outgoing();
+        let answer = self.body.attended(wire.send(&outgoing));
+        match tokio::time::timeout_at(until, answer).await {
+            Ok(answer) => answer.map_err(Failure::Body),
             Err(_) => match silence {
                 Some((at, limit)) if at < self.deadline => Err(Failure::Lost {
                     how: format!("no answer began within {}", humantime::format_duration(limit)),
@@ -230,9 +232,9 @@ impl Attempt<'_> {
         let (head, mut source) = response.into_parts();
         let mut trailers = None;
         if !source.is_end_stream() {
-            let collected = wire.driving(collect(lease, &mut source, &mut holding));
+            let collected = self.body.attended(wire.driving(collect(lease, &mut source, &mut holding)));
             let collected = tokio::time::timeout_at(self.deadline, collected).await;
-            trailers = collected.map_err(|_| Failure::Deadline)??;
+            trailers = collected.map_err(|_| Failure::Deadline)?.map_err(Failure::Body)??;
         }
         let body = match trailers {
             None => ResponseBody::Held(holding.whole()),

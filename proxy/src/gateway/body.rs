@@ -167,6 +167,24 @@ impl RequestBody {
         }
     }
 
+    /// Waits for what an attempt awaits of an instance, and watches over the client meanwhile.
+    ///
+    /// # Errors
+    /// Where the body fails first.
+    pub async fn attended<F: Future>(&self, awaited: F) -> Result<F::Output, SpoolError> {
+        match self {
+            // It is here: hyper sees for itself when its client leaves.
+            Self::Empty | Self::Whole(_) | Self::Elsewhere(_) => Ok(awaited.await),
+            Self::Spooled(spool) => {
+                tokio::select! {
+                    biased;
+                    output = awaited => Ok(output),
+                    error = spool.attend() => Err(error),
+                }
+            }
+        }
+    }
+
     /// Whether there is none.
     pub const fn is_empty(&self) -> bool {
         matches!(self, Self::Empty)

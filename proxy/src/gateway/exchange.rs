@@ -6,7 +6,6 @@ use std::time::Duration;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 use longshore_pool::{Class, Outcome, RequestId, Time};
 use tokio::sync::oneshot;
 
@@ -26,8 +25,8 @@ use super::service::Service;
 use super::spans::Spans;
 use super::spool::SpoolError;
 use super::stream::{Open, Streaming};
+use super::tunnel::Tunnel;
 use super::upgrade;
-use super::wire::Carrier;
 use crate::config::ReplayMethods;
 use crate::events::Kind;
 use crate::jobs::{self, Jobs, Submission, Wish};
@@ -147,6 +146,8 @@ pub(super) struct Exchange {
     pub(super) deadline: Time,
     /// Time spent in the queue so far, all waits together.
     waited: Duration,
+    /// How long a connection may be silent that nobody sends anything on any more.
+    idle: Duration,
     answered: bool,
     /// Until it is taken.
     body: Option<Upload>,
@@ -174,11 +175,12 @@ impl Exchange {
         let host = authority
             .or_else(|| parts.headers.get(http::header::HOST).cloned())
             .or_else(|| HeaderValue::from_str(&service.name).ok());
+        let settings = gateway.settings.load();
         let origin = Origin {
             sender: client.sender(),
             scheme: client.scheme().name(),
             host: host.as_ref(),
-            forwarded: gateway.settings.load().forwarded,
+            forwarded: settings.forwarded,
             request_id: &name.id,
             trace: name.trace,
             sampled: gateway.tracing.samples(name.trace),
@@ -199,6 +201,7 @@ impl Exchange {
             started,
             deadline,
             waited,
+            idle: settings.timeouts.idle,
             answered: false,
             body: Some(body),
             told: None,
@@ -259,7 +262,13 @@ impl Exchange {
 
     fn arrive(&self, now: Time) -> Entry {
         let (request, replayable) = (self.request, self.replayable());
-        self.service.dispatcher.arrive(request, self.deadline, replayable, self.class, now)
+        self.service.dispatcher.arrive(
+            (request, &self.request_id),
+            self.deadline,
+            replayable,
+            self.class,
+            now,
+        )
     }
 
     async fn take_body(&mut self) -> Result<RequestBody, SpoolError> {
@@ -353,7 +362,7 @@ impl Exchange {
             }
         }
         self.service.metrics.replayed(label);
-        Ok(lease.retry(outcome, now))
+        Ok(lease.retry(outcome, &self.request_id, now))
     }
 
     fn answer(
@@ -471,31 +480,19 @@ impl Exchange {
         Some(Box::new(Resume::new(question, self.started)))
     }
 
-    /// Joins both connections and lets them talk; the slot is held until either side ends.
+    /// Joins both connections.
     fn switch(
         &mut self,
         mut response: Response<Incoming>,
-        mut open: Open,
+        open: Open,
         active: Active,
     ) -> Response<ResponseBody> {
         let upstream = hyper::upgrade::on(&mut response);
         let downstream = self.parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
-        let wanted = self.upgrade.is_some();
-        tokio::spawn(async move {
-            let (Some(downstream), true) = (downstream, wanted) else { return };
-            let both = async { tokio::join!(upstream, downstream) };
-            let both = match &mut open.carrier {
-                Carrier::Wire(wire) => wire.driving(both).await,
-                Carrier::Task(_) => both.await,
-            };
-            if let (Ok(upstream), Ok(downstream)) = both {
-                let (mut upstream, mut downstream) = (TokioIo::new(upstream), TokioIo::new(downstream));
-                // Either side may end as it likes; that is what the protocol inside is for.
-                let _ = tokio::io::copy_bidirectional(&mut downstream, &mut upstream).await;
-            }
-            open.finish(Outcome::Answered);
-            drop(active);
-        });
+        if let Some(downstream) = downstream.filter(|_| self.upgrade.is_some()) {
+            let idle = self.idle;
+            tokio::spawn(Tunnel { upstream, downstream, open, active, idle }.run());
+        }
         response.map(|_| ResponseBody::empty())
     }
 

@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use http::HeaderValue;
 use longshore_pool::scaling::Tally;
 use longshore_pool::simulate::Job;
 use longshore_pool::{
@@ -21,6 +22,10 @@ use super::connections::Link;
 use crate::clock::Clock;
 use crate::connect::Connector;
 use crate::problem;
+
+mod queue;
+
+pub use queue::InQueue;
 
 /// So many ends of instances are remembered.
 const FATES: usize = 64;
@@ -36,7 +41,7 @@ pub struct Dispatcher {
 
 struct Inner {
     pool: Pool,
-    waiting: HashMap<RequestId, oneshot::Sender<Verdict>>,
+    waiting: HashMap<RequestId, Waiting>,
     links: HashMap<InstanceId, Arc<Link>>,
     /// How instances ended lately, in words.
     fates: VecDeque<(InstanceId, Arc<str>)>,
@@ -44,6 +49,12 @@ struct Inner {
     armed: Time,
     /// The latest time that the pool was told. Requests tell their own, read before they had the lock.
     latest: Time,
+}
+
+struct Waiting {
+    told: oneshot::Sender<Verdict>,
+    /// What people call the request.
+    name: HeaderValue,
 }
 
 enum Verdict {
@@ -81,16 +92,16 @@ impl Dispatcher {
         (Arc::new(dispatcher), performed)
     }
 
-    /// A request enters the pool.
+    /// A request enters the pool; people call it `name`.
     pub fn arrive(
         self: &Arc<Self>,
-        request: RequestId,
+        (request, name): (RequestId, &HeaderValue),
         deadline: Time,
         replayable: bool,
         class: Class,
         now: Time,
     ) -> Entry {
-        self.enter(request, Event::RequestArrived { request, deadline, replayable, class }, now)
+        self.enter((request, name), Event::RequestArrived { request, deadline, replayable, class }, now)
     }
 
     /// An earlier process has used incarnations up to `last`.
@@ -238,7 +249,7 @@ impl Dispatcher {
         self.inner.lock().pool.advise(advice);
     }
 
-    fn enter(self: &Arc<Self>, request: RequestId, event: Event, now: Time) -> Entry {
+    fn enter(self: &Arc<Self>, (request, name): (RequestId, &HeaderValue), event: Event, now: Time) -> Entry {
         let mut inner = self.inner.lock();
         match self.apply(&mut inner, event, Some(request), now) {
             Some(Verdict::Granted { link, attempt, at }) => {
@@ -246,8 +257,8 @@ impl Dispatcher {
             }
             Some(Verdict::Refused(reason)) => Entry::Refused(reason),
             None => {
-                let (sender, receiver) = oneshot::channel();
-                inner.waiting.insert(request, sender);
+                let (told, receiver) = oneshot::channel();
+                inner.waiting.insert(request, Waiting { told, name: name.clone() });
                 Entry::Waiting(Waiter { dispatcher: self.clone(), request, receiver })
             }
         }
@@ -356,12 +367,8 @@ fn link(
     links.entry(instance).or_insert_with(|| Arc::new(Link::new(connector.clone(), instance, address))).clone()
 }
 
-fn deliver(
-    waiting: &mut HashMap<RequestId, oneshot::Sender<Verdict>>,
-    request: RequestId,
-    verdict: Verdict,
-) -> bool {
-    waiting.remove(&request).is_some_and(|sender| sender.send(verdict).is_ok())
+fn deliver(waiting: &mut HashMap<RequestId, Waiting>, request: RequestId, verdict: Verdict) -> bool {
+    waiting.remove(&request).is_some_and(|waiting| waiting.told.send(verdict).is_ok())
 }
 
 /// A request in the queue. Dropping it takes the request out: its client has left.
@@ -433,10 +440,10 @@ impl Lease {
     }
 
     /// The attempt is over and the request is not: it enters the pool again, at the head.
-    pub fn retry(mut self, outcome: Outcome, now: Time) -> Entry {
+    pub fn retry(mut self, outcome: Outcome, name: &HeaderValue, now: Time) -> Entry {
         self.open = false;
         let request = self.request;
-        self.dispatcher.enter(request, Event::RequestFinished { request, outcome }, now)
+        self.dispatcher.enter((request, name), Event::RequestFinished { request, outcome }, now)
     }
 
     fn end(&mut self, outcome: Outcome, now: Time) {

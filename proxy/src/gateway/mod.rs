@@ -70,6 +70,8 @@ pub mod spool;
 pub mod stream;
 mod tls;
 mod trace_context;
+mod tunnel;
+mod unread;
 mod upgrade;
 mod usage;
 mod watched;
@@ -123,7 +125,11 @@ struct Settings {
 impl Settings {
     fn new(proxy: &ProxyConfig) -> Self {
         Self {
-            timeouts: Timeouts { header: proxy.request_header_timeout, idle: proxy.idle_timeout },
+            timeouts: Timeouts {
+                header: proxy.request_header_timeout,
+                idle: proxy.idle_timeout,
+                half_close: proxy.half_close,
+            },
             forwarded: proxy.forwarded,
             http2: proxy.http2,
             model_head: proxy.model_head,

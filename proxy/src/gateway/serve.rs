@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use pingora_core::protocols::Stream;
+use pingora_core::protocols::{SocketDigest, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep_until};
 
@@ -21,6 +21,7 @@ use super::clients::Connected;
 use super::ending::{Notice, say_last};
 use super::forwarding::Sender;
 use super::tls::{self, Agreed};
+use super::unread::Unread;
 use super::watched::{self, Timeouts, Watched};
 use super::{Gateway, exchange};
 use crate::config::{Http2, Scheme};
@@ -53,6 +54,8 @@ pub struct Activity {
     pub active: AtomicUsize,
     /// Those that ever began.
     pub begun: AtomicUsize,
+    /// Whether another protocol is spoken by now.
+    pub taken_over: AtomicBool,
     /// Whose connection it is, and that it counts.
     connected: Connected,
     /// Whether it has been idle for too long, and is to be told so: only HTTP/2 has words for that.
@@ -78,8 +81,7 @@ impl Client {
         let trusted = || gateway.settings.load().trusted.clone();
         let sender = peer.map(|peer| Arc::new(Sender::new(peer, scheme.name(), trusted())));
         let connected = Connected::nobody();
-        let activity = Activity::new(connected, None);
-        Self { scheme, sender, activity: Arc::new(activity) }
+        Self { scheme, sender, activity: Activity::new(connected, None) }
     }
 
     /// What is spoken between it and the proxy.
@@ -111,9 +113,10 @@ impl Client {
 }
 
 impl Activity {
-    fn new(connected: Connected, notice: Option<Notice>) -> Self {
+    fn new(connected: Connected, notice: Option<Notice>) -> Arc<Self> {
         let (active, begun) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { active, begun, connected, overdue: AtomicBool::new(false), notice }
+        let (taken_over, overdue) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { active, begun, taken_over, connected, overdue, notice })
     }
 }
 
@@ -121,6 +124,11 @@ impl Active {
     /// It counts for these until it is dropped.
     pub fn hold(&mut self, permits: Permits) {
         self._permits = permits;
+    }
+
+    /// From now on another protocol is spoken on the connection.
+    pub fn take_over(&self) {
+        self.activity.taken_over.store(true, Ordering::Relaxed);
     }
 }
 
@@ -132,7 +140,8 @@ impl Drop for Active {
 
 /// Serves a connection until it ends, by itself or as `notice` says.
 pub async fn connection(gateway: Arc<Gateway>, stream: Stream, scheme: Scheme, notice: Notice) {
-    let address = stream.get_socket_digest().and_then(|digest| Some(digest.peer_addr()?.as_inet()?.ip()));
+    let socket = stream.get_socket_digest();
+    let address = socket.as_ref().and_then(|socket| Some(socket.peer_addr()?.as_inet()?.ip()));
     let (timeouts, trusted, http2_limits) = {
         let settings = gateway.settings.load();
         (settings.timeouts, settings.trusted.clone(), settings.http2)
@@ -149,8 +158,8 @@ pub async fn connection(gateway: Arc<Gateway>, stream: Stream, scheme: Scheme, n
         },
     };
     let activity = Activity::new(connected, Some(notice.clone()));
-    let client = Client { scheme, sender, activity: Arc::new(activity) };
-    let connection = Connection { gateway, client, timeouts, http2_limits, rules, notice };
+    let client = Client { scheme, sender, activity };
+    let connection = Connection { gateway, client, timeouts, http2_limits, rules, notice, socket };
     match scheme {
         Scheme::Http => connection.plain(stream).await,
         Scheme::Https => connection.secure(stream).await,
@@ -165,6 +174,7 @@ struct Connection {
     http2_limits: Http2,
     rules: Arc<Rules>,
     notice: Notice,
+    socket: Option<Arc<SocketDigest>>,
 }
 
 impl Connection {
@@ -209,7 +219,8 @@ impl Connection {
     }
 
     fn watch<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, http2: bool) -> Watched<S> {
-        Watched::new(stream, self.client.activity.clone(), self.timeouts, &self.rules.limits, !http2)
+        let (activity, unread) = (self.client.activity.clone(), Unread::new(self.socket.clone()));
+        Watched::new(stream, activity, self.timeouts, &self.rules.limits, !http2, unread)
     }
 
     /// Until it ends, or, once it is to, until its last answer is out.
@@ -219,7 +230,7 @@ impl Connection {
     {
         // hyper drops an HTTP/2 connection that has not begun yet.
         let (given, closed) = (self.later(self.notice.clone().given()), self.notice.clone().closed());
-        let Self { gateway, client, timeouts: _, http2_limits, rules, notice } = self;
+        let Self { gateway, client, timeouts, http2_limits, rules, notice, socket: _ } = self;
         let io = TokioIo::new(watched);
         let activity = client.activity.clone();
         let service = service_fn(move |request: Request<Incoming>| {
@@ -258,6 +269,7 @@ impl Connection {
                 let mut builder = http1::Builder::new();
                 builder
                     .auto_date_header(false)
+                    .half_close(timeouts.half_close)
                     .header_read_timeout(None)
                     .max_header_size(limits.header_bytes)
                     .max_headers(limits.header_fields)

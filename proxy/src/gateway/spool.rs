@@ -7,12 +7,14 @@
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
+
+mod ahead;
 
 use super::kept::Kept;
 use super::paced::{Paced, PacedError};
@@ -63,6 +65,10 @@ struct State {
     keeping: Keeping,
     /// Counts attempts: only the newest may read.
     reader: u64,
+    /// Bytes that it has taken.
+    taken: u64,
+    /// It waits for the client, and is to be woken by whoever else reads.
+    awaited: Option<Waker>,
 }
 
 /// Whether what is read must be there for one more attempt.
@@ -98,6 +104,8 @@ impl Spool {
             error: None,
             keeping: Keeping::Must,
             reader: 0,
+            taken: 0,
+            awaited: None,
         };
         Arc::new(Self { space: space.clone(), length, state: Mutex::new(state) })
     }
@@ -183,6 +191,8 @@ impl Spool {
     pub fn reader(self: &Arc<Self>) -> SpoolReader {
         let mut state = self.state.lock();
         state.reader += 1;
+        state.taken = 0;
+        state.awaited = None;
         SpoolReader { spool: self.clone(), reader: state.reader, at: 0 }
     }
 
@@ -256,6 +266,7 @@ impl SpoolReader {
             if self.at < state.read {
                 let data = state.kept.read(self.at)?;
                 self.at += data.len() as u64;
+                state.taken = self.at;
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
             if state.keeping == Keeping::No && !state.kept.is_empty() {
@@ -267,8 +278,14 @@ impl SpoolReader {
                 self.at = u64::MAX;
                 return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
             }
-            if let Some(data) = ready!(self.spool.poll_source(&mut state, cx))? {
+            let Poll::Ready(data) = self.spool.poll_source(&mut state, cx) else {
+                state.awaited = Some(cx.waker().clone());
+                return Poll::Pending;
+            };
+            state.awaited = None;
+            if let Some(data) = data? {
                 self.at += data.len() as u64;
+                state.taken = self.at;
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
         }

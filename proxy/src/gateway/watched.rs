@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::pace::{Pace, Patience};
 use super::serve::Activity;
+use super::unread::Unread;
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::problem::Problem;
@@ -26,6 +27,8 @@ pub struct Timeouts {
     pub header: Duration,
     /// Without any request.
     pub idle: Duration,
+    /// Whether a client that has finished sending is still there.
+    pub half_close: bool,
 }
 
 /// A socket and what is known of the requests on it.
@@ -51,6 +54,8 @@ pub struct Watched<S> {
     header_bytes: usize,
     /// How long the client is waited for to take its answer, if that is limited.
     patience: Option<(Pace, Patience)>,
+    /// A client of whom nothing is read.
+    unread: Unread,
     /// Until when what the client still sends is read and dropped, once its answer is out.
     lingers_until: Option<Instant>,
 }
@@ -65,7 +70,14 @@ const LEAVE: Duration = Duration::from_secs(1);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
     /// Watches a socket that has just sent its first bytes.
-    pub fn new(stream: S, activity: Arc<Activity>, timeouts: Timeouts, limits: &Limits, http1: bool) -> Self {
+    pub fn new(
+        stream: S,
+        activity: Arc<Activity>,
+        timeouts: Timeouts,
+        limits: &Limits,
+        http1: bool,
+        unread: Unread,
+    ) -> Self {
         let now = Clock::coarse();
         let alarm = Box::pin(tokio::time::sleep(timeouts.header));
         Self {
@@ -82,6 +94,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
             refusal: None,
             header_bytes: limits.header_bytes,
             patience: Pace::of(limits).map(|pace| (pace, pace.patience())),
+            unread,
             lingers_until: None,
         }
     }
@@ -133,6 +146,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
             self.alarm.as_mut().reset(Instant::now() + rest);
         }
         Poll::Pending
+    }
+
+    /// Whether a client has left in the middle of a request, unseen by hyper because nothing is read of it.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !(self.http1 && self.unread.is_overlooked() && self.is_active()) {
+            return Poll::Pending;
+        }
+        let finished = !self.timeouts.half_close && !self.activity.taken_over.load(Ordering::Relaxed);
+        self.unread.poll_gone(cx, finished)
     }
 
     /// A client of HTTP/2 is told before it is cut off, so that it sends no request at that very moment.
@@ -252,7 +274,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S> {
         let before = buf.filled().len();
         let was_active = self.was_active;
         let active = self.is_active();
-        match Pin::new(&mut self.stream).poll_read(cx, buf) {
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.unread.read(read.is_pending());
+        match read {
             Poll::Ready(result) => {
                 if self.http1 && !active && self.head_since.is_none() && buf.filled().len() > before {
                     self.head_since = Some(Clock::coarse());
@@ -307,6 +331,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_refusal(cx))?;
+        if self.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

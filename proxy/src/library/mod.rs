@@ -148,7 +148,8 @@ impl Cluster {
     pub fn set_size_text(&self, service: &str, size: &str) -> Result<(), ClusterError> {
         let control = self.control(service)?;
         let sizing = &control.service().sizing;
-        let understood = typed_size(size).and_then(|typed: ServiceSize| sizing.understand(&typed.form()));
+        let understood = typed_size(size, &ServiceSize::default())
+            .and_then(|typed: ServiceSize| sizing.understand(&typed.form()));
         sizing.set(understood.map_err(|error| ClusterError::Config(error.to_string()))?);
         Ok(())
     }

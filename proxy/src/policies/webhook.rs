@@ -1,4 +1,4 @@
-//! `{ policy = "webhook", url = "http://…" }`: somebody else decides. This side asks; what came of it is handed to the
+//! `{ policy = "webhook", url = "https://…" }`: somebody else decides. This side asks; what came of it is handed to the
 //! pool, which acts on it with its next decision and keeps the last good advice while asking fails.
 
 use std::time::Duration;
@@ -45,10 +45,10 @@ impl Webhook {
         Self { timeout, ..self }
     }
 
-    /// Understands a URL; plain HTTP only.
+    /// Understands a URL, of HTTP or HTTPS.
     pub fn new(url: &str, timeout: Duration) -> Result<Self, String> {
-        if !url.starts_with("http://") {
-            return Err("a webhook is reached by http://".into());
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            return Err("a webhook is reached by http:// or https://".into());
         }
         Ok(Self { url: url.to_owned(), server: Server::parse(url)?, timeout })
     }
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn only_what_can_be_asked_is_a_webhook() {
-        for wrong in ["", "https://a/", "http://", "ftp://a", "127.0.0.1:80"] {
+        for wrong in ["", "https://", "http://", "ftp://a", "127.0.0.1:80"] {
             assert!(Webhook::new(wrong, Duration::from_secs(1)).is_err(), "{wrong}");
         }
     }

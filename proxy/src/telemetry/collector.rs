@@ -32,14 +32,14 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// By the address that OTLP of all kinds is taken at, `http://127.0.0.1:4318`; plain HTTP only.
+    /// By the address that OTLP of all kinds is taken at, `http://127.0.0.1:4318`.
     pub fn at(url: &str) -> Result<Self, String> {
         Self::new(url, TRACES)
     }
 
     fn new(url: &str, path: &str) -> Result<Self, String> {
-        if !url.starts_with("http://") {
-            return Err("a collector is reached by http://".into());
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            return Err("a collector is reached by http:// or https://".into());
         }
         let server = Server::parse(url)?;
         Ok(Self { url: url.to_owned(), path: server.path(path), server, headers: Vec::new() })
@@ -133,7 +133,7 @@ mod tests {
             (None, vec![(base, "http://env:1/otlp/")], Some("env:1/otlp/v1/traces")),
             (Some(file), vec![(base, "http://env:1")], Some("env:1/v1/traces")),
             (Some(file), vec![(base, "http://env:1"), (exact, "http://env:2/t")], Some("env:2/t")),
-            (Some(file), vec![(base, "https://env:1")], Some("file:4318/v1/traces")),
+            (Some(file), vec![(base, "grpc://env:1")], Some("file:4318/v1/traces")),
             (Some(file), vec![(base, " ")], Some("file:4318/v1/traces")),
             (Some(file), vec![("OTEL_SDK_DISABLED", "TRUE")], None),
             (Some(file), vec![("OTEL_TRACES_EXPORTER", "none")], None),

@@ -217,8 +217,11 @@ fn far_places_and_waits_are_estimated_from_the_rate_at_which_the_queue_drains() 
     }
     let mut story = busy(QueueOrder::Random);
     (1..=101).for_each(|n| drop(story.arrive(n)));
-    let mean = Standing { ahead: 50, waiting: 101, wait: None };
+    story.pass(ms(300));
+    let mean = Standing { ahead: 50, waiting: 101, wait: None, age: ms(300), attempts: 0 };
     assert_eq!(story.pool.standing(RequestId(7), story.now), Some(mean));
+    let waiting: Vec<u64> = story.pool.waiting_requests().map(|request| request.0).collect();
+    assert_eq!(waiting, Vec::from_iter(1..=101), "by arrival");
 }
 
 #[test]

@@ -61,7 +61,7 @@ impl Contest {
         let (workload, what) = workload(args)?;
         let mut contestants = Vec::new();
         for text in &args.policies {
-            contestants.push(Contestant::parse(text)?);
+            contestants.push(Contestant::parse(text, &service.size)?);
         }
         if contestants.is_empty() {
             if args.service.is_some() {
@@ -69,7 +69,7 @@ impl Contest {
                 contestants.push(Contestant { name: size.form().to_string(), kind: Kind::Size(size) });
             }
             for name in ["queue", "concurrency", "wait"] {
-                contestants.push(Contestant::parse(name)?);
+                contestants.push(Contestant::parse(name, &service.size)?);
             }
         }
         let sample = args.plot.as_ref().map(|_| workload.span() / POINTS);
@@ -124,13 +124,14 @@ impl Contest {
 }
 
 impl Contestant {
-    fn parse(text: &str) -> Result<Self, CliError> {
+    /// A policy has the bounds of the service's `own` size, unless it names others.
+    fn parse(text: &str, own: &ServiceSize) -> Result<Self, CliError> {
         let kind = match text {
             "hpa" => Kind::HorizontalPodAutoscaler,
             "ray" => Kind::RayServe,
             _ => {
-                let size =
-                    typed_size(text).map_err(|error| CliError::Usage(format!("--policy {text}: {error}")))?;
+                let size = typed_size(text, own)
+                    .map_err(|error| CliError::Usage(format!("--policy {text}: {error}")))?;
                 if let Policy::Webhook(_) = size.policy {
                     return Err(CliError::Usage(
                         "a webhook cannot be simulated: it lives in real time".into(),

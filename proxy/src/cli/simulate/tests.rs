@@ -71,6 +71,26 @@ fn a_service_takes_part_with_its_own_size_and_queue() {
 }
 
 #[test]
+fn a_policy_that_is_named_has_the_bounds_of_the_service() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cluster.toml");
+    let text = "[services.calc]\nimage = \"x\"\nsize = { policy = \"wait\", min = 2, max = 3 }\n";
+    std::fs::write(&file, text).unwrap();
+    let file = file.display().to_string();
+    let named = |size: &str| {
+        let line = ["-c", &file, "--service", "calc", "--rate", "1", "--policy", size];
+        let contest = contest(&line);
+        let size = contest.contestants[0].kind.size().unwrap();
+        (size.min, size.max)
+    };
+    assert_eq!(named("concurrency"), (2, 3));
+    assert_eq!(named("queue"), (2, 3));
+    assert_eq!(named("if queue > 7 { 9 } else { 1 }"), (2, 3));
+    assert_eq!(named("{\"policy\": \"concurrency\", \"max\": 8}"), (2, 8));
+    assert_eq!(named("7"), (0, 1_000), "a number is what it says");
+}
+
+#[test]
 fn what_cannot_be_simulated_is_told() {
     let refused = |line: &[&str]| Contest::new(&args(line)).err().map(|error| error.to_string());
     let line = |policy| [&SMALL[..], &["--policy", policy]].concat();
@@ -107,7 +127,8 @@ fn tuning_finds_what_meets_the_objective_and_costs_less_than_it_began_with() {
     assert_eq!(names[0], "wait", "{names:?}");
     let best = &tuned[0];
     assert_eq!(best.missed_by, 0.0);
-    let usual = contest.run_one(&contest::Kind::Size(crate::config::typed_size("wait").unwrap()));
+    let usual = contest
+        .run_one(&contest::Kind::Size(crate::config::typed_size("wait", &contest.service.size).unwrap()));
     assert!(best.report.instance_seconds < usual.instance_seconds);
     let text = tune::text(&contest, &tuned);
     let pasted = text.lines().last().unwrap();

@@ -163,11 +163,32 @@ impl Keys for JsonKeys<'_> {
     }
 }
 
-/// A size as it is typed on a command line: the name of a policy, JSON, or an expression.
-pub fn typed_size(text: &str) -> Result<ServiceSize, SizeError> {
+/// The size that somebody asks for instead of a service's `own`, whose bounds and standby stay where none are named. A
+/// number outside these bounds is taken as it is: who minds has to look.
+pub fn size_instead_of(own: &ServiceSize, asked: &Json) -> Result<ServiceSize, SizeError> {
+    let (min, max, standby) = (own.min, own.max, own.standby);
+    let Json::Object(table) = asked else {
+        let size = parse_size(asked)?;
+        let outside = size.number().is_some_and(|number| !(min..=max).contains(&number));
+        return Ok(if outside { size } else { ServiceSize { min, max, standby, ..size } });
+    };
+    let mut table = table.clone();
+    let bounded = (min, max) != (0, MAX_SIZE);
+    for (key, value, named) in
+        [("min", min, bounded), ("max", max, bounded), ("standby", standby, standby > 0)]
+    {
+        if named {
+            table.entry(key).or_insert_with(|| value.into());
+        }
+    }
+    parse_size(&Json::Object(table))
+}
+
+/// A size as it is typed on a command line, instead of a service's `own`: the name of a policy, JSON, or an expression.
+pub fn typed_size(text: &str, own: &ServiceSize) -> Result<ServiceSize, SizeError> {
     if let Some(name) = Policy::NAMES.iter().find(|name| **name == text) {
-        return parse_size(&serde_json::json!({ "policy": name }));
+        return size_instead_of(own, &serde_json::json!({ "policy": name }));
     }
     let value = serde_json::from_str(text).unwrap_or_else(|_| Json::String(text.to_owned()));
-    parse_size(&value)
+    size_instead_of(own, &value)
 }

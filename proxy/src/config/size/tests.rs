@@ -38,7 +38,7 @@ fn every_form_of_the_interface_is_understood() {
 #[test]
 fn the_defaults_are_those_of_the_interface_and_of_the_rules() {
     let usual = |name: &str| {
-        let it = typed_size(name).unwrap();
+        let it = typed_size(name, &ServiceSize::default()).unwrap();
         (it.min, it.max, it.interval.as_secs(), it.up_step, it.down_delay.as_secs(), it.dry_run)
     };
     assert_eq!(usual("concurrency"), (0, 1_000, 1, u32::MAX, 60, false));
@@ -102,7 +102,7 @@ fn a_wrong_size_is_told_what_is_allowed_and_what_was_sent() {
         (json!({"policy": "wait", "dry_run": 1}), "/dry_run", "true or false, got 1"),
         (json!({"policy": "expression", "expression": "x"}), "/expression", "this is no expression"),
         (json!({"policy": "expression"}), "", "needs `expression`"),
-        (json!({"policy": "webhook", "url": "https://a"}), "/url", "reached by http://"),
+        (json!({"policy": "webhook", "url": "ftp://a"}), "/url", "reached by http://"),
         (json!({"policy": "webhook", "url": "http://a", "timeout": "0s"}), "/timeout", "above 0"),
         (json!({"policy": "schedule"}), "", "needs `lines`"),
         (json!({"policy": "schedule", "lines": {"x": 1}}), "/lines", "\"x\" is no cron line"),
@@ -113,7 +113,7 @@ fn a_wrong_size_is_told_what_is_allowed_and_what_was_sent() {
         assert_eq!(error.pointer, pointer, "{value}");
         assert!(error.message.contains(message), "{value}: {error}");
     }
-    let error = typed_size("fixed").expect_err("it has no number");
+    let error = typed_size("fixed", &ServiceSize::default()).expect_err("it has no number");
     assert!(error.message.contains("needs \"size\""), "{error}");
     assert!(parse_size(&json!("x".repeat(1_000_000))).expect_err("wrong").message.len() < 400);
 }

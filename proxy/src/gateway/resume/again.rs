@@ -173,7 +173,7 @@ impl Question {
                 failure.outcome()
             }
         };
-        lease.retry(outcome, now)
+        lease.retry(outcome, &self.request_id, now)
     }
 
     /// By when an instance must have begun to answer again, if it breaks off at `now`.

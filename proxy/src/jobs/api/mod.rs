@@ -122,10 +122,9 @@ impl Jobs {
             }
             (&Method::POST, [id, "cancel"]) => self.cancel(id, asked).await,
             (&Method::POST, [id, "retry"]) => self.retry(id, asked).await,
-            (
-                method,
-                [] | [_] | [_, "result" | "events" | "export" | "cancel" | "retry"],
-            ) => Err(Problem::MethodNotAllowed(format!("{path} does not know {method}"))),
+            (method, [] | [_] | [_, "result" | "events" | "export" | "cancel" | "retry"]) => {
+                Err(Problem::MethodNotAllowed(format!("{path} does not know {method}")))
+            }
             (_, _) => Err(Problem::NotFound(format!(
                 "jobs have no such path; {} lists them, {0}/ID is one of them",
                 self.config.path

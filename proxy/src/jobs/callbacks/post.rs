@@ -1,7 +1,6 @@
 //! One attempt at a callback: one connection, one request, the head of its answer. A redirect is an answer like another:
 //! nobody follows it.
 
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,14 +10,10 @@ use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::target::{self, Target};
 use crate::config::Receiver;
-use crate::http_client::cause;
+use crate::http_client::{cause, secured};
 
 /// How long one of several addresses is tried.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -64,8 +59,7 @@ where
     request.headers_mut().extend(headers);
     let stream = connect(target, listed).await?;
     let (status, headers) = if target.secure {
-        let name = ServerName::try_from(target.host.clone()).map_err(|error| error.to_string())?;
-        let secured = TlsConnector::from(tls()?).connect(name, stream).await;
+        let secured = secured(&target.host, stream).await;
         exchange(secured.map_err(|error| format!("no TLS with {}: {error}", target.host))?, request).await?
     } else {
         exchange(stream, request).await?
@@ -119,25 +113,6 @@ fn judged(status: StatusCode, headers: &HeaderMap) -> Result<(), Failure> {
     let after = headers.get(header::RETRY_AFTER).and_then(|after| after.to_str().ok()?.trim().parse().ok());
     let after = after.map(|seconds| Duration::from_secs(seconds).min(LONGEST_WAIT));
     Err(Failure { why, is_final: status == StatusCode::GONE, after })
-}
-
-/// Whom TLS believes: the system's certificates, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
-fn tls() -> Result<Arc<ClientConfig>, String> {
-    static TLS: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
-    TLS.get_or_init(|| {
-        let mut roots = RootCertStore::empty();
-        let found = rustls_native_certs::load_native_certs();
-        let (known, _) = roots.add_parsable_certificates(found.certs);
-        if known == 0 {
-            let why =
-                "this system has no certificates to believe: install ca-certificates, or set SSL_CERT_FILE";
-            return Err(why.to_owned());
-        }
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
-        Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
-    })
-    .clone()
 }
 
 #[cfg(test)]

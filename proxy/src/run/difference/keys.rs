@@ -162,6 +162,7 @@ pub(super) fn proxy(old: &ProxyConfig, new: &ProxyConfig) -> Vec<&'static str> {
         tls: "tls",
         request_header_timeout: "request_header_timeout",
         idle_timeout: "idle_timeout",
+        half_close: "half_close",
         drain: "drain",
         max_body: "max_body",
         memory_per_body: "memory_per_body",
