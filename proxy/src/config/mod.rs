@@ -202,6 +202,11 @@ impl Config {
         if let Some(secrets) = &mut config.jobs.callbacks.secrets {
             secrets.list = callbacks::load(&secrets.file)?;
         }
+        config.telemetry.check().map_err(|why| {
+            let wrong =
+                Diagnostic::whole(why).help("`telemetry.ca` names a PEM file of authorities to believe");
+            Diagnostics::new("", "", vec![wrong])
+        })?;
         Ok(config)
     }
 

@@ -59,7 +59,7 @@ where
     request.headers_mut().extend(headers);
     let stream = connect(target, listed).await?;
     let (status, headers) = if target.secure {
-        let secured = secured(&target.host, stream).await;
+        let secured = secured(&target.host, stream, None).await;
         exchange(secured.map_err(|error| format!("no TLS with {}: {error}", target.host))?, request).await?
     } else {
         exchange(stream, request).await?
