@@ -102,6 +102,8 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     let prepared = prepare(&config, &*backend, options.build, &console).await;
     console.finish();
     prepared?;
+    let jobs = Jobs::new(config.jobs.clone(), &config.name);
+    jobs.prepare().await?;
     let mut cluster = Cluster::assemble_after(&config, backend.clone(), predecessor.as_mut()).await?;
     let recording = match &options.record {
         Some(file) => Some(record::begin(file, &cluster.services())?),
@@ -112,11 +114,10 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     let (tracer, exporting) = tracing.unzip();
     let exporting = exporting.map(Exporter::start);
     let sampler = Sampler::new(telemetry.sample);
-    let jobs = Jobs::new(config.jobs.clone(), &config.name);
     let (routes, entrance) = (Routes::new(&cluster.services()), cluster.metrics.entrance());
     let (clock, kept) = (cluster.clock, Some(jobs.clone()));
     let gateway = Gateway::new(routes, &config.proxy, clock, entrance, tracer, sampler, kept);
-    jobs.start(&gateway).await?;
+    jobs.start(&gateway, &cluster.metrics).await;
     keys::follow(&gateway);
     certificate::follow(&gateway);
     if let Some(predecessor) = &mut predecessor {
