@@ -170,5 +170,57 @@ async fn a_redis_that_dies_under_load_is_waited_for() {
     }
 }
 
+/// A cluster whose only job waits, with a body in a file of its own; and the job.
+async fn one_that_waits() -> (Cluster, String) {
+    let cluster = setup().model("echo", "echo", "size = { min = 0, max = 1 }").start().await;
+    assert_eq!(cluster.admin().set_size("echo", 0).await.status, 200);
+    cluster.admin().has("echo", 0).await;
+    let request = Request::post("/x").header("prefer", "respond-async");
+    let ticket = cluster.client().send(request, Bytes::from(vec![7; 300_000])).await;
+    assert_eq!(ticket.status, 202, "{}", ticket.text());
+    (cluster, ticket.header("location").to_owned())
+}
+
+async fn a_torn_store_is_refused_at_the_start_and_left_as_it_is() {
+    let (mut cluster, job) = one_that_waits().await;
+    cluster.kill().await;
+    let config = cluster.folder().join("cluster.toml");
+    let path = cluster.folder().join("longshore-data/jobs.redb");
+    let whole = std::fs::read(&path).expect("it is there");
+    let mut flipped = whole.clone();
+    flipped[4096..].iter_mut().step_by(501).for_each(|byte| *byte ^= 0x40);
+    for damage in [whole[..whole.len() / 3].to_vec(), Vec::new(), flipped] {
+        std::fs::write(&path, &damage).expect("it is written");
+        let refused = cluster.up_beside(&config, &[]).await;
+        assert_eq!(refused.code, 1, "{}", refused.stderr);
+        let advice =
+            ["is damaged", "left as it is", "put a copy of its folder back", "longshore jobs import"];
+        assert!(advice.iter().all(|part| refused.stderr.contains(part)), "{}", refused.stderr);
+        assert_eq!(std::fs::metadata(&path).expect("it is there").len(), damage.len() as u64);
+    }
+    // The copy of the folder.
+    std::fs::write(&path, &whole).expect("it is written");
+    cluster.again().await;
+    assert_eq!(cluster.client().get(&format!("{job}/result?wait=30s")).await.status, 200);
+    cluster.stop().await;
+}
+
+async fn a_job_whose_body_is_damaged_fails_and_says_so() {
+    let (mut cluster, job) = one_that_waits().await;
+    cluster.kill().await;
+    cluster.expect_error("failed to read the body of a job");
+    let bodies = std::fs::read_dir(cluster.folder().join("longshore-data/bodies")).expect("it is there");
+    let body = bodies.map(|entry| entry.expect("it is there").path()).next().expect("there is one");
+    let mut bytes = std::fs::read(&body).expect("it is there");
+    bytes[200_000] ^= 1;
+    std::fs::write(&body, bytes).expect("it is written");
+    cluster.again().await;
+    let result = cluster.client().get(&format!("{job}/result?wait=30s")).await;
+    assert_eq!((result.status, result.problem().as_str()), (500, "job-damaged"));
+    assert!(result.detail().contains("not what was written"), "{}", result.detail());
+    cluster.stop().await;
+}
+
 each!(heavy 300: in_files, in_redis, a_redis_that_dies_under_load_is_waited_for);
 each!(light 120: each_job_runs_once_while_all_proxies_live, the_jobs_of_a_proxy_that_dies_are_taken_over);
+each!(light 120: a_torn_store_is_refused_at_the_start_and_left_as_it_is, a_job_whose_body_is_damaged_fails_and_says_so);

@@ -10,7 +10,7 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use longshore_jobs::{Answer, Body, Job, Reader, State, Store};
 
-use super::work::Sized;
+use super::stored::Sized;
 use super::{JobView, Jobs, unavailable, view};
 use crate::gateway::body::ResponseBody;
 use crate::gateway::stream::StreamError;

@@ -8,6 +8,7 @@
 //! | `submit` | a request becomes a job |
 //! | `feed` | jobs go into the services' queues, a bounded number at a time |
 //! | `work` | one job: the request is made, the answer kept |
+//! | `stored` | that request, with its body read from the store |
 //! | `sweep` | what is due: expired, forgotten, taken over from a dead proxy |
 //! | `watch` | waiting for a job to end |
 //! | `api`, `view`, `answer` | the routes below `/_jobs` |
@@ -15,6 +16,7 @@
 mod answer;
 mod api;
 mod feed;
+mod stored;
 mod submit;
 mod sweep;
 mod view;
