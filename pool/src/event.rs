@@ -126,6 +126,11 @@ pub enum Event {
         /// Requests of the other process; 0 when it has done.
         slots: u32,
     },
+    /// So many requests wait elsewhere, for their turn to arrive: whoever decides about the size counts them, too.
+    Backlog {
+        /// How many, those that have arrived not counted.
+        requests: usize,
+    },
     /// All instances are to be replaced one by one, losing nothing.
     Restart,
     /// The configuration changed; `roll` when what runs must be replaced one by one to obey it.
@@ -282,12 +287,15 @@ pub enum Action {
         /// Why.
         reason: RejectReason,
     },
-    /// The instance that holds the request is dead or hung: end the attempt. Answered by `RequestFinished`.
+    /// The instance that holds the request is dead or hung, or may not be kept any longer: end the attempt. Answered by
+    /// `RequestFinished`.
     Revoke {
         /// The request.
         request: RequestId,
         /// The instance.
         instance: InstanceId,
+        /// Whether it is well, was to go, and has waited for the request for as long as it may.
+        drained: bool,
     },
     /// Start an instance. Answered by `InstanceStarted` or `InstanceExited`.
     Start {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub struct Link {
     address: SocketAddr,
     connector: Arc<Connector>,
     fate: OnceLock<String>,
+    /// Whether it was well, and had to go: its time to drain was over.
+    drained: AtomicBool,
     pool: Mutex<Connections>,
     /// The shared connection, where the instance speaks HTTP/2.
     shared: Option<Multiplex>,
@@ -52,7 +55,8 @@ impl Link {
             Protocol::H1 => None,
             Protocol::H2c => Some(Multiplex::default()),
         };
-        Self { instance, name, address, connector, fate: OnceLock::new(), pool: Mutex::default(), shared }
+        let (fate, drained) = (OnceLock::new(), AtomicBool::new(false));
+        Self { instance, name, address, connector, fate, drained, pool: Mutex::default(), shared }
     }
 
     /// Its name, as in the `Longshore-Instance` header.
@@ -78,6 +82,17 @@ impl Link {
     /// Notes why the instance is no more; the first to say so is believed.
     pub fn set_fate(&self, fate: &str) {
         let _ = self.fate.set(fate.to_owned());
+    }
+
+    /// Notes that the instance is to go and has waited for as long as it may.
+    pub fn set_drained(&self) {
+        self.drained.store(true, Ordering::Relaxed);
+        self.set_fate("it was to go, and its stop_grace was over");
+    }
+
+    /// Whether it was well when it was cut off, and had to go.
+    pub fn was_drained(&self) -> bool {
+        self.drained.load(Ordering::Relaxed)
     }
 
     /// Takes an idle connection, or a stream of the shared one.

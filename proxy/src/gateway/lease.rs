@@ -140,6 +140,7 @@ impl Dispatcher {
             | Event::SizeSet { .. }
             | Event::InstanceReplace { .. }
             | Event::InstanceTaken { .. }
+            | Event::Backlog { .. }
             | Event::Restart
             | Event::ConfigChanged { .. }
             | Event::Drain => None,
@@ -309,8 +310,11 @@ impl Dispatcher {
                         deliver(&mut inner.waiting, request, verdict);
                     }
                 }
-                Action::Revoke { request: _, instance } => {
+                Action::Revoke { request: _, instance, drained } => {
                     if let Some(link) = inner.links.get(&instance) {
+                        if drained {
+                            link.set_drained();
+                        }
                         link.close();
                     }
                 }

@@ -65,12 +65,15 @@ pub(super) fn at_the_next_start(old: &Config, new: &Config) -> Vec<String> {
         path: "path",
         max_bytes: "max_bytes",
         lease: "lease",
+        callbacks: "callbacks",
+        export: "export",
     } besides {});
     let (before, after): (&Telemetry, &Telemetry) = (&old.telemetry, &new.telemetry);
     let telemetry = differing!(before, after, Telemetry {
         collector: "otlp",
         sample: "sample",
         service_name: "service_name",
+        ca: "ca",
     } besides {});
     let named = |table: &'static str, keys: Vec<&'static str>| {
         keys.into_iter().map(move |key| format!("[{table}] {key}")).collect::<Vec<_>>()
