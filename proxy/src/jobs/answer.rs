@@ -11,7 +11,7 @@ use http_body_util::StreamBody;
 use longshore_jobs::{Answer, Body, Job, Reader, State, Store};
 
 use super::page::{self, Preview};
-use super::work::Sized;
+use super::stored::Sized;
 use super::{JobView, Jobs, unavailable};
 use crate::gateway::body::ResponseBody;
 use crate::gateway::stream::StreamError;

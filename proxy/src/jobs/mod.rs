@@ -8,6 +8,7 @@
 //! | `submit` | a request becomes a job |
 //! | `feed` | jobs go into the services' queues, a bounded number at a time |
 //! | `work` | one job: the request is made, the answer kept |
+//! | `stored` | that request, with its body read from the store |
 //! | `sweep` | what is due: expired, forgotten, taken over from a dead proxy |
 //! | `callbacks` | results are posted to whoever wanted that |
 //! | `exports` | all of them, written elsewhere |
@@ -20,6 +21,7 @@ mod callbacks;
 mod exports;
 mod feed;
 mod page;
+mod stored;
 mod submit;
 mod sweep;
 mod view;

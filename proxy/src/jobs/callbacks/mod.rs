@@ -30,7 +30,7 @@ use self::post::Failure;
 use self::sign::Signature;
 use self::target::Target;
 use super::Jobs;
-use super::work::Sized;
+use super::stored::Sized;
 use crate::config;
 use crate::metrics::CallbackEnd;
 use crate::problem::Problem;
