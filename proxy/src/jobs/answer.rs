@@ -54,7 +54,9 @@ impl Jobs {
         let each = load.service_time;
         // Requests that are no jobs wait there, too.
         let others = (load.queue as u64).saturating_sub(self.feed.known(&service.name));
-        let before = ahead + others;
+        // Where all slots are taken, one of them has to become free first.
+        let taken = u64::from(load.in_flight as u64 >= slots && service.config.concurrency > 0);
+        let before = ahead + others + taken;
         (each > 0.0).then(|| (before as f64 * each / slots as f64).ceil() as u64)
     }
 

@@ -38,6 +38,7 @@ use longshore_jobs::{
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell, watch as watch_channel};
+use tokio_util::task::TaskTracker;
 
 pub use self::api::Asker;
 pub use self::submit::Submission;
@@ -69,6 +70,8 @@ pub struct Jobs {
     locked: AtomicBool,
     begun: AtomicBool,
     closing: watch_channel::Sender<bool>,
+    /// What runs beside the store.
+    tasks: TaskTracker,
     /// As of the last look.
     counts: Mutex<Counts>,
 }
@@ -88,6 +91,7 @@ impl Jobs {
             locked: AtomicBool::new(false),
             begun: AtomicBool::new(false),
             closing: watch_channel::Sender::new(false),
+            tasks: TaskTracker::new(),
             counts: Mutex::default(),
         })
     }
@@ -183,9 +187,9 @@ impl Jobs {
         tracing::info!(store = store.name(), "jobs are kept");
         let news = store.news();
         feed::round(self, store).await;
-        tokio::spawn(feed::run(self.clone(), store.clone(), news));
-        tokio::spawn(sweep::run(self.clone(), store.clone()));
-        tokio::spawn(exports::run(self.clone(), store.clone()));
+        self.tasks.spawn(feed::run(self.clone(), store.clone(), news));
+        self.tasks.spawn(sweep::run(self.clone(), store.clone()));
+        self.tasks.spawn(exports::run(self.clone(), store.clone()));
     }
 
     async fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
@@ -230,11 +234,19 @@ impl Jobs {
                 () = tokio::time::sleep(Duration::from_millis(100)) => {}
             }
         }
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// Hears when this process ends.
     fn closing(&self) -> watch_channel::Receiver<bool> {
         self.closing.subscribe()
+    }
+
+    /// When this process ends.
+    async fn closed(&self) {
+        // It has ended if nobody says so any more.
+        let _ = self.closing().wait_for(|closing| *closing).await;
     }
 
     fn gateway(&self) -> Option<Arc<Gateway>> {
