@@ -9,12 +9,17 @@ use http::HeaderValue;
 use longshore_pool::{InstanceId, Time};
 use nix::sys::socket::{Shutdown, shutdown};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use super::http1::Http1;
 use super::multiplex::Multiplex;
 use super::wire::Wire;
 use crate::config::Protocol;
 use crate::connect::Connector;
+
+/// The end of a process is known so soon after its connections' end.
+const NEWS: Duration = Duration::from_millis(30);
 
 /// Everything that is open to one instance.
 pub struct Link {
@@ -23,6 +28,8 @@ pub struct Link {
     address: SocketAddr,
     connector: Arc<Connector>,
     fate: OnceLock<String>,
+    /// Told when everything is cut.
+    ended: Notify,
     pool: Mutex<Connections>,
     /// The shared connection, where the instance speaks HTTP/2.
     shared: Option<Multiplex>,
@@ -52,7 +59,16 @@ impl Link {
             Protocol::H1 => None,
             Protocol::H2c => Some(Multiplex::default()),
         };
-        Self { instance, name, address, connector, fate: OnceLock::new(), pool: Mutex::default(), shared }
+        Self {
+            instance,
+            name,
+            address,
+            connector,
+            fate: OnceLock::new(),
+            ended: Notify::new(),
+            pool: Mutex::default(),
+            shared,
+        }
     }
 
     /// Its name, as in the `Longshore-Instance` header.
@@ -78,6 +94,27 @@ impl Link {
     /// Notes why the instance is no more; the first to say so is believed.
     pub fn set_fate(&self, fate: &str) {
         let _ = self.fate.set(fate.to_owned());
+    }
+
+    /// Whether the instance is gone, as far as can be found out in a moment: it has been said so, or nobody listens any
+    /// more.
+    pub async fn is_gone(&self) -> bool {
+        let ended = self.ended.notified();
+        if self.pool.lock().closed {
+            return true;
+        }
+        let looked = async {
+            if self.connector.connect(self.instance, self.address).await.is_err() {
+                return true;
+            }
+            // What stands between, a container's published port, say, may listen on.
+            sleep(NEWS).await;
+            false
+        };
+        tokio::select! {
+            () = ended => true,
+            gone = looked => gone,
+        }
     }
 
     /// Takes an idle connection, or a stream of the shared one.
@@ -141,6 +178,7 @@ impl Link {
             (std::mem::take(&mut pool.idle), std::mem::take(&mut pool.sockets))
         };
         drop(idle);
+        self.ended.notify_waiters();
         if let Some(shared) = &self.shared {
             shared.close();
         }

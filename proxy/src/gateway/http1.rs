@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::body::AttemptBody;
+use super::interim::Interims;
 use super::plain::{self, Begun, Expected, Plain, Progress};
 use super::relay::Relay;
 use super::wire::{Answered, Broke, Fate, Outgoing, SendError};
@@ -166,16 +167,22 @@ impl Hyper {
         Ok(Self { sender, connection: Some(connection), relay: Relay::new(), handed: None, last: false })
     }
 
-    async fn send(&mut self, request: Request<AttemptBody>) -> Result<Response<Incoming>, SendError> {
+    async fn send(&mut self, mut request: Request<AttemptBody>) -> Result<Response<Incoming>, SendError> {
         let Self { sender, connection, relay, .. } = self;
+        let interims = Interims::of(&mut request);
         // Sent when it is polled first, so that the connection's wake stays inside.
         let mut answer = pin!(async { sender.try_send_request(request).await });
-        let answer =
-            poll_fn(|cx| relay.poll(cx, |cx| answer.as_mut().poll(cx), |cx| drive(connection, cx))).await;
-        answer.map_err(|mut error| {
-            let fate = if error.take_message().is_some() { Fate::Untouched } else { Fate::Unknown };
-            SendError { error: error.into_error().into(), fate }
-        })
+        let answer = poll_fn(|cx| {
+            let answer = relay.poll(cx, |cx| answer.as_mut().poll(cx), |cx| drive(connection, cx));
+            match interims.flood() {
+                Some(why) => Poll::Ready(Err(SendError { error: why.into(), fate: Fate::Unknown })),
+                None => answer.map_err(|mut error| {
+                    let fate = if error.take_message().is_some() { Fate::Untouched } else { Fate::Unknown };
+                    SendError { error: error.into_error().into(), fate }
+                }),
+            }
+        });
+        answer.await
     }
 
     async fn is_ready(&mut self) -> bool {
