@@ -135,6 +135,10 @@ impl Index {
         jobs.filter(|(_, entry)| fits(entry)).take(count).map(|(id, _)| *id).collect()
     }
 
+    pub(crate) fn queued(&self, service: &str) -> u64 {
+        self.services.get(service).map_or(0, |service| service.counts[Status::Queued as usize])
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         let services = self.services.values();
         services

@@ -122,6 +122,10 @@ impl Store for MemoryStore {
         Ok(self.all(|index| index.page(filter, count)))
     }
 
+    async fn queued(&self, service: &str) -> Result<u64, StoreError> {
+        Ok(self.inner.lock().index.queued(service))
+    }
+
     async fn counts(&self) -> Result<Counts, StoreError> {
         Ok(self.inner.lock().index.counts())
     }

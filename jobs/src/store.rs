@@ -163,6 +163,9 @@ pub trait Store: Send + Sync {
     /// A page of jobs, newest first.
     async fn page(&self, filter: &Filter, count: usize) -> Result<Vec<Job>, StoreError>;
 
+    /// How many jobs of a service wait, also those that a proxy has taken already.
+    async fn queued(&self, service: &str) -> Result<u64, StoreError>;
+
     /// How many jobs there are.
     async fn counts(&self) -> Result<Counts, StoreError>;
 

@@ -282,12 +282,15 @@ pub enum Action {
         /// Why.
         reason: RejectReason,
     },
-    /// The instance that holds the request is dead or hung: end the attempt. Answered by `RequestFinished`.
+    /// The instance that holds the request is dead or hung, or may not be kept any longer: end the attempt. Answered by
+    /// `RequestFinished`.
     Revoke {
         /// The request.
         request: RequestId,
         /// The instance.
         instance: InstanceId,
+        /// Whether it is well, was to go, and has waited for the request for as long as it may.
+        drained: bool,
     },
     /// Start an instance. Answered by `InstanceStarted` or `InstanceExited`.
     Start {

@@ -15,6 +15,8 @@ use tokio::time::timeout;
 
 mod tls;
 
+pub(crate) use tls::Trust;
+
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 
@@ -75,23 +77,45 @@ impl Server {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        self.connect_over(None).await
+    }
+
+    /// The same, where others than this machine's authorities may say who the server is.
+    async fn connect_over<B>(&self, trust: Option<&Trust>) -> Result<SendRequest<B>, Unreachable>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let connecting = TcpStream::connect((self.host.as_str(), self.port));
         let stream = timeout(CONNECT, connecting).await.map_err(|_| Unreachable(late()))??;
         stream.set_nodelay(true)?;
         if !self.secure {
             return speak(stream).await;
         }
-        let securing = timeout(CONNECT, tls::secured(&self.host, stream));
+        let securing = timeout(CONNECT, tls::secured(&self.host, stream, trust));
         speak(securing.await.map_err(|_| Unreachable(late()))??).await
     }
 
     /// Sends a request whose URI is a path, with `Host` added.
-    pub(crate) async fn send<B>(&self, mut request: Request<B>) -> Result<Response<Incoming>, Unreachable>
+    pub(crate) async fn send<B>(&self, request: Request<B>) -> Result<Response<Incoming>, Unreachable>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let mut sender = self.connect().await?;
+        self.send_over(None, request).await
+    }
+
+    /// The same, where others than this machine's authorities may say who the server is.
+    pub(crate) async fn send_over<B>(
+        &self,
+        trust: Option<&Trust>,
+        mut request: Request<B>,
+    ) -> Result<Response<Incoming>, Unreachable>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let mut sender = self.connect_over(trust).await?;
         if let Ok(host) = self.authority().parse() {
             request.headers_mut().insert(header::HOST, host);
         }

@@ -67,10 +67,10 @@ size = 3
 class Cluster:
     """The process and its addresses."""
 
-    def __init__(self, folder: pathlib.Path) -> None:
+    def __init__(self, folder: pathlib.Path, text: str = CONFIG) -> None:
         binary = os.environ.get("LONGSHORE_BIN", str(ROOT / "target/release/longshore"))
         config = folder / "cluster.toml"
-        config.write_text(CONFIG.format(pid=os.getpid(), python=sys.executable, here=HERE, root=ROOT))
+        config.write_text(text.format(pid=os.getpid(), python=sys.executable, here=HERE, root=ROOT))
         self.log = folder / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -117,7 +117,8 @@ class Cluster:
 
     def stop(self) -> None:
         """It ends well, and nothing was lost."""
-        lost = {service: self.counted("longshore_requests_lost_total", service) for service in ("model", "socket", "calc", "rpc")}
+        services = [service["name"] for service in self.ask("/services")["services"]]
+        lost = {service: self.counted("longshore_requests_lost_total", service) for service in services}
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(60)
         log = self.log.read_text()

@@ -100,8 +100,8 @@ async fn what_may_not_be_shared_is_not() {
     cluster.stop().await;
 }
 
-async fn nobody_is_lost_when_the_one_who_asked_first_leaves() {
-    let cluster = cluster(Backend::Process, "calculator --fault-latency 800ms", "").await;
+async fn nobody_is_lost_when_the_one_who_asked_first_leaves(backend: Backend) {
+    let cluster = cluster(backend, "calculator --fault-latency 800ms", "").await;
     let first = tokio::spawn({
         let client = cluster.client();
         async move { client.get("/add/5/6").await }
@@ -137,8 +137,8 @@ async fn a_run_whose_instance_dies_is_everybody_s_and_goes_on(backend: Backend) 
     cluster.stop().await;
 }
 
-async fn a_request_that_kills_is_tried_for_one_of_them_only() {
-    let cluster = cluster(Backend::Process, "calculator", "replay.attempts = 2\nsize = 2").await;
+async fn a_request_that_kills_is_tried_for_one_of_them_only(backend: Backend) {
+    let cluster = cluster(backend, "calculator", "replay.attempts = 2\nsize = 2").await;
     let poison = || Request::get("/add/1/1").header("fault", "crash; after=arrival");
     let open = together(&cluster.client(), 6, poison);
     let mut refused = 0;
@@ -175,6 +175,7 @@ async fn a_stream_is_kept_as_it_passes_unless_it_is_too_large() {
 
 both!(light 60: identical_requests_share_one_run_and_then_one_answer);
 both!(light 60: a_run_whose_instance_dies_is_everybody_s_and_goes_on);
-each!(light 60: what_may_not_be_shared_is_not, nobody_is_lost_when_the_one_who_asked_first_leaves);
-each!(light 60: a_request_that_kills_is_tried_for_one_of_them_only);
+both!(light 60: nobody_is_lost_when_the_one_who_asked_first_leaves);
+each!(light 60: what_may_not_be_shared_is_not);
+both!(light 60: a_request_that_kills_is_tried_for_one_of_them_only);
 each!(light 60: a_stream_is_kept_as_it_passes_unless_it_is_too_large);

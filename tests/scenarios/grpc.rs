@@ -57,8 +57,8 @@ async fn calls_of_every_kind_are_answered_with_their_trailers(backend: Backend) 
     cluster.stop().await;
 }
 
-async fn a_chat_flows_both_ways_at_once() {
-    let cluster = cluster(Backend::Process, "concurrency = 2").await;
+async fn a_chat_flows_both_ways_at_once(backend: Backend) {
+    let cluster = cluster(backend, "concurrency = 2").await;
     let client = Http2::connect(cluster.address()).await;
     let (sender, body) = client::channel();
     sender.send(frame(b"first")).await.expect("it is taken");
@@ -116,8 +116,8 @@ async fn a_call_whose_instance_dies_before_it_answers_is_sent_again(backend: Bac
     cluster.stop().await;
 }
 
-async fn longshore_tells_grpc_clients_of_errors_in_their_own_way() {
-    let cluster = cluster(Backend::Process, "queue.limit = 1\nhosts = [\"calc\"]").await;
+async fn longshore_tells_grpc_clients_of_errors_in_their_own_way(backend: Backend) {
+    let cluster = cluster(backend, "queue.limit = 1\nhosts = [\"calc\"]").await;
     let client = Http2::connect(cluster.address()).await;
     // Its deadline, long before the service's.
     let begun = Instant::now();
@@ -199,6 +199,7 @@ async fn nothing_is_lost_while_instances_of_http2_are_killed(backend: Backend) {
 both!(light 60: calls_of_every_kind_are_answered_with_their_trailers);
 both!(light 90: a_call_whose_instance_dies_before_it_answers_is_sent_again);
 both!(heavy 90: nothing_is_lost_while_instances_of_http2_are_killed);
-each!(light 60: a_chat_flows_both_ways_at_once, longshore_tells_grpc_clients_of_errors_in_their_own_way);
+both!(light 60: longshore_tells_grpc_clients_of_errors_in_their_own_way);
+both!(light 60: a_chat_flows_both_ways_at_once);
 each!(light 60: one_connection_carries_many_calls_and_never_more_than_the_instance_takes);
 each!(light 60: clients_of_http1_are_served_by_instances_of_http2);

@@ -183,103 +183,6 @@ async fn the_mode_of_a_service_decides_what_becomes_a_job() {
     cluster.stop().await;
 }
 
-/// Seed 000's client, unchanged but for the URL.
-const TWENTY_NUMBERS: &str = r"
-import random
-import requests
-import time
-
-done = False
-numbers = [random.randint(2, 2**20) for _ in range(20)]
-while not done:
-    done = True
-    for n in numbers:
-        status = requests.post(
-            '$URL/factorize', json={'number': n}
-        ).json()
-
-        if status['done']:
-            print(f'{n:7d} =', status['factorization_str'])
-        else:
-            print(f'{n:7d} = ...')
-
-        done = done and status['done']
-
-    if not done:
-        print()
-        time.sleep(1)
-";
-
-/// The model that it was written for, as seed 000 describes its answer.
-const FACTORIZER: &str = r#"
-import json, os
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.answer({})
-
-    def do_POST(self):
-        n = json.loads(self.rfile.read(int(self.headers["content-length"])))["number"]
-        factors, rest, p = [], n, 2
-        while rest > 1:
-            power = 0
-            while rest % p == 0:
-                rest, power = rest // p, power + 1
-            if power:
-                factors.append([p, power])
-            p += 1
-        text = " ".join(f"{p}^{k}" for p, k in factors)
-        self.answer({"factorization": factors, "factorization_str": text, "number": n})
-
-    def answer(self, value):
-        body = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args):
-        pass
-
-HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
-"#;
-
-async fn a_client_that_repeats_its_requests_until_they_are_answered_gets_them_all() {
-    let setup = setup();
-    let model = setup.file("factorizer.py", FACTORIZER);
-    let service = format!(
-        "[services.factorizer]\nimage = \"factorizer\"\ncommand = [\"python3\", {model:?}]\nsize = 2\n\
-         jobs.mode = \"poll\"\nqueue.order = \"random\"\n"
-    );
-    let client = setup.file("client.py", TWENTY_NUMBERS);
-    let cluster = setup.service(&service).start().await;
-    let url = format!("http://{}", cluster.address());
-    let program = std::fs::read_to_string(&client).expect("it is there").replace("$URL", &url);
-    std::fs::write(&client, program).expect("it is there");
-    let line = format!("python3 {}", client.display());
-    let done = command::shell(Duration::from_secs(60), &line, &[]).await;
-    assert_eq!(done.code, 0, "{}", done.stderr);
-    let last = done.stdout.rsplit("\n\n").next().unwrap_or_default();
-    let rows: Vec<&str> = last.lines().filter(|line| !line.is_empty()).collect();
-    assert_eq!(rows.len(), 20, "{}", done.stdout);
-    for row in rows {
-        let (number, factors) = row.split_once(" = ").expect("it is there");
-        let product: u64 = factors
-            .split_whitespace()
-            .map(|factor| {
-                let (prime, power) = factor.split_once('^').expect("it is there");
-                prime.parse::<u64>().expect("it is there").pow(power.parse().expect("it is there"))
-            })
-            .product();
-        assert_eq!(number.trim().parse(), Ok(product), "{row}");
-    }
-    let jobs = cluster.client().get("/_jobs?limit=1000").await.json();
-    assert!(jobs["jobs"].as_array().map(Vec::len).expect("it is there") <= 20, "identical input is one job");
-    cluster.stop().await;
-}
-
 async fn run(admin: &Admin, arguments: &[&str]) -> command::Done {
     let url = admin.url();
     let arguments = [&["jobs"], arguments, &["--admin", &url]].concat();
@@ -324,5 +227,4 @@ async fn the_command_lists_shows_moves_and_removes_jobs() {
 each!(light 60: a_request_becomes_a_job_and_its_answer_is_read_later, each_end_of_a_job_has_its_own_answer);
 each!(light 60: a_failure_is_kept_and_may_be_tried_again, the_same_key_is_the_same_job_and_never_another_request);
 each!(light 60: the_mode_of_a_service_decides_what_becomes_a_job);
-each!(light 120: a_client_that_repeats_its_requests_until_they_are_answered_gets_them_all);
 each!(light 60: the_command_lists_shows_moves_and_removes_jobs);

@@ -6,6 +6,7 @@ mod answers;
 mod bodies;
 mod cache;
 mod causes;
+mod classes;
 mod clients;
 mod closing;
 mod commands;

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Request;
 use longshore_tests::load::{Payload, at_rate};
-use longshore_tests::{Backend, Cluster, Reply, Setup, digest, each};
+use longshore_tests::{Backend, Cluster, Reply, Setup, both, digest, each};
 
-async fn cluster(keys: &str) -> Cluster {
-    Setup::new(Backend::Process).model("calc", "calculator", keys).start().await
+async fn cluster(backend: Backend, keys: &str) -> Cluster {
+    Setup::new(backend).model("calc", "calculator", keys).start().await
 }
 
 /// The name by which the model server of an instance knows itself.
@@ -33,8 +33,8 @@ async fn replays(cluster: &Cluster, reason: &str) -> f64 {
     cluster.admin().metrics().await.sum("longshore_replays_total", &[("service", "calc"), ("reason", reason)])
 }
 
-async fn a_request_that_kills_whatever_takes_it_is_given_up_and_harms_no_other() {
-    let cluster = cluster("size = 3\nconcurrency = 1").await;
+async fn a_request_that_kills_whatever_takes_it_is_given_up_and_harms_no_other(backend: Backend) {
+    let cluster = cluster(backend, "size = 3\nconcurrency = 1").await;
     let load = tokio::spawn(at_rate(cluster.client(), Payload::Get, 50.0, Duration::from_secs(4)));
     tokio::time::sleep(Duration::from_millis(500)).await;
     let reply = cluster.client().get_with_fault("/add/3/4", "crash").await;
@@ -50,16 +50,16 @@ async fn a_request_that_kills_whatever_takes_it_is_given_up_and_harms_no_other()
     cluster.stop().await;
 }
 
-async fn a_request_of_which_instances_die_is_not_given_up_before_its_attempts() {
-    let cluster = cluster("size = 1\nreplay.attempts = 5").await;
+async fn a_request_of_which_instances_die_is_not_given_up_before_its_attempts(backend: Backend) {
+    let cluster = cluster(backend, "size = 1\nreplay.attempts = 5").await;
     let reply = cluster.client().get_with_fault("/add/3/4", "crash").await;
     assert_eq!(reply.status, 502);
     assert!(reply.detail().contains("5 instances"), "{}", reply.detail());
     cluster.stop().await;
 }
 
-async fn an_answer_that_breaks_off_is_asked_for_again_while_it_is_held() {
-    let cluster = cluster("size = 2").await;
+async fn an_answer_that_breaks_off_is_asked_for_again_while_it_is_held(backend: Backend) {
+    let cluster = cluster(backend, "size = 2").await;
     for fault in ["truncate; bytes=5000", "reset; bytes=5000", "crash; bytes=5000"] {
         let reply = until_met(&cluster, "/bytes/200000", fault).await;
         assert_eq!((reply.body.len(), reply.header("longshore-attempts")), (200_000, "2"), "{fault}");
@@ -71,7 +71,7 @@ async fn an_answer_that_breaks_off_is_asked_for_again_while_it_is_held() {
 }
 
 async fn a_connection_that_ends_without_an_answer_is_no_answer() {
-    let cluster = cluster("size = 2").await;
+    let cluster = cluster(Backend::Process, "size = 2").await;
     for fault in ["reset", "truncate; after=arrival", "crash"] {
         let reply = until_met(&cluster, "/add/3/4", fault).await;
         assert_eq!((reply.text().as_str(), reply.header("longshore-attempts")), ("7", "2"), "{fault}");
@@ -81,8 +81,8 @@ async fn a_connection_that_ends_without_an_answer_is_no_answer() {
     cluster.stop().await;
 }
 
-async fn a_body_of_any_size_is_sent_again_as_it_was() {
-    let cluster = cluster("size = 1").await;
+async fn a_body_of_any_size_is_sent_again_as_it_was(backend: Backend) {
+    let cluster = cluster(backend, "size = 1").await;
     for (size, point) in [(1_000, "arrival"), (300_000, "body"), (5 << 20, "body"), (5 << 20, "arrival")] {
         let body = digest::body(size as u64, size);
         let fault = format!("crash; after={point}; only={}", somebody(&cluster).await);
@@ -101,8 +101,8 @@ async fn a_body_of_any_size_is_sent_again_as_it_was() {
     cluster.stop().await;
 }
 
-async fn an_answer_that_is_not_held_breaks_off_for_the_client_and_counts_as_lost() {
-    let cluster = cluster("size = 2\nreplay.hold = \"64KiB\"").await;
+async fn an_answer_that_is_not_held_breaks_off_for_the_client_and_counts_as_lost(backend: Backend) {
+    let cluster = cluster(backend, "size = 2\nreplay.hold = \"64KiB\"").await;
     for path in ["/bytes/5000000", "/stream?chunks=100&interval_ms=5&size=1000"] {
         let request = Request::get(path).header("fault", "crash; bytes=20000");
         let broken = cluster.client().try_send(request, Bytes::new()).await;
@@ -117,7 +117,7 @@ async fn an_answer_that_is_not_held_breaks_off_for_the_client_and_counts_as_lost
 }
 
 async fn an_instance_that_is_silent_for_too_long_is_passed_over() {
-    let cluster = cluster("size = 2\nfirst_byte_timeout = \"500ms\"").await;
+    let cluster = cluster(Backend::Process, "size = 2\nfirst_byte_timeout = \"500ms\"").await;
     let begun = Instant::now();
     let reply = until_met(&cluster, "/add/3/4", "hang").await;
     assert_eq!((reply.text().as_str(), reply.header("longshore-attempts")), ("7", "2"));
@@ -127,9 +127,9 @@ async fn an_instance_that_is_silent_for_too_long_is_passed_over() {
     cluster.stop().await;
 }
 
-async fn what_must_not_be_sent_twice_is_not() {
+async fn what_must_not_be_sent_twice_is_not(backend: Backend) {
     for (methods, get, post) in [("none", 502, 502), ("idempotent", 200, 502), ("all", 200, 200)] {
-        let cluster = cluster(&format!("size = 1\nreplay.methods = \"{methods}\"")).await;
+        let cluster = cluster(backend, &format!("size = 1\nreplay.methods = \"{methods}\"")).await;
         for (method, status) in [("GET", get), ("POST", post)] {
             let fault = format!("crash; only={}", somebody(&cluster).await);
             let request = Request::builder().method(method).uri("/").header("fault", fault);
@@ -147,7 +147,7 @@ async fn what_must_not_be_sent_twice_is_not() {
 }
 
 async fn a_busy_answer_goes_back_into_the_queue() {
-    let cluster = cluster("size = 2").await;
+    let cluster = cluster(Backend::Process, "size = 2").await;
     for fault in ["busy", "busy; status=429; retry-after=1"] {
         let reply = until_met(&cluster, "/add/3/4", fault).await;
         assert_eq!(reply.text(), "7");
@@ -159,7 +159,7 @@ async fn a_busy_answer_goes_back_into_the_queue() {
 }
 
 async fn an_instance_that_answers_is_answered_for() {
-    let cluster = cluster("replay.busy = []").await;
+    let cluster = cluster(Backend::Process, "replay.busy = []").await;
     for status in [200, 201, 301, 400, 404, 429, 500, 502, 503] {
         let reply = cluster.client().get(&format!("/status/{status}")).await;
         assert_eq!((reply.status, reply.header("longshore-attempts")), (status, "1"));
@@ -170,8 +170,8 @@ async fn an_instance_that_answers_is_answered_for() {
     cluster.stop().await;
 }
 
-async fn a_replayed_request_is_the_next_one() {
-    let cluster = Setup::new(Backend::Process).model("sleep", "sleep", "concurrency = 1").start().await;
+async fn a_replayed_request_is_the_next_one(backend: Backend) {
+    let cluster = Setup::new(backend).model("sleep", "sleep", "concurrency = 1").start().await;
     let admin = cluster.admin();
     let fault = format!("crash; after=headers; only={}", somebody(&cluster).await);
     let ask = |fault: String| {
@@ -190,11 +190,13 @@ async fn a_replayed_request_is_the_next_one() {
     cluster.stop().await;
 }
 
-each!(heavy 60: a_request_that_kills_whatever_takes_it_is_given_up_and_harms_no_other);
-each!(light 60: a_request_of_which_instances_die_is_not_given_up_before_its_attempts);
-each!(light 60: an_answer_that_breaks_off_is_asked_for_again_while_it_is_held);
-each!(light 60: a_connection_that_ends_without_an_answer_is_no_answer, a_body_of_any_size_is_sent_again_as_it_was);
-each!(light 60: an_answer_that_is_not_held_breaks_off_for_the_client_and_counts_as_lost);
-each!(light 60: an_instance_that_is_silent_for_too_long_is_passed_over, what_must_not_be_sent_twice_is_not);
+both!(heavy 60: a_request_that_kills_whatever_takes_it_is_given_up_and_harms_no_other);
+both!(light 60: a_request_of_which_instances_die_is_not_given_up_before_its_attempts);
+both!(light 60: an_answer_that_breaks_off_is_asked_for_again_while_it_is_held);
+both!(light 60: a_body_of_any_size_is_sent_again_as_it_was);
+each!(light 60: a_connection_that_ends_without_an_answer_is_no_answer);
+both!(light 60: an_answer_that_is_not_held_breaks_off_for_the_client_and_counts_as_lost);
+both!(light 60: what_must_not_be_sent_twice_is_not);
+each!(light 60: an_instance_that_is_silent_for_too_long_is_passed_over);
 each!(light 60: a_busy_answer_goes_back_into_the_queue, an_instance_that_answers_is_answered_for);
-each!(light 60: a_replayed_request_is_the_next_one);
+both!(light 60: a_replayed_request_is_the_next_one);

@@ -139,8 +139,8 @@ async fn a_stream_outlives_several_instances(backend: Backend) {
     cluster.stop().await;
 }
 
-async fn a_stream_that_kills_whatever_takes_it_is_cut_after_its_attempts() {
-    let cluster = cluster(Backend::Process, "size = 3").await;
+async fn a_stream_that_kills_whatever_takes_it_is_cut_after_its_attempts(backend: Backend) {
+    let cluster = cluster(backend, "size = 3").await;
     let request = Request::get(CHUNKS).header("fault", "crash; bytes=20000");
     let download = Download::of(&cluster.client(), request).await;
     assert_eq!(download.broken().await.len(), 20_000);
@@ -170,8 +170,8 @@ async fn a_run_that_differs_is_cut_and_the_log_says_where(backend: Backend) {
     cluster.stop().await;
 }
 
-async fn a_run_with_another_head_is_cut() {
-    let cluster = cluster(Backend::Process, "size = 2").await;
+async fn a_run_with_another_head_is_cut(backend: Backend) {
+    let cluster = cluster(backend, "size = 2").await;
     let stats = cluster.client().get("/stats").await.json();
     let name = stats["instance"].as_str().expect("a name");
     // Meant for one of the two: the other begins.
@@ -215,8 +215,8 @@ async fn replays(cluster: &Cluster) -> f64 {
     cluster.admin().metrics().await.sum("longshore_replays_total", &[("service", "calc")])
 }
 
-async fn the_request_is_kept_to_its_end_and_sent_again_while_it_still_arrives() {
-    let cluster = cluster(Backend::Process, "size = 2").await;
+async fn the_request_is_kept_to_its_end_and_sent_again_while_it_still_arrives(backend: Backend) {
+    let cluster = cluster(backend, "size = 2").await;
     let parts: Vec<Bytes> = (0..20).map(|n| digest::body(n, 50_000).into()).collect();
     let (sender, body) = client::channel();
     let request = Request::post("/reflect");
@@ -270,11 +270,11 @@ async fn a_long_stream_takes_no_memory_to_go_on() {
     cluster.stop().await;
 }
 
-async fn a_client_that_leaves_while_another_instance_is_asked_is_no_loss() {
+async fn a_client_that_leaves_while_another_instance_is_asked_is_no_loss(backend: Backend) {
     let keys = "concurrency = 1\nreplay.resume = true\nsize = 1";
     // Slow to start: the stream waits for the next instance.
     let arguments = "calculator --fault-start-delay 2s";
-    let cluster = Setup::new(Backend::Process).model("calc", arguments, keys).start().await;
+    let cluster = Setup::new(backend).model("calc", arguments, keys).start().await;
     let mut download = Download::of(&cluster.client(), Request::get(EVENTS)).await;
     download.until(50).await;
     cluster.kill_instance(&instance(&cluster, &download.instance).await).await;
@@ -290,7 +290,8 @@ async fn a_client_that_leaves_while_another_instance_is_asked_is_no_loss() {
 
 both!(light 90: a_stream_goes_on_where_its_instance_was_killed, a_stream_outlives_several_instances);
 both!(light 60: a_run_that_differs_is_cut_and_the_log_says_where, an_answer_too_large_to_be_held_goes_on);
-each!(light 60: a_stream_that_kills_whatever_takes_it_is_cut_after_its_attempts, a_run_with_another_head_is_cut);
-each!(light 60: the_request_is_kept_to_its_end_and_sent_again_while_it_still_arrives);
-each!(light 60: a_client_that_leaves_while_another_instance_is_asked_is_no_loss);
+both!(light 60: a_stream_that_kills_whatever_takes_it_is_cut_after_its_attempts);
+both!(light 60: a_run_with_another_head_is_cut);
+both!(light 60: the_request_is_kept_to_its_end_and_sent_again_while_it_still_arrives);
+both!(light 60: a_client_that_leaves_while_another_instance_is_asked_is_no_loss);
 each!(heavy 120: a_long_stream_takes_no_memory_to_go_on);

@@ -36,8 +36,8 @@ async fn a_restart_under_load_changes_every_instance_and_loses_nothing(backend: 
     cluster.stop().await;
 }
 
-async fn one_instance_can_be_replaced_or_killed_by_name() {
-    let cluster = Setup::new(Backend::Process).model("calc", "calculator", "size = 3").start().await;
+async fn one_instance_can_be_replaced_or_killed_by_name(backend: Backend) {
+    let cluster = Setup::new(backend).model("calc", "calculator", "size = 3").start().await;
     let admin = cluster.admin();
     let before = ids(&cluster).await;
     let one = before.first().cloned().expect("there are three");
@@ -112,5 +112,5 @@ async fn requests_spread_over_instances_that_are_equally_busy() {
 
 both!(heavy 90: a_restart_under_load_changes_every_instance_and_loses_nothing);
 both!(light 60: no_instance_ever_gets_more_than_it_takes);
-each!(light 60: one_instance_can_be_replaced_or_killed_by_name);
+both!(light 60: one_instance_can_be_replaced_or_killed_by_name);
 each!(light 60: requests_spread_over_instances_that_are_equally_busy);

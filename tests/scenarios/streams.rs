@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, Empty};
 use longshore_tests::raw::Raw;
-use longshore_tests::{Backend, Cluster, Setup, both, client, digest, each, process};
+use longshore_tests::{Backend, Cluster, PATIENCE, Setup, both, client, digest, each, eventually, process};
 use sha2::{Digest as _, Sha256};
 
 /// Of a large transfer.
@@ -100,9 +100,9 @@ async fn an_open_stream_pins_its_instance_until_the_grace_of_a_stop(backend: Bac
     let keys = "concurrency = 1\nsize = 1\nstop_grace = \"3s\"";
     let cluster = Setup::new(backend).model("calc", "calculator", keys).start().await;
     let admin = cluster.admin();
-    for (upgrade, head) in [
-        (true, "GET /upgrade HTTP/1.1\r\nHost: calc\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"),
-        (false, "GET /stream?sse=1&chunks=1000&interval_ms=100 HTTP/1.1\r\nHost: calc\r\n\r\n"),
+    for (cut, upgrade, head) in [
+        (1, true, "GET /upgrade HTTP/1.1\r\nHost: calc\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"),
+        (2, false, "GET /stream?sse=1&chunks=1000&interval_ms=100 HTTP/1.1\r\nHost: calc\r\n\r\n"),
     ] {
         let mut raw = Raw::connect(cluster.address()).await;
         raw.send(head).await;
@@ -120,6 +120,12 @@ async fn an_open_stream_pins_its_instance_until_the_grace_of_a_stop(backend: Bac
         assert_eq!(admin.instances("calc").await[0].state, "draining");
         raw.rest().await;
         let pinned = begun.elapsed();
+        eventually(PATIENCE, "it is said what to do", async || {
+            let advice = |line: &&String| line.contains("raise services.calc.stop_grace");
+            (cluster.log().iter().filter(advice).count() == cut).then_some(())
+        })
+        .await;
+        admin.counts("longshore_requests_lost_total", &[("service", "calc")], cut as f64).await;
         assert!(pinned > Duration::from_millis(2_900) && pinned < Duration::from_secs(15), "{pinned:?}");
         admin.has("calc", 0).await;
         admin.set_size("calc", 1).await;
@@ -139,6 +145,34 @@ async fn an_open_stream_pins_its_instance_until_the_grace_of_a_stop(backend: Bac
         admin.set_size("calc", 1).await;
         admin.has("calc", 1).await;
     }
+    cluster.stop().await;
+}
+
+async fn a_stream_that_outlasts_the_grace_of_a_stop_goes_on_elsewhere_with_resume(backend: Backend) {
+    const EVENTS: usize = 60;
+    let keys = "concurrency = 2\nsize = 2\nstop_grace = \"1s\"\nreplay.resume = true";
+    let cluster = Setup::new(backend).model("calc", "calculator", keys).start().await;
+    let path = format!("/stream?sse=1&chunks={EVENTS}&interval_ms=100");
+    let streams: Vec<_> = (0..2)
+        .map(|_| {
+            let (client, path) = (cluster.client(), path.clone());
+            tokio::spawn(async move { client.get(&path).await })
+        })
+        .collect();
+    cluster.admin().works_on("calc", 2).await;
+    let busy = cluster.admin().instances("calc").await;
+    assert!(busy.iter().all(|one| one.json["in_flight"] == 1), "one each: {busy:?}");
+    assert_eq!(cluster.admin().set_size("calc", 1).await.status, 200);
+    for stream in streams {
+        let reply = stream.await.expect("no panic");
+        assert_eq!(reply.status, 200);
+        assert_eq!(reply.text().matches("data:").count(), EVENTS, "each event once");
+    }
+    cluster.admin().has("calc", 1).await;
+    cluster.admin().lost_nothing("calc").await;
+    let resumed =
+        cluster.log().iter().filter(|line| line.contains("an answer goes on where it broke off")).count();
+    assert_eq!(resumed, 1, "that of the instance that went");
     cluster.stop().await;
 }
 
@@ -236,6 +270,7 @@ fn bounded(cluster: &Cluster) {
 }
 
 both!(light 90: an_open_stream_pins_its_instance_until_the_grace_of_a_stop);
+both!(light 90: a_stream_that_outlasts_the_grace_of_a_stop_goes_on_elsewhere_with_resume);
 both!(light 60: a_stream_reaches_the_client_while_it_is_made, an_upgraded_connection_is_a_pipe_in_both_directions);
 both!(heavy 60: a_large_download_arrives_whole_and_takes_no_memory);
 each!(light 60: a_request_reaches_the_instance_while_it_is_sent, answers_without_a_body_have_none);

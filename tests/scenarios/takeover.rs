@@ -128,6 +128,47 @@ async fn clients_that_keep_their_connections_and_ask_nothing_twice_lose_no_answe
     cluster.stop().await;
 }
 
+async fn one_that_still_waits_for_idle_clients_makes_way_for_a_third(backend: Backend) {
+    let mut cluster = Setup::new(backend).service(&calc("size = 1")).start().await;
+    let running = tokio::spawn(loyal::ask(cluster.address(), Speech::Http1, 4, Duration::from_secs(8)));
+    let (mut idle, mut old) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let client = cluster.client();
+        assert_eq!(client.get("/add/3/4").await.text(), "7");
+        idle.push(client);
+        // Each keeps a connection to one that the next does not wait for.
+        old.push(cluster.take_over().await);
+    }
+    let last = old.pop().expect("three");
+    for one in old {
+        assert!(one.ended(Duration::from_secs(5)).await.success(), "it was in no hurry");
+    }
+    running.await.expect("no panic").tally.lost_nothing();
+    drop(idle);
+    assert!(last.ended(Duration::from_secs(5)).await.success());
+    cluster.settled().await;
+    cluster.stop().await;
+}
+
+async fn jobs_are_taken_again_soon_though_a_client_keeps_its_connection() {
+    let mut cluster = Setup::new(Backend::Process).service(&calc("size = 1")).start().await;
+    let job = async |client: &Client| {
+        client.send(Request::get("/add/3/4").header("prefer", "respond-async"), Bytes::new()).await.status
+    };
+    let kept = cluster.client();
+    assert_eq!(job(&kept).await, 202);
+    let begun = Instant::now();
+    let old = cluster.take_over().await;
+    // Until the old one has let go of the folder.
+    cluster.expect_error("the job store fails");
+    eventually(PATIENCE, "jobs are taken", async || (job(&cluster.client()).await == 202).then_some(()))
+        .await;
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert!(old.ended(Duration::from_secs(45)).await.success());
+    drop(kept);
+    cluster.stop().await;
+}
+
 async fn where_nothing_is_open_the_old_process_goes_at_once(backend: Backend) {
     let mut cluster = Setup::new(backend).service(&calc("size = 1")).start().await;
     for _ in 0..5 {
@@ -303,6 +344,8 @@ async fn a_single_image_is_taken_over_by_another_tag() {
 
 both!(heavy 150: three_in_a_row_under_load_refuse_no_connection);
 both!(heavy 120: clients_that_keep_their_connections_and_ask_nothing_twice_lose_no_answer);
+both!(light 120: one_that_still_waits_for_idle_clients_makes_way_for_a_third);
+each!(light 60: jobs_are_taken_again_soon_though_a_client_keeps_its_connection);
 both!(light 120: where_nothing_is_open_the_old_process_goes_at_once);
 both!(light 120: what_is_open_goes_on_in_the_old_process, another_configuration_rolls_and_loses_nothing);
 both!(light 90: one_that_cannot_start_leaves_the_old_one_as_it_was);

@@ -410,8 +410,8 @@ async fn tls_comes_and_goes_while_the_cluster_runs() {
     cluster.stop().await;
 }
 
-async fn a_process_that_takes_over_refuses_no_handshake() {
-    let mut secure = secure(Backend::Process, "", "calculator", "size = 2").await;
+async fn a_process_that_takes_over_refuses_no_handshake(backend: Backend) {
+    let mut secure = secure(backend, "", "calculator", "size = 2").await;
     let address = secure.cluster.secure_address();
     let (stop, mut stopped) = tokio::sync::watch::channel(false);
     let authority = std::mem::take(&mut secure.authority);
@@ -451,4 +451,4 @@ each!(light 60: only_what_is_offered_is_agreed_on, a_handshake_that_does_not_end
 each!(light 60: an_instance_is_told_how_a_request_came, a_certificate_is_renewed_while_a_stream_is_open);
 each!(light 60: mistakes_in_the_files_are_told_before_anything_starts);
 each!(light 60: tls_comes_and_goes_while_the_cluster_runs);
-each!(light 120: a_process_that_takes_over_refuses_no_handshake);
+both!(light 120: a_process_that_takes_over_refuses_no_handshake);

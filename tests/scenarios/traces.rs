@@ -5,8 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, Empty};
+use longshore_tests::command::run;
 use longshore_tests::otlp::{Collector, Span};
 use longshore_tests::raw::Raw;
+use longshore_tests::tls::Authority;
 use longshore_tests::{Backend, Cluster, PATIENCE, Setup, both, each, eventually};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -234,8 +236,55 @@ async fn a_collector_that_is_away_costs_requests_nothing_and_what_is_lost_is_cou
     cluster.stop().await;
 }
 
+async fn a_collector_that_speaks_tls_gets_them_once_it_is_believed() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let collector = Collector::secure(&authority.issue()).await;
+    // The file's authority, the system's, that of OpenTelemetry's variable; and one who has not signed it.
+    for (believed, key, variable) in [
+        (true, "ca = \"ca.pem\"", None),
+        (true, "", Some("SSL_CERT_FILE")),
+        (true, "ca = \"other.pem\"", Some("OTEL_EXPORTER_OTLP_CERTIFICATE")),
+        (false, "ca = \"other.pem\"", None),
+    ] {
+        let mut setup = Setup::new(Backend::Process)
+            .service(&format!("[telemetry]\notlp = \"https://{}\"\n{key}\n", collector.address))
+            .model("calc", "calculator", "");
+        let file = setup.file("ca.pem", &authority.pem());
+        setup.file("other.pem", &stranger.pem());
+        if let Some(variable) = variable {
+            setup = setup.environment(variable, file.to_str().expect("a plain path"));
+        }
+        let cluster = setup.start().await;
+        let id = cluster.client().get("/add/3/4").await.header("x-request-id").to_owned();
+        if believed {
+            trace(&collector, &id).await;
+        } else {
+            eventually(PATIENCE, "it is said why it gets none", async || {
+                let said = |line: &String| {
+                    line.contains("does not take traces") && line.contains("invalid peer certificate")
+                };
+                cluster.log().iter().any(said).then_some(())
+            })
+            .await;
+            assert!(!collector.spans().iter().any(|span| span.trace == id));
+        }
+        cluster.stop().await;
+    }
+}
+
+async fn a_file_of_authorities_that_is_none_is_a_mistake() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("cluster.toml");
+    let text = "[telemetry]\notlp = \"https://a\"\nca = \"ca.pem\"\n[services.calc]\nimage = \"x\"\n";
+    std::fs::write(&path, text).expect("it can be written");
+    let done = run(PATIENCE, &["check", "-c", path.to_str().expect("a plain path")], &[]).await;
+    assert_eq!(done.code, 2, "{}", done.stderr);
+    assert!(done.stderr.contains("cannot read the certificates to believe"), "{}", done.stderr);
+}
+
 both!(light 60: a_request_is_a_span_of_its_client_s_trace_and_the_instance_s_is_one_of_it);
 both!(light 60: a_replay_is_a_second_attempt_in_the_same_trace);
+each!(light 90: a_collector_that_speaks_tls_gets_them_once_it_is_believed, a_file_of_authorities_that_is_none_is_a_mistake);
 each!(light 60: only_what_is_sampled_is_recorded, a_trace_that_begins_here_has_the_request_s_id);
 each!(light 60: a_stream_is_recorded_until_its_last_byte_or_its_client_s_departure);
 each!(light 60: what_is_left_is_exported_at_the_end_and_the_environment_says_where);

@@ -58,6 +58,15 @@ struct Planned {
     reflected: bool,
 }
 
+/// What a client has of a job that was taken.
+#[derive(Clone, Debug)]
+struct Ticket {
+    planned: Planned,
+    id: String,
+    /// A digest of its body.
+    digest: String,
+}
+
 /// What a client has seen of a job that had ended: it must never see anything else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -131,32 +140,30 @@ impl Jobs {
             ended
         };
         let (mut ended, ()) = tokio::join!(ended, disturb);
-        ended.sort_by_key(|(planned, _)| planned.number);
-        for (planned, seen) in &ended {
-            self.is_unchanged(*planned, seen).await;
+        ended.sort_by_key(|(ticket, _)| ticket.planned.number);
+        for (ticket, seen) in &ended {
+            self.is_unchanged(ticket, seen).await;
         }
         assert_eq!(ended.len(), self.plan.len());
         self.nothing_is_there_twice(&ended).await;
         ended.into_iter().map(|(_, seen)| seen).collect()
     }
 
-    async fn submit_all(
-        self: Arc<Self>,
-        tickets: mpsc::UnboundedSender<(Planned, String)>,
-    ) -> Vec<(Planned, Seen)> {
+    async fn submit_all(self: Arc<Self>, tickets: mpsc::UnboundedSender<Ticket>) -> Vec<(Ticket, Seen)> {
         let mut allowed = self.allowed.subscribe();
         while let Some(planned) = self.plan.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             allowed.wait_for(|allowed| *allowed > planned.number).await.expect("it is there");
-            let id = self.submit(*planned).await;
+            let ticket = self.submit(*planned).await;
             self.taken.send_modify(|taken| *taken += 1);
-            tickets.send((*planned, id)).expect("somebody reads");
+            tickets.send(ticket).expect("somebody reads");
         }
         Vec::new()
     }
 
-    /// Submits a job until it is acknowledged, whoever dies meanwhile; its id.
-    async fn submit(&self, planned: Planned) -> String {
+    /// Submits a job until it is acknowledged, whoever dies meanwhile.
+    async fn submit(&self, planned: Planned) -> Ticket {
         let body = Bytes::from(planned.body());
+        let ticket = |id: &str| Ticket { planned, id: id.to_owned(), digest: digest::hex(&body) };
         let until = Instant::now() + LIMIT;
         loop {
             let request = Request::post(planned.path())
@@ -165,10 +172,10 @@ impl Jobs {
                 .header("idempotency-key", format!("key-{}", planned.number));
             let why = match self.places.client().try_send(request, body.clone()).await {
                 Ok(reply) if reply.status == 202 => {
-                    return reply.json()["id"].as_str().expect("its id").to_owned();
+                    return ticket(reply.json()["id"].as_str().expect("its id"));
                 }
                 // It had been taken by one that died before it could say so, and has ended since.
-                Ok(reply) if reply.status == 200 => return reply.header("longshore-job").to_owned(),
+                Ok(reply) if reply.status == 200 => return ticket(reply.header("longshore-job")),
                 Ok(reply) => may_come_back(&reply, planned.number),
                 Err(why) => why,
             };
@@ -179,37 +186,37 @@ impl Jobs {
 
     async fn read_all(
         self: Arc<Self>,
-        tickets: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<(Planned, String)>>>,
-    ) -> Vec<(Planned, Seen)> {
-        let mut ended: Vec<(Planned, Seen)> = Vec::new();
+        tickets: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Ticket>>>,
+    ) -> Vec<(Ticket, Seen)> {
+        let mut ended: Vec<(Ticket, Seen)> = Vec::new();
         loop {
             let ticket = tickets.lock().await.recv().await;
-            let Some((planned, id)) = ticket else { return ended };
-            let seen = self.read(planned, &id).await;
+            let Some(ticket) = ticket else { return ended };
+            let seen = self.read(&ticket).await;
             // One that had ended before is as it was, whoever has died since.
             if let Some((earlier, was)) = fastrand::choice(&ended) {
-                self.is_unchanged(*earlier, was).await;
+                self.is_unchanged(earlier, was).await;
             }
-            ended.push((planned, seen));
+            ended.push((ticket, seen));
         }
     }
 
-    async fn is_unchanged(&self, planned: Planned, was: &Seen) {
-        let is = self.read(planned, &was.id).await;
-        assert_eq!(&is, was, "job number {} ended twice", planned.number);
+    async fn is_unchanged(&self, ticket: &Ticket, was: &Seen) {
+        let is = self.read(ticket).await;
+        assert_eq!(&is, was, "job number {} ended twice", ticket.planned.number);
     }
 
     /// Waits for the job's end, and verifies its answer.
-    async fn read(&self, planned: Planned, id: &str) -> Seen {
-        let result = self.ask(planned, &format!("/_jobs/{id}/result?wait=5s")).await;
-        let body = digest::hex(&planned.body());
+    async fn read(&self, ticket: &Ticket) -> Seen {
+        let Ticket { planned, id, digest: body } = ticket;
+        let result = self.ask(*planned, &format!("/_jobs/{id}/result?wait=5s")).await;
         if planned.reflected {
-            assert_eq!(digest::hex(&result.body), body, "the result of job {id} is not its body");
+            assert_eq!(&digest::hex(&result.body), body, "the result of job {id} is not its body");
         } else {
-            assert_eq!(result.json()["body"]["sha256"], body, "{id}: {}", result.text());
+            assert_eq!(result.json()["body"]["sha256"], body.as_str(), "{id}: {}", result.text());
             assert!(result.is_intact(), "the result of job {id} is damaged");
         }
-        let view = self.ask(planned, &format!("/_jobs/{id}")).await.json();
+        let view = self.ask(*planned, &format!("/_jobs/{id}")).await.json();
         assert_eq!(view["status"], "done", "its result was there: {view}");
         Seen {
             id: id.to_owned(),
@@ -235,7 +242,7 @@ impl Jobs {
     }
 
     /// Every job there is one that a client has the ticket of.
-    async fn nothing_is_there_twice(&self, ended: &[(Planned, Seen)]) {
+    async fn nothing_is_there_twice(&self, ended: &[(Ticket, Seen)]) {
         let mut known: Vec<&str> = ended.iter().map(|(_, seen)| seen.id.as_str()).collect();
         known.sort_unstable();
         known.dedup();

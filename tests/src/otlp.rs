@@ -15,6 +15,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use crate::tls::Pair;
 
 /// A span as it came over the wire.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +58,15 @@ pub struct Collector {
 impl Collector {
     /// Listens on a port that the system picks.
     pub async fn start() -> Self {
+        Self::listen(None).await
+    }
+
+    /// The same, and speaks TLS with this certificate.
+    pub async fn secure(pair: &Pair) -> Self {
+        Self::listen(Some(pair.acceptor())).await
+    }
+
+    async fn listen(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("it is bound");
         let collector = Self { address, spans: Arc::default(), answer: Arc::new(AtomicU16::new(200)) };
@@ -63,7 +75,15 @@ impl Collector {
             while let Ok((stream, _)) = listener.accept().await {
                 let collector = serving.clone();
                 let service = service_fn(move |request| collector.clone().take(request));
-                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                let Some(tls) = tls.clone() else {
+                    tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                    continue;
+                };
+                tokio::spawn(async move {
+                    // A client that does not believe it goes away.
+                    let Ok(stream) = tls.accept(stream).await else { return };
+                    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                });
             }
         });
         collector

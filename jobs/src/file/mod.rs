@@ -124,6 +124,10 @@ impl Store for FileStore {
         self.all(|index| index.page(filter, count))
     }
 
+    async fn queued(&self, service: &str) -> Result<u64, StoreError> {
+        Ok(self.shared.index.lock().queued(service))
+    }
+
     async fn counts(&self) -> Result<Counts, StoreError> {
         Ok(self.shared.index.lock().counts())
     }

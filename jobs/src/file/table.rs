@@ -24,6 +24,9 @@ const MIGRATIONS: [Migration; (FORMAT - 1) as usize] = [];
 
 type Migration = fn(&redb::WriteTransaction) -> Result<(), redb::Error>;
 
+/// The formats that are known: the one that is written is one more than there are migrations.
+type Known<'m> = &'m [Migration];
+
 const JOBS: TableDefinition<u128, &[u8]> = TableDefinition::new("jobs");
 const BODIES: TableDefinition<u128, &[u8]> = TableDefinition::new("bodies");
 const META: TableDefinition<&str, u64> = TableDefinition::new("longshore");
@@ -41,6 +44,10 @@ pub(super) struct Table {
 impl Table {
     /// Opens the file, or makes one where there is nothing yet.
     pub(super) fn open(folder: &Path) -> Result<Self, StoreError> {
+        Self::open_knowing(folder, &MIGRATIONS)
+    }
+
+    fn open_knowing(folder: &Path, known: Known<'_>) -> Result<Self, StoreError> {
         let path = folder.join(FILE);
         match std::fs::metadata(&path) {
             Ok(metadata) if metadata.len() == 0 => return Err(damaged(&path, "it is empty")),
@@ -56,28 +63,30 @@ impl Table {
             Err(_) => return Err(damaged(&path, "it cannot be read")),
         };
         let table = Self { database, path };
-        table.guarded(|| table.migrate())?;
+        table.guarded(|| table.migrate(known))?;
         Ok(table)
     }
 
-    fn migrate(&self) -> Result<(), StoreError> {
+    fn migrate(&self, known: Known<'_>) -> Result<(), StoreError> {
+        let wanted = known.len() as u64 + 1;
         let write = || -> Result<Option<u64>, redb::Error> {
             let transaction = self.database.begin_write()?;
             let format = transaction.open_table(META)?.get("format")?.map(|format| format.value());
-            let Some(format) = format.filter(|format| (1..=FORMAT).contains(format)) else {
+            let Some(format) = format.filter(|format| (1..wanted).contains(format)) else {
                 return Ok(format);
             };
-            for migration in MIGRATIONS.iter().skip((format - 1) as usize) {
+            tracing::info!(path = %self.path.display(), from = format, to = wanted, "the job store gets a newer format");
+            for migration in known.iter().skip((format - 1) as usize) {
                 migration(&transaction)?;
             }
-            transaction.open_table(META)?.insert("format", FORMAT)?;
+            transaction.open_table(META)?.insert("format", wanted)?;
             transaction.commit()?;
-            Ok(Some(FORMAT))
+            Ok(Some(wanted))
         };
         match write().map_err(|error| self.failed(error))? {
-            Some(FORMAT) => Ok(()),
-            Some(format) if format > FORMAT => Err(StoreError::Corrupt(format!(
-                "{} has format {format}, and this longshore knows formats up to {FORMAT}: use the newer longshore that \
+            Some(format) if format == wanted => Ok(()),
+            Some(format) if format > wanted => Err(StoreError::Corrupt(format!(
+                "{} has format {format}, and this longshore knows formats up to {wanted}: use the newer longshore that \
                  wrote it, or take the jobs over with its `longshore jobs export`",
                 self.path.display()
             ))),
@@ -306,27 +315,4 @@ fn checksum(value: &[u8]) -> u64 {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-
-    pub(in crate::file) fn set_format(path: &Path, format: u64) {
-        let database = Database::open(path).unwrap();
-        let transaction = database.begin_write().unwrap();
-        transaction.open_table(META).unwrap().insert("format", format).unwrap();
-        transaction.commit().unwrap();
-    }
-
-    #[test]
-    fn damage_of_any_byte_is_seen() {
-        let value: Vec<u8> = (0..100).collect();
-        let whole = sealed(&value);
-        assert_eq!(unsealed(&whole), Some(&*value));
-        for at in 0..whole.len() {
-            let mut damaged = whole.clone();
-            damaged[at] ^= 0x10;
-            assert_eq!(unsealed(&damaged), None, "byte {at}");
-        }
-        assert_eq!(unsealed(&whole[..whole.len() - 1]), None);
-        assert_eq!(unsealed(b"short"), None);
-    }
-}
+pub(super) mod tests;

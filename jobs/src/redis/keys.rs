@@ -85,7 +85,8 @@ impl Keys {
                 .extend(new.iter().map(|name| vec!["SET".to_owned(), self.unique(name), job.id.to_string()]));
             effects.push(vec!["SADD".to_owned(), self.services(), job.service.clone()]);
         }
-        for staged in &change.staged {
+        // A small one comes with the change; the pieces of others are there, for a while.
+        for staged in change.staged.iter().filter(|staged| staged.small.is_none()) {
             let keys = all_pieces(self, staged.body);
             effects.extend(keys.into_iter().map(|key| vec!["PERSIST".to_owned(), key]));
         }

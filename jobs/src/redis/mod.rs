@@ -86,11 +86,6 @@ impl RedisStore {
 
     async fn swap_one(&self, change: Change) -> Result<Outcome, StoreError> {
         let Some(id) = change.id() else { return Ok(Outcome::Stale) };
-        for staged in &change.staged {
-            if let Some(small) = &staged.small {
-                self.put_piece(staged.body.id, 0, small).await?;
-            }
-        }
         let rev = |job: Option<&Job>| job.map_or_else(String::new, |job| job.rev.to_string());
         let record = change.to.as_ref().map_or_else(String::new, record);
         let unique: Vec<String> =
@@ -109,6 +104,11 @@ impl RedisStore {
             .arg(change.news().map_or_else(String::new, |news| news::line(&news)))
             .arg(keys::growth(&change))
             .arg(self.limit);
+        for staged in &change.staged {
+            if let Some(small) = &staged.small {
+                invocation.arg(self.keys.piece(staged.body.id, 0)).arg(&**small);
+            }
+        }
         let answer: String = self.link.invoke(&invocation).await?;
         match answer.as_str() {
             "made" => {
@@ -125,17 +125,15 @@ impl RedisStore {
         }
     }
 
-    async fn put_piece(&self, body: BodyId, index: u64, piece: &[u8]) -> Result<(), StoreError> {
-        let mut set = cmd("SET");
-        set.arg(self.keys.piece(body, index)).arg(piece).arg("EX").arg(STAGED_SECONDS);
-        self.link.ask::<()>(&set).await
-    }
-
     async fn jobs(&self, ids: Vec<String>) -> Result<Vec<Job>, StoreError> {
         let ids: Vec<JobId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
         let records = futures_util::future::join_all(ids.into_iter().map(|id| self.get(id))).await;
         // One that has been forgotten since is not there any more.
         records.into_iter().filter_map(Result::transpose).collect()
+    }
+
+    async fn count(&self, service: &str, status: Status) -> Result<u64, StoreError> {
+        self.ids(cmd("ZCARD").arg(self.keys.list(Some(service), Some(status)))).await
     }
 
     async fn ids<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, StoreError> {
@@ -208,19 +206,19 @@ impl Store for RedisStore {
         self.jobs(ids).await
     }
 
+    async fn queued(&self, service: &str) -> Result<u64, StoreError> {
+        self.count(service, Status::Queued).await
+    }
+
     async fn counts(&self) -> Result<Counts, StoreError> {
         let services: Vec<String> = self.ids(cmd("SMEMBERS").arg(self.keys.services())).await?;
-        let mut counts = Counts::new();
-        for service in services {
-            for status in Status::ALL {
-                let list = self.keys.list(Some(&service), Some(status));
-                let count: u64 = self.ids(cmd("ZCARD").arg(list)).await?;
-                if count > 0 {
-                    counts.insert((service.clone(), status), count);
-                }
-            }
-        }
-        Ok(counts)
+        let kinds = services.iter().flat_map(|service| Status::ALL.map(|status| (service, status)));
+        let counts = kinds.map(async |(service, status)| {
+            Ok(((service.clone(), status), self.count(service, status).await?))
+        });
+        let counts: Result<Counts, StoreError> =
+            futures_util::future::join_all(counts).await.into_iter().collect();
+        Ok(counts?.into_iter().filter(|(_, count)| *count > 0).collect())
     }
 
     fn write(&self) -> Result<Writer, StoreError> {

@@ -1,6 +1,7 @@
 -- KEYS: the record, the count of bytes. ARGV: the revision that must be there ('' for none), the new one ('' to forget),
 -- the new record, what else to do, names that must be free or the job's own, the job's id, the channel, what to tell there,
--- by how many bytes the store grows, and how many it may have. What is sent twice is made once.
+-- by how many bytes the store grows, and how many it may have; then small bodies, each a key and a value. What is sent
+-- twice is made once.
 local there = redis.call('HGET', KEYS[1], 'rev')
 if there and there == ARGV[2] then return 'made' end
 if not there and ARGV[2] == '' then return 'made' end
@@ -16,6 +17,9 @@ if ARGV[2] == '' then
     redis.call('DEL', KEYS[1])
 else
     redis.call('HSET', KEYS[1], 'rev', ARGV[2], 'record', ARGV[3])
+end
+for at = 11, #ARGV, 2 do
+    redis.call('SET', ARGV[at], ARGV[at + 1])
 end
 for _, effect in ipairs(cjson.decode(ARGV[4])) do
     redis.call(unpack(effect))

@@ -117,4 +117,7 @@ pub async fn jobs_are_counted(fixture: &Fixture) {
         (("else".to_owned(), Status::Queued), 1),
     ]);
     assert_eq!(store.counts().await.unwrap(), expected);
+    for (service, queued) in [("calc", 2), ("else", 1), ("nobody", 0)] {
+        assert_eq!(store.queued(service).await.unwrap(), queued, "{service}");
+    }
 }

@@ -36,7 +36,7 @@ impl Model {
                 self.requests.remove(&request.0);
                 self.forget_idle_flows();
             }
-            Action::Revoke { request, instance } => {
+            Action::Revoke { request, instance, drained: _ } => {
                 self.check_revoke(*request, *instance)?;
                 let request = self.requests.get_mut(&request.0).expect("checked");
                 request.place = Place::Flying { instance: *instance, revoked: true };

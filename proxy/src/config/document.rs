@@ -120,6 +120,7 @@ fn read_telemetry(table: &mut Table<'_>, out: &mut Telemetry) {
     table.set_some("otlp", &mut out.collector, |value| value.parsed(Collector::at));
     table.set("sample", &mut out.sample, Value::part);
     table.set("service_name", &mut out.service_name, Value::string);
+    out.ca = table.take("ca").as_ref().and_then(Value::string).map(|path| table.reader.path(&path));
 }
 
 fn read_services(root: &mut Table<'_>) -> Vec<super::Service> {

@@ -198,6 +198,11 @@ impl Config {
         if let Some(tls) = &mut config.proxy.tls {
             tls.identity = Some(identity::load(&tls.files)?);
         }
+        config.telemetry.check().map_err(|why| {
+            let wrong =
+                Diagnostic::whole(why).help("`telemetry.ca` names a PEM file of authorities to believe");
+            Diagnostics::new("", "", vec![wrong])
+        })?;
         Ok(config)
     }
 

@@ -4,47 +4,60 @@ use longshore_backend::{Gpus, Pull, Reach, Spec};
 use longshore_pool::{BalancePolicy, QueueOrder, RestartPolicy};
 use serde_json::{Value as Json, json};
 
-use super::service::{Check, Health, ReplayMethods, RequestKey, Service, Source};
+use super::jobs::{JobsMode, ServiceJobs};
+use super::service::{
+    Balance, Cache, Check, Health, Protocol, Queue, Replay, ReplayMethods, RequestKey, Restart, Service,
+    Source,
+};
 use crate::policies::text;
 
 impl Service {
-    /// As JSON. The values of `env` are left out: they are often secrets.
+    /// As JSON. The values of `env` are left out: they are often secrets. A key that is added to the configuration does not
+    /// compile until it is shown here, or said not to be.
     pub fn shown(&self) -> Json {
+        let Self {
+            name: _,
+            source,
+            hosts,
+            paths,
+            strip_prefix,
+            default,
+            protocol,
+            models,
+            size,
+            concurrency,
+            timeout,
+            first_byte_timeout,
+            stop_grace,
+            health: of_health,
+            queue: of_queue,
+            balance: of_balance,
+            replay: of_replay,
+            restart: of_restart,
+            jobs: of_jobs,
+            cache: of_cache,
+        } = self;
         let mut shown = json!({
-            "hosts": self.hosts,
-            "paths": self.paths,
-            "strip_prefix": self.strip_prefix,
-            "default": self.default,
-            "size": self.size.form(),
-            "concurrency": self.concurrency,
-            "timeout": text(self.timeout),
-            "first_byte_timeout": self.first_byte_timeout.map(text),
-            "stop_grace": text(self.stop_grace),
-            "health": health(&self.health),
-            "queue": {
-                "order": order(self.queue.order),
-                "fair_key": key(&self.queue.fair_key),
-                "limit": self.queue.limit,
-                "max_bytes": self.queue.max_bytes,
-                "timeout": text(self.queue.timeout),
-            },
-            "balance": {
-                "policy": balance(self.balance.policy),
-                "hash_key": self.balance.hash_key.as_ref().map(key),
-                "slow_start": text(self.balance.slow_start),
-            },
-            "replay": {
-                "methods": methods(self.replay.methods),
-                "attempts": self.replay.attempts,
-                "hold": self.replay.hold,
-                "busy": self.replay.busy,
-            },
-            "restart": {
-                "policy": restart(self.restart.policy),
-                "backoff": { "initial": text(self.restart.backoff_initial), "max": text(self.restart.backoff_max) },
-            },
+            "hosts": hosts,
+            "paths": paths,
+            "strip_prefix": strip_prefix,
+            "default": default,
+            "protocol": match protocol { Protocol::H1 => "h1", Protocol::H2c => "h2c" },
+            "models": models,
+            "size": size.form(),
+            "concurrency": concurrency,
+            "timeout": text(*timeout),
+            "first_byte_timeout": first_byte_timeout.map(text),
+            "stop_grace": text(*stop_grace),
+            "health": health(of_health),
+            "queue": queue(of_queue),
+            "balance": balance(of_balance),
+            "replay": replay(of_replay),
+            "restart": restart(*of_restart),
+            "jobs": jobs(*of_jobs),
+            "cache": cache(*of_cache),
         });
-        match &self.source {
+        match source {
             Source::Image { spec: of } => shown["instance"] = spec(of),
             Source::Addresses(addresses) => shown["addresses"] = json!(addresses),
         }
@@ -53,24 +66,40 @@ impl Service {
 }
 
 fn spec(spec: &Spec) -> Json {
+    let Spec {
+        image,
+        build,
+        pull,
+        command,
+        port,
+        env,
+        volumes,
+        memory,
+        cpus,
+        gpus,
+        user,
+        network,
+        platform,
+        address,
+    } = spec;
     json!({
-        "image": spec.image,
-        "build": spec.build,
-        "pull": match spec.pull { Pull::Missing => "missing", Pull::Always => "always", Pull::Never => "never" },
-        "command": spec.command,
-        "port": spec.port,
-        "env": spec.env.keys().collect::<Vec<_>>(),
-        "volumes": spec.volumes,
-        "memory": spec.memory,
-        "cpus": spec.cpus,
-        "gpus": spec.gpus.map(|gpus| match gpus {
+        "image": image,
+        "build": build,
+        "pull": match pull { Pull::Missing => "missing", Pull::Always => "always", Pull::Never => "never" },
+        "command": command,
+        "port": port,
+        "env": env.keys().collect::<Vec<_>>(),
+        "volumes": volumes,
+        "memory": memory,
+        "cpus": cpus,
+        "gpus": gpus.map(|gpus| match gpus {
             Gpus::All => json!("all"),
             Gpus::Count(count) => json!(count),
         }),
-        "user": spec.user,
-        "network": spec.network,
-        "platform": spec.platform,
-        "address": match spec.address {
+        "user": user,
+        "network": network,
+        "platform": platform,
+        "address": match address {
             Reach::Published => "published",
             Reach::Container => "container",
             Reach::Host => "host",
@@ -79,18 +108,80 @@ fn spec(spec: &Spec) -> Json {
 }
 
 fn health(health: &Health) -> Json {
-    let mut shown = match &health.check {
+    let Health { check, interval, timeout, failures, start_timeout } = health;
+    let mut shown = match check {
         Check::Http { path, status, body } => {
             json!({ "path": path, "status": status, "body": body.as_ref().map(|body| body.as_str()) })
         }
         Check::Tcp => json!({ "tcp": true }),
         Check::Log(pattern) => json!({ "log": pattern.as_str() }),
     };
-    shown["interval"] = text(health.interval).into();
-    shown["timeout"] = text(health.timeout).into();
-    shown["failures"] = health.failures.into();
-    shown["start_timeout"] = text(health.start_timeout).into();
+    shown["interval"] = text(*interval).into();
+    shown["timeout"] = text(*timeout).into();
+    shown["failures"] = (*failures).into();
+    shown["start_timeout"] = text(*start_timeout).into();
     shown
+}
+
+fn queue(queue: &Queue) -> Json {
+    let Queue { order: by, fair_key, limit, max_bytes, timeout } = queue;
+    let ageing = match by {
+        QueueOrder::Priority { ageing } => Some(text(*ageing)),
+        QueueOrder::Fifo | QueueOrder::Random | QueueOrder::Fair => None,
+    };
+    json!({
+        "order": order(*by),
+        "ageing": ageing,
+        "fair_key": key(fair_key),
+        "limit": limit,
+        "max_bytes": max_bytes,
+        "timeout": text(*timeout),
+    })
+}
+
+fn balance(balance: &Balance) -> Json {
+    let Balance { policy, hash_key, slow_start } = balance;
+    json!({
+        "policy": balancing(*policy),
+        "hash_key": hash_key.as_ref().map(key),
+        "slow_start": text(*slow_start),
+    })
+}
+
+fn replay(replay: &Replay) -> Json {
+    let Replay { methods: which, attempts, hold, resume, resume_keep, busy } = replay;
+    json!({
+        "methods": methods(*which),
+        "attempts": attempts,
+        "hold": hold,
+        "resume": resume,
+        "resume_keep": resume_keep,
+        "busy": busy,
+    })
+}
+
+fn restart(restart: Restart) -> Json {
+    let Restart { policy, backoff_initial, backoff_max } = restart;
+    json!({
+        "policy": restarting(policy),
+        "backoff": { "initial": text(backoff_initial), "max": text(backoff_max) },
+    })
+}
+
+fn jobs(jobs: ServiceJobs) -> Json {
+    let ServiceJobs { mode, input_ttl, result_ttl } = jobs;
+    let mode = match mode {
+        JobsMode::Off => "off",
+        JobsMode::Prefer => "prefer",
+        JobsMode::Always => "always",
+        JobsMode::Poll => "poll",
+    };
+    json!({ "mode": mode, "input_ttl": text(input_ttl), "result_ttl": text(result_ttl) })
+}
+
+fn cache(cache: Cache) -> Json {
+    let Cache { ttl, max_bytes, max_entry } = cache;
+    json!({ "ttl": text(ttl), "max_bytes": max_bytes, "max_entry": max_entry })
 }
 
 const fn order(order: QueueOrder) -> &'static str {
@@ -102,7 +193,7 @@ const fn order(order: QueueOrder) -> &'static str {
     }
 }
 
-const fn balance(policy: BalancePolicy) -> &'static str {
+const fn balancing(policy: BalancePolicy) -> &'static str {
     match policy {
         BalancePolicy::LeastBusy => "least-busy",
         BalancePolicy::RoundRobin => "round-robin",
@@ -112,7 +203,7 @@ const fn balance(policy: BalancePolicy) -> &'static str {
     }
 }
 
-const fn restart(policy: RestartPolicy) -> &'static str {
+const fn restarting(policy: RestartPolicy) -> &'static str {
     match policy {
         RestartPolicy::Always => "always",
         RestartPolicy::OnFailure => "on-failure",
@@ -136,5 +227,47 @@ fn key(key: &RequestKey) -> String {
         RequestKey::Header(name) => format!("header:{name}"),
         RequestKey::Cookie(name) => format!("cookie:{name}"),
         RequestKey::Path => "path".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    /// Written as a file has it, shown as it was written.
+    #[test]
+    fn what_is_shown_is_what_the_file_says() {
+        let tables = "models = [\"m\"]\nprotocol = \"h2c\"\n\
+                      queue = { order = \"priority\", ageing = \"7s\" }\n\
+                      replay = { resume = true, resume_keep = \"2KiB\" }\n\
+                      jobs = { mode = \"always\", result_ttl = \"2h\" }\n\
+                      cache = { ttl = \"3s\", max_entry = \"4KiB\" }\n";
+        let text = format!("[services.calc]\nimage = \"x\"\nenv = {{ KEY = \"secret\" }}\n{tables}");
+        let config = Config::parse(&text, "cluster.toml", &|_| None).unwrap();
+        let shown = config.services[0].shown();
+        for (pointer, value) in [
+            ("/models/0", "m"),
+            ("/protocol", "h2c"),
+            ("/queue/ageing", "7s"),
+            ("/jobs/mode", "always"),
+            ("/jobs/result_ttl", "2h"),
+            ("/cache/ttl", "3s"),
+            ("/instance/env/0", "KEY"),
+        ] {
+            assert_eq!(
+                shown.pointer(pointer).and_then(|value| value.as_str()),
+                Some(value),
+                "{pointer}: {shown}"
+            );
+        }
+        for (pointer, value) in [("/replay/resume_keep", 2048), ("/cache/max_entry", 4096)] {
+            assert_eq!(
+                shown.pointer(pointer).and_then(|value| value.as_u64()),
+                Some(value),
+                "{pointer}: {shown}"
+            );
+        }
+        assert_eq!(shown["replay"]["resume"], true);
+        assert!(!shown.to_string().contains("secret"));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub struct Link {
     fate: OnceLock<String>,
     /// Told when everything is cut.
     ended: Notify,
+    /// Whether it was well, and had to go: its time to drain was over.
+    drained: AtomicBool,
     pool: Mutex<Connections>,
     /// The shared connection, where the instance speaks HTTP/2.
     shared: Option<Multiplex>,
@@ -59,16 +62,8 @@ impl Link {
             Protocol::H1 => None,
             Protocol::H2c => Some(Multiplex::default()),
         };
-        Self {
-            instance,
-            name,
-            address,
-            connector,
-            fate: OnceLock::new(),
-            ended: Notify::new(),
-            pool: Mutex::default(),
-            shared,
-        }
+        let (fate, ended, drained) = (OnceLock::new(), Notify::new(), AtomicBool::new(false));
+        Self { instance, name, address, connector, fate, ended, drained, pool: Mutex::default(), shared }
     }
 
     /// Its name, as in the `Longshore-Instance` header.
@@ -115,6 +110,17 @@ impl Link {
             () = ended => true,
             gone = looked => gone,
         }
+    }
+
+    /// Notes that the instance is to go and has waited for as long as it may.
+    pub fn set_drained(&self) {
+        self.drained.store(true, Ordering::Relaxed);
+        self.set_fate("it was to go, and its stop_grace was over");
+    }
+
+    /// Whether it was well when it was cut off, and had to go.
+    pub fn was_drained(&self) -> bool {
+        self.drained.load(Ordering::Relaxed)
     }
 
     /// Takes an idle connection, or a stream of the shared one.

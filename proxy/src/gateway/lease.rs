@@ -309,8 +309,11 @@ impl Dispatcher {
                         deliver(&mut inner.waiting, request, verdict);
                     }
                 }
-                Action::Revoke { request: _, instance } => {
+                Action::Revoke { request: _, instance, drained } => {
                     if let Some(link) = inner.links.get(&instance) {
+                        if drained {
+                            link.set_drained();
+                        }
                         link.close();
                     }
                 }

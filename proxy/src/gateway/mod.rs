@@ -21,6 +21,7 @@
 //! | `http1`, `plain`, `relay`, `multiplex` | over HTTP/1.1, most of it plainly, or over HTTP/2 |
 //! | `held` | an answer that is held until it is complete |
 //! | `stream` | an answer that is passed on as it comes |
+//! | `cut` | one that ends with its instance |
 //! | `resume` | an answer that broke off, and goes on elsewhere |
 //! | `framing` | requests that two readers could take for two different things |
 //! | `upgrade` | WebSocket over HTTP/2 |
@@ -38,6 +39,7 @@ mod cache;
 mod class;
 mod clients;
 mod connections;
+mod cut;
 mod deadline;
 pub mod ending;
 pub mod exchange;

@@ -11,6 +11,7 @@ use longshore_pool::{Outcome, Time};
 use tokio::time::Sleep;
 
 use super::attempt;
+use super::cut;
 use super::lease::Lease;
 use super::resume::{Cut, Resume};
 use super::serve::Active;
@@ -205,17 +206,7 @@ impl Streaming {
             let told = open.told(|| {
                 Problem::AttemptsExhausted("the instance broke off in the middle of its answer".to_owned())
             });
-            open.service.metrics.lost();
-            let (request, instance) = (&open.request_id, open.lease.link().name());
-            let how = "the instance broke off in the middle of its answer";
-            open.service.events.cut(request, Some(instance), how);
-            tracing::warn!(
-                service = %open.service.name,
-                instance = ?open.lease.link().name(),
-                request_id = ?open.request_id,
-                error = %error,
-                "an instance broke off its answer after its first byte had left: the request is lost"
-            );
+            cut::report(&open.service, open.lease.link(), &open.request_id, &error.to_string());
             open.finish(Outcome::Abandoned { broken: true });
             if let Some(trailers) = told {
                 return Ok(trailers);

@@ -12,6 +12,7 @@ use longshore_pool::Outcome;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
+use super::cut;
 use super::serve::Active;
 use super::stream::Open;
 use super::wire::Carrier;
@@ -42,6 +43,10 @@ impl Tunnel {
         };
         if let (Ok(upstream), Ok(downstream)) = both {
             join(TokioIo::new(downstream), TokioIo::new(upstream), idle).await;
+            if open.lease.link().was_drained() {
+                let seen = "the upgraded connection ended with its instance";
+                cut::report(&open.service, open.lease.link(), &open.request_id, seen);
+            }
         }
         open.finish(Outcome::Answered);
         drop(active);

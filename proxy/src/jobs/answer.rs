@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::StreamBody;
-use longshore_jobs::{Answer, Body, Job, Reader, State, Status, Store};
+use longshore_jobs::{Answer, Body, Job, Reader, State, Store};
 
 use super::work::Sized;
 use super::{JobView, Jobs, unavailable, view};
@@ -28,13 +28,10 @@ const MERGED: u64 = 1 << 20;
 impl Jobs {
     /// What a client is told of a job.
     pub(super) async fn view(&self, store: &Arc<dyn Store>, job: &Job) -> Result<JobView, Problem> {
-        let load = self.load(store, &job.service).await?;
-        let mut view = JobView::new(job, &self.location(job), load);
-        if let State::Queued { hold, .. } = &job.state {
-            let ahead = match hold {
-                Some(_) => 0,
-                None => store.ahead(job).await.map_err(|error| unavailable(&error))?,
-            };
+        // Both at once: a shared store is a way off.
+        let (load, ahead) = tokio::join!(self.load(store, &job.service), ahead(store, job));
+        let mut view = JobView::new(job, &self.location(job), load?);
+        if let Some(ahead) = ahead? {
             view.position = Some(ahead);
             view.estimate_seconds = self.estimate(&job.service, ahead);
         }
@@ -42,8 +39,7 @@ impl Jobs {
     }
 
     async fn load(&self, store: &Arc<dyn Store>, service: &str) -> Result<u64, Problem> {
-        let counts = store.counts().await.map_err(|error| unavailable(&error))?;
-        Ok(counts.get(&(service.to_owned(), Status::Queued)).copied().unwrap_or(0))
+        store.queued(service).await.map_err(|error| unavailable(&error))
     }
 
     /// When a job with so many before it is likely to be started, in seconds.
@@ -94,6 +90,21 @@ impl Jobs {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         Ok(response)
+    }
+}
+
+/// How many jobs come before one that waits.
+async fn ahead(store: &Arc<dyn Store>, job: &Job) -> Result<Option<u64>, Problem> {
+    match &job.state {
+        State::Queued { hold: Some(_), .. } => Ok(Some(0)),
+        State::Queued { hold: None, .. } => {
+            store.ahead(job).await.map(Some).map_err(|error| unavailable(&error))
+        }
+        State::Running { .. }
+        | State::Done { .. }
+        | State::Failed { .. }
+        | State::Cancelled { .. }
+        | State::Expired { .. } => Ok(None),
     }
 }
 

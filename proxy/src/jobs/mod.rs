@@ -136,6 +136,11 @@ impl Jobs {
         path.strip_prefix(&self.config.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
+    /// Whether it has a folder open, which nobody else can open meanwhile.
+    pub fn has_folder(&self) -> bool {
+        matches!(self.config.store, JobStore::File { .. }) && self.opened().is_some()
+    }
+
     /// How many jobs of a service are in each state, every state named, as of a moment ago.
     pub fn gauges(&self, service: &str) -> Vec<(&'static str, u64)> {
         let counts = self.counts.lock();

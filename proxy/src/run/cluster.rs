@@ -10,9 +10,9 @@ use futures_util::StreamExt as _;
 use longshore_backend::{Backend, Exit, Found, Key, StartError};
 use longshore_pool::{Action, Event, InstanceId, Pool};
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::UpError;
 use super::handover::new::{Held, Predecessor};
@@ -42,6 +42,14 @@ const LEFT_GRACE: Duration = Duration::from_secs(1);
 
 /// Incarnations left to a service that goes, when another one of its name comes meanwhile.
 const SPARE_INCARNATIONS: u32 = 1_000;
+
+/// How long a process that has been taken over from stays.
+pub(super) struct Limits {
+    /// To answer what it has accepted.
+    pub(super) drain: Duration,
+    /// For clients that ask for nothing, if that is shorter.
+    pub(super) idle: Option<Duration>,
+}
 
 /// The services of one process.
 pub(crate) struct Cluster {
@@ -234,16 +242,30 @@ impl Cluster {
 
     /// Leaves what comes to the process that has taken over, and answers what was accepted, for at most `limit`. New
     /// requests may still come on connections that are open; they are answered too.
-    pub(super) async fn hand_over(&self, listening: Listening, successor: Successor, limit: Duration) {
+    pub(super) async fn hand_over(&self, listening: Listening, successor: Successor, limits: Limits) {
         let mut draining = listening.stop().await;
         let all = self.loops.all();
         if successor.adopts() {
             self.backend.hands_off();
         }
         // Told before anything else: where nothing is open, this process ends at once.
-        let sharing = tokio::spawn(successor.let_serve(all).await);
-        let ended = timeout(limit, draining.ended()).await.is_ok();
-        if !ended && timeout(LAST_WORD, draining.close()).await.is_err() {
+        let hurry = Arc::<Notify>::default();
+        let sharing = tokio::spawn(successor.let_serve(all, hurry.clone()).await);
+        let end = Instant::now() + limits.drain;
+        let patience = async {
+            tokio::select! {
+                () = sleep(limits.idle.unwrap_or(limits.drain)) => {}
+                () = hurry.notified() => {}
+            }
+            self.quiet().await;
+        };
+        let ended = tokio::select! {
+            () = draining.ended() => true,
+            () = patience => false,
+            () = sleep_until(end) => false,
+        };
+        let end = end.max(Instant::now() + LAST_WORD);
+        if !ended && timeout_at(end, draining.close()).await.is_err() {
             self.warn_of_cut();
         }
         sharing.abort();

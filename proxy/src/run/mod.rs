@@ -32,12 +32,15 @@ use crate::gateway::listen::{BindError, Bound, Socket};
 use crate::gateway::route::Routes;
 use crate::jobs::Jobs;
 use crate::telemetry::{Exporter, Sampler, Tracer};
-use cluster::Cluster;
+use cluster::{Cluster, Limits};
 use doors::AdminDoor;
 use handover::new::Predecessor;
-use handover::old::Meeting;
+use handover::old::{Before, Meeting};
 use reload::{End, Serving};
 use watch::FileWatch;
+
+/// So long clients that ask for nothing keep a process that has been taken over from giving up its folder of jobs.
+const FOLDER_IDLE: Duration = Duration::from_secs(2);
 
 /// Why a cluster could not be served.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +70,9 @@ pub enum UpError {
     /// The job store cannot be opened.
     #[error("cannot open the job store: {0}")]
     Jobs(#[from] longshore_jobs::StoreError),
+    /// It is not known whom to believe about who the collector of traces is.
+    #[error("the collector of traces cannot be reached by https: {0}")]
+    Telemetry(String),
     /// The process that runs has not been taken over; it goes on.
     #[error("the take-over has failed: {0}")]
     Takeover(String),
@@ -101,7 +107,8 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         None => None,
     };
     let telemetry = config.telemetry.clone().within(&|name| std::env::var(name).ok());
-    let (tracer, exporting) = Tracer::new(&telemetry, cluster.metrics.spans()).unzip();
+    let tracing = Tracer::new(&telemetry, cluster.metrics.spans()).map_err(UpError::Telemetry)?;
+    let (tracer, exporting) = tracing.unzip();
     let exporting = exporting.map(Exporter::start);
     let sampler = Sampler::new(telemetry.sample);
     let jobs = Jobs::new(config.jobs.clone(), &config.name);
@@ -130,17 +137,32 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     let door = AdminDoor::open(&admin, admin_socket)?;
     console.serving(&listening.urls(), door.address(), backend.kind());
     let meeting = open_meeting(&config.name, options.takeover).await;
-    if let Some(predecessor) = predecessor {
+    let before = predecessor.map(|predecessor| {
         let (controls, leftovers) = (cluster.controls.clone(), cluster.remove_leftovers());
+        let before = Arc::<Before>::default();
+        let sharing = before.clone();
         tokio::spawn(async move {
-            predecessor.go_on(|| controls.load().to_vec()).await;
+            predecessor.go_on(|| controls.load().to_vec(), &sharing.hurry).await;
+            sharing.gone.cancel();
             leftovers.await;
         });
-    }
+        before
+    });
     let watched = options.file.clone().map(|file| FileWatch::begin(vec![file]));
     let (file, named_backend) = (options.file, options.backend);
-    let mut serving =
-        Serving { cluster, gateway, listening, admin, door, config, file, named_backend, console, meeting };
+    let mut serving = Serving {
+        cluster,
+        gateway,
+        listening,
+        admin,
+        door,
+        config,
+        file,
+        named_backend,
+        console,
+        meeting,
+        before,
+    };
     serving.announce();
     let end = serving.until_the_end(&mut ends, &mut inbox, watched).await;
     serving.console.finish();
@@ -166,7 +188,8 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
             drop(door);
             tokio::select! {
                 _ = async {
-                    tokio::join!(cluster.hand_over(listening, successor, config.proxy.drain), jobs.drain())
+                    let limits = Limits { drain: config.proxy.drain, idle: jobs.has_folder().then_some(FOLDER_IDLE) };
+                    tokio::join!(cluster.hand_over(listening, successor, limits), jobs.drain())
                 } => {}
                 () = ends.asked(&mut inbox) => {}
             }

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::cluster::Cluster;
 use super::difference::{Changed, Difference};
 use super::doors::AdminDoor;
-use super::handover::old::{self, Estate, Meeting, Step, Successor};
+use super::handover::old::{self, Before, Estate, Meeting, Step, Successor};
 use super::watch::FileWatch;
 use super::{Ends, announce, token};
 use crate::admin::view::ReloadView;
@@ -46,6 +46,8 @@ pub(super) struct Serving {
     pub(super) console: Console,
     /// Where another process may ask to take over.
     pub(super) meeting: Option<Meeting>,
+    /// The process that this one has taken over from, while it is there.
+    pub(super) before: Option<Arc<Before>>,
 }
 
 /// Why a cluster is served no more.
@@ -128,7 +130,9 @@ impl Serving {
         match sockets {
             Ok((listeners, admin)) => {
                 let controls = self.cluster.controls.load().to_vec();
-                let estate = Estate { backend: self.cluster.backend.kind(), listeners, admin, controls };
+                let before = self.before.clone().filter(|before| !before.gone.is_cancelled());
+                let backend = self.cluster.backend.kind();
+                let estate = Estate { backend, listeners, admin, controls, before };
                 tokio::spawn(old::talk(stream, estate, steps.clone()));
                 true
             }

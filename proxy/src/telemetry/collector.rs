@@ -1,6 +1,8 @@
 //! Where the collector is: by `[telemetry]`, and before that by the variables that OpenTelemetry has for it.
 
-use crate::http_client::Server;
+use std::path::PathBuf;
+
+use crate::http_client::{Server, Trust};
 
 /// Where OTLP takes traces, below its address.
 const TRACES: &str = "/v1/traces";
@@ -14,11 +16,13 @@ pub struct Telemetry {
     pub sample: f64,
     /// Who the spans are of.
     pub service_name: String,
+    /// A PEM file of the authorities that are believed about who the collector is; else those of the system.
+    pub ca: Option<PathBuf>,
 }
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self { collector: None, sample: 1.0, service_name: "longshore".to_owned() }
+        Self { collector: None, sample: 1.0, service_name: "longshore".to_owned(), ca: None }
     }
 }
 
@@ -32,7 +36,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// By the address that OTLP of all kinds is taken at, `http://127.0.0.1:4318`.
+    /// By the address that OTLP of all kinds is taken at, `http://127.0.0.1:4318` or `https://…`.
     pub fn at(url: &str) -> Result<Self, String> {
         Self::new(url, TRACES)
     }
@@ -67,13 +71,24 @@ impl Collector {
 }
 
 impl Telemetry {
+    /// Whom to believe about who the collector is, if not the system's authorities.
+    pub(super) fn trust(&self) -> Result<Option<Trust>, String> {
+        self.ca.as_deref().map(Trust::of_file).transpose()
+    }
+
+    /// What is wrong with the file of authorities, if there is one.
+    pub fn check(&self) -> Result<(), String> {
+        self.trust().map(drop)
+    }
+
     /// The same with what the environment says, which comes before the file:
     ///
     /// 1. `OTEL_SDK_DISABLED` or `OTEL_TRACES_EXPORTER=none`: nothing is recorded;
     /// 2. `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`: where spans are posted to, else `OTEL_EXPORTER_OTLP_ENDPOINT`, below
     ///    which `/v1/traces` is;
     /// 3. `OTEL_EXPORTER_OTLP_HEADERS`: fields that the collector wants;
-    /// 4. `OTEL_SERVICE_NAME`.
+    /// 4. `OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE`, else `OTEL_EXPORTER_OTLP_CERTIFICATE`: whom to believe about who it is;
+    /// 5. `OTEL_SERVICE_NAME`.
     ///
     /// A variable that says nothing useful is told of in the log, and is as if it were not there: it may be meant for
     /// others.
@@ -104,6 +119,14 @@ impl Telemetry {
                 pairs.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect();
         }
         // 4.
+        let variables = ["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"];
+        if let Some(file) = variables.into_iter().find_map(said).map(PathBuf::from) {
+            match Trust::of_file(&file) {
+                Ok(_) => self.ca = Some(file),
+                Err(why) => tracing::warn!(why, "a variable of OpenTelemetry is of no use"),
+            }
+        }
+        // 5.
         self.service_name = said("OTEL_SERVICE_NAME").unwrap_or(self.service_name);
         self
     }
@@ -127,12 +150,13 @@ mod tests {
         let (file, base, exact) =
             ("http://file:4318", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
         type Case = (Option<&'static str>, Vec<(&'static str, &'static str)>, Option<&'static str>);
-        let cases: [Case; 9] = [
+        let cases: [Case; 10] = [
             (None, vec![], None),
             (Some(file), vec![], Some("file:4318/v1/traces")),
             (None, vec![(base, "http://env:1/otlp/")], Some("env:1/otlp/v1/traces")),
             (Some(file), vec![(base, "http://env:1")], Some("env:1/v1/traces")),
             (Some(file), vec![(base, "http://env:1"), (exact, "http://env:2/t")], Some("env:2/t")),
+            (Some(file), vec![(base, "https://env")], Some("env:443/v1/traces")),
             (Some(file), vec![(base, "grpc://env:1")], Some("file:4318/v1/traces")),
             (Some(file), vec![(base, " ")], Some("file:4318/v1/traces")),
             (Some(file), vec![("OTEL_SDK_DISABLED", "TRUE")], None),

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Collector, Recorded, otlp};
-use crate::http_client::Unreachable;
+use crate::http_client::{Trust, Unreachable};
 use crate::metrics::SpanCounters;
 
 /// Requests of one batch at the most.
@@ -33,9 +33,17 @@ async fn told(ending: &mut watch::Receiver<bool>) {
 /// What is left at the end of the process has so long.
 const LAST: Duration = Duration::from_secs(3);
 
+/// A collector, and how it is reached.
+pub(super) struct Reached {
+    pub(super) collector: Collector,
+    /// Whom to believe about who it is, where it speaks TLS.
+    pub(super) trust: Option<Trust>,
+}
+
 /// What sends spans.
 pub struct Exporter {
     collector: Collector,
+    trust: Option<Trust>,
     service_name: String,
     waiting: mpsc::Receiver<Recorded>,
     counters: SpanCounters,
@@ -69,14 +77,15 @@ struct Refused {
 
 impl Exporter {
     pub(super) fn new(
-        collector: Collector,
+        reached: Reached,
         service_name: &str,
         waiting: mpsc::Receiver<Recorded>,
         counters: SpanCounters,
     ) -> Self {
+        let Reached { collector, trust } = reached;
         let service_name = service_name.to_owned();
         let ending = watch::channel(false).1;
-        Self { collector, service_name, waiting, counters, failing: false, ending }
+        Self { collector, trust, service_name, waiting, counters, failing: false, ending }
     }
 
     /// Exports from now on.
@@ -159,7 +168,7 @@ impl Exporter {
         let request = request
             .body(Full::new(body))
             .map_err(|error| Refused { how: error.to_string(), again: false })?;
-        let response = self.collector.server().send(request).await;
+        let response = self.collector.server().send_over(self.trust.as_ref(), request).await;
         let response = response.map_err(|Unreachable(how)| Refused { how, again: true })?;
         let status = response.status();
         // Read, so that the collector need not see its answer refused; what is in it does not matter.

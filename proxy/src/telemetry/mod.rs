@@ -19,6 +19,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 pub use collector::{Collector, Telemetry};
+use exporter::Reached;
 pub use exporter::{Exporter, Exporting};
 
 use crate::metrics::SpanCounters;
@@ -85,12 +86,16 @@ pub struct Tracer {
 }
 
 impl Tracer {
-    /// A tracer, and what sends its spans to the collector.
-    pub fn new(telemetry: &Telemetry, counters: SpanCounters) -> Option<(Arc<Self>, Exporter)> {
-        let collector = telemetry.collector.clone()?;
+    /// A tracer, and what sends its spans to the collector, if there is one. The error says why that cannot be believed.
+    pub fn new(
+        telemetry: &Telemetry,
+        counters: SpanCounters,
+    ) -> Result<Option<(Arc<Self>, Exporter)>, String> {
+        let Some(collector) = telemetry.collector.clone() else { return Ok(None) };
+        let collector = Reached { collector, trust: telemetry.trust()? };
         let (queue, waiting) = mpsc::channel(QUEUE);
         let exporter = Exporter::new(collector, &telemetry.service_name, waiting, counters.clone());
-        Some((Arc::new(Self { queue, counters }), exporter))
+        Ok(Some((Arc::new(Self { queue, counters }), exporter)))
     }
 
     /// Hands the spans of a request to the exporter, or drops them where too many wait already.

@@ -71,6 +71,7 @@ pub(super) fn at_the_next_start(old: &Config, new: &Config) -> Vec<String> {
         collector: "otlp",
         sample: "sample",
         service_name: "service_name",
+        ca: "ca",
     } besides {});
     let named = |table: &'static str, keys: Vec<&'static str>| {
         keys.into_iter().map(move |key| format!("[{table}] {key}")).collect::<Vec<_>>()

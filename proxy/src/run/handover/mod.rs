@@ -18,7 +18,8 @@
 //!    (`Yours`). This is the one point at which ownership passes. The new one serves.
 //! 5. The old one answers what it has accepted, for at most `proxy.drain`. Both tell each other which slots they use
 //!    (`Using`), so that no instance gets more than its share; the new one tells of new instances, which the old one uses
-//!    if its own die. The old one ends, and the new one removes what is left that it has no use for.
+//!    if its own die. The old one ends, and the new one removes what is left that it has no use for. Should a third process
+//!    want to take over meanwhile, the old one is asked to hurry (`Hurry`).
 
 mod link;
 pub(super) mod new;
@@ -59,6 +60,8 @@ enum Message {
     Yours(Vec<Using>),
     /// Each to the other, whenever it is different: what I use.
     Using(Vec<Using>),
+    /// New to old: a third one wants to take over, so do not wait for clients that ask for nothing.
+    Hurry,
 }
 
 /// What the old process has to give.

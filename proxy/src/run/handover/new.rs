@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixStream;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::link::Link;
@@ -161,10 +162,10 @@ impl Predecessor {
         shared::keep_free(controls, &self.using);
     }
 
-    /// Goes on so until the old process is gone.
-    pub(in crate::run) async fn go_on(self, controls: impl Fn() -> Vec<Arc<Control>>) {
+    /// Goes on so until the old process is gone. It is asked to `hurry` when that rings.
+    pub(in crate::run) async fn go_on(self, controls: impl Fn() -> Vec<Arc<Control>>, hurry: &Notify) {
         if !self.gone {
-            shared::go_on(self.link, controls, false).await;
+            shared::go_on(self.link, controls, false, hurry).await;
         }
         tracing::info!(pid = self.offer.pid, "the old process is gone: the take-over is complete");
     }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::link::Link;
 use super::{Listener, Message, Offer, PROTOCOL, SizeSet, shared, socket_path};
@@ -20,6 +21,9 @@ const WORD: Duration = Duration::from_secs(10);
 
 /// How long starts that are under way may take before a take-over is given up.
 const STARTS: Duration = Duration::from_secs(60);
+
+/// How long a process that has been taken over before may take to go when another take-over follows.
+const BEFORE: Duration = Duration::from_secs(3);
 
 /// Where a new process may ask to take over.
 pub(in crate::run) struct Meeting {
@@ -50,6 +54,28 @@ pub(in crate::run) struct Estate {
     pub(in crate::run) listeners: Vec<(Socket, Scheme)>,
     pub(in crate::run) admin: Socket,
     pub(in crate::run) controls: Vec<Arc<Control>>,
+    /// The process that this one has taken over from, while it is there.
+    pub(in crate::run) before: Option<Arc<Before>>,
+}
+
+/// The process that this one has taken over from.
+#[derive(Default)]
+pub(in crate::run) struct Before {
+    /// Rings when it is to hurry.
+    pub(in crate::run) hurry: Notify,
+    /// Cancelled when it is gone.
+    pub(in crate::run) gone: CancellationToken,
+}
+
+impl Before {
+    /// Asks it to hurry, and waits for a while until it is gone. What it still answers then is not known to a third
+    /// process, which may send more to an instance than that takes.
+    async fn leave(&self) {
+        self.hurry.notify_one();
+        if timeout(BEFORE, self.gone.cancelled()).await.is_err() {
+            tracing::warn!("the process before this one still answers what it has accepted");
+        }
+    }
 }
 
 impl Meeting {
@@ -120,6 +146,9 @@ async fn conversation(
         return Err(why);
     }
     tracing::info!(pid, "another process prepares to take over");
+    if let Some(before) = &estate.before {
+        before.leave().await;
+    }
     let sockets = estate.listeners.iter().map(|(socket, _)| socket).chain([&estate.admin]);
     let descriptors: Vec<_> = sockets.map(Socket::descriptor).collect();
     link.send_with(&Message::Offer(offer(&estate)), &descriptors).await.map_err(text)?;
@@ -194,10 +223,11 @@ impl Successor {
     }
 
     /// No connection is taken any more here: it may serve, and knows it at the return. What is returned keeps apart what both
-    /// use, until one is gone.
+    /// use, until one is gone; `hurry` rings when there is no time to wait for clients that ask for nothing.
     pub(in crate::run) async fn let_serve(
         self,
         controls: Vec<Arc<Control>>,
+        hurry: Arc<Notify>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let Self { link, adopts, stopped } = self;
         if adopts {
@@ -208,10 +238,19 @@ impl Successor {
         let _ = stopped.send(());
         async move {
             match told {
-                Ok(()) if adopts => shared::go_on(link, || controls.clone(), true).await,
-                Ok(()) => std::future::pending().await,
+                Ok(()) if adopts => shared::go_on(link, || controls.clone(), true, &hurry).await,
+                Ok(()) => heard(link, &hurry).await,
                 Err(error) => tracing::error!(%error, "the process that has taken over is gone"),
             }
+        }
+    }
+}
+
+/// Listens to the process that has taken over, where nothing is shared with it.
+async fn heard(mut link: Link, hurry: &Notify) {
+    while let Ok(said) = link.next().await {
+        if said == Message::Hurry {
+            hurry.notify_one();
         }
     }
 }

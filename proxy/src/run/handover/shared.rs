@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_pool::{Event, StateView};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::link::Link;
@@ -59,8 +60,14 @@ pub(super) fn keep_free(controls: &[Arc<Control>], using: &[Using]) {
     }
 }
 
-/// Tells the other process what is used here, and keeps free what it uses, until it is gone.
-pub(super) async fn go_on(mut link: Link, controls: impl Fn() -> Vec<Arc<Control>>, first: bool) {
+/// Tells the other process what is used here, and keeps free what it uses, until it is gone. `hurry` is told by the process
+/// that comes, and rings in the one that goes.
+pub(super) async fn go_on(
+    mut link: Link,
+    controls: impl Fn() -> Vec<Arc<Control>>,
+    first: bool,
+    hurry: &Notify,
+) {
     let mut told: Option<Vec<Using>> = None;
     let mut theirs: Vec<Using> = Vec::new();
     let mut known = BTreeSet::new();
@@ -80,7 +87,17 @@ pub(super) async fn go_on(mut link: Link, controls: impl Fn() -> Vec<Arc<Control
             told = Some(mine);
         }
         let until = Instant::now() + LOOK;
-        match timeout_at(until, link.next()).await {
+        let said = tokio::select! {
+            said = timeout_at(until, link.next()) => said,
+            () = hurry.notified(), if !first => {
+                if link.send(&Message::Hurry).await.is_err() {
+                    break;
+                }
+                continue;
+            }
+        };
+        match said {
+            Ok(Ok(Message::Hurry)) => hurry.notify_one(),
             Ok(Ok(Message::Using(using))) => {
                 if first {
                     all.iter().for_each(|control| control.learn(&instances(&using, control)));

@@ -1,0 +1,2 @@
+class Configuration:
+    models = ("resnet18", "inception_v3")
