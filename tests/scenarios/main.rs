@@ -27,6 +27,7 @@ mod limits;
 mod load;
 mod methods;
 mod mistakes;
+mod mutations;
 mod policies;
 mod queue;
 mod readme;

@@ -452,8 +452,8 @@ impl Exchange {
     ) -> Response<ResponseBody> {
         let deadline = self.deadline_of(&response).map(|deadline| self.service.clock.instant(deadline));
         if self.parts.version == Version::HTTP_10 && deadline.is_none() {
-            // It ends with the connection: hyper would say that the connection is kept, if that is what its client wants.
-            response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+            // It ends with the connection. Of another version, hyper would say that it is kept, if its client wants that.
+            *response.version_mut() = Version::HTTP_10;
         }
         response.map(|source| {
             let streaming = Streaming::new(source, open, deadline, resume, active);

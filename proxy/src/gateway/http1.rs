@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Method, Request, Response, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::rt::{Read, Write};
@@ -110,7 +111,7 @@ impl Http1 {
             }
         }
         match &mut self.spoken {
-            Spoken::Hyper(hyper) => Ok(Answered::Begun(hyper.send(outgoing.request()).await?)),
+            Spoken::Hyper(hyper) => Ok(Answered::Begun(hyper.send(in_chunks(outgoing.request())).await?)),
             Spoken::Plain(_) | Spoken::Not => Err(plain::Why::Closed.into()),
         }
     }
@@ -198,6 +199,16 @@ impl Hyper {
         }
         ready
     }
+}
+
+/// A body of unknown length is sent in chunks, whatever the method: of a GET's, hyper believes that there is none, and
+/// would drop it unless it is told so.
+fn in_chunks(mut request: Request<AttemptBody>) -> Request<AttemptBody> {
+    let unusual = request.method() == Method::GET || request.method() == Method::HEAD;
+    if unusual && request.body().size_hint().exact().is_none() {
+        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    request
 }
 
 /// Moves what can be moved in both directions.
