@@ -48,10 +48,20 @@ impl Fields {
         })
     }
 
+    /// Without credentials.
+    #[must_use]
+    fn without_credentials(mut self) -> Self {
+        self.0.retain(|(name, _)| !CREDENTIALS.iter().any(|secret| name.eq_ignore_ascii_case(secret)));
+        self
+    }
+
     fn size(&self) -> u64 {
         self.0.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum()
     }
 }
+
+/// Fields that say who somebody is: a job that has ended does not keep them.
+pub const CREDENTIALS: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "x-api-key"];
 
 /// A request, but for its body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +81,14 @@ pub struct Head {
     /// The name of the key that it came with.
     #[serde(default)]
     pub key: Option<String>,
+}
+
+impl Head {
+    /// When it is not going to be made any more: without credentials.
+    #[must_use]
+    pub(crate) fn over(self) -> Self {
+        Self { headers: self.headers.without_credentials(), ..self }
+    }
 }
 
 /// An answer.
@@ -344,6 +362,15 @@ impl Job {
             | State::Running { .. }
             | State::Cancelled { .. }
             | State::Expired { .. } => None,
+        }
+    }
+
+    /// When it ended, if it has.
+    pub const fn ended_at(&self) -> Option<Millis> {
+        match self.state {
+            State::Queued { .. } | State::Running { .. } => None,
+            State::Done { finished_at, .. } | State::Failed { finished_at, .. } => Some(finished_at),
+            State::Cancelled { at } | State::Expired { at, .. } => Some(at),
         }
     }
 

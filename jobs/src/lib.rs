@@ -28,7 +28,8 @@ pub use body::{Body, BodyId, CHUNK, Reader, Staged, Writer};
 pub use file::FileStore;
 pub use id::JobId;
 pub use job::{
-    Answer, Callback, Facets, Fields, Head, Hold, IdempotencyKey, Job, Millis, NewJob, State, Status, Ttl,
+    Answer, CREDENTIALS, Callback, Facets, Fields, Head, Hold, IdempotencyKey, Job, Millis, NewJob, State,
+    Status, Ttl,
 };
 pub use life::{Illegal, Lapse};
 pub use memory::MemoryStore;

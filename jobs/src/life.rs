@@ -145,7 +145,7 @@ impl Job {
         let mut job = self.with(state);
         job.attempts += attempts.saturating_sub(u32::from(started_at.is_some()));
         if !failed {
-            job.input = None;
+            job = job.over();
         }
         Ok(job.calling(now))
     }
@@ -155,8 +155,8 @@ impl Job {
         if !self.status().is_pending() {
             return Err(self.illegal("cancelled"));
         }
-        let job = Self { input: None, identity: None, ..self.with(State::Cancelled { at: now }) };
-        Ok(job.calling(now))
+        let job = Self { identity: None, ..self.with(State::Cancelled { at: now }) };
+        Ok(job.over().calling(now))
     }
 
     /// What has failed waits again, behind the others.
@@ -187,6 +187,12 @@ impl Job {
         })
     }
 
+    /// The callback has to wait until then, though it is due: too many are under way.
+    #[must_use]
+    pub fn calling_later(&self, until: Millis) -> Self {
+        self.with_callback(|callback| callback.next = Some(until))
+    }
+
     /// What came of the callback: `Err` is why it failed, and when it is tried again, if it is.
     #[must_use]
     pub fn called_back(&self, outcome: Result<Millis, (String, Option<Millis>)>) -> Self {
@@ -213,6 +219,11 @@ impl Job {
         if let State::Done { answer, .. } | State::Failed { answer, .. } = &mut self.state {
             answer.body = answer.body.and_then(&renamed);
         }
+    }
+
+    /// Whether its result is still to be posted.
+    pub fn is_calling(&self) -> bool {
+        self.callback.as_ref().is_some_and(|callback| callback.next.is_some())
     }
 
     /// When to look at it again.
@@ -259,9 +270,12 @@ impl Job {
             | State::Cancelled { .. }
             | State::Expired { .. } => None,
         };
-        let expired =
-            Self { input: None, identity: None, ..self.with(State::Expired { at: now, finished_at }) };
-        if finished_at.is_some() { expired } else { expired.calling(now) }
+        let expired = Self { identity: None, ..self.with(State::Expired { at: now, finished_at }) }.over();
+        match finished_at {
+            None => expired.calling(now),
+            Some(_) if !self.is_calling() => expired,
+            Some(_) => expired.called_back(Err(("the result has expired".to_owned(), None))),
+        }
     }
 
     fn end_of_state(&self) -> Millis {
@@ -284,6 +298,11 @@ impl Job {
             }
             State::Cancelled { .. } | State::Expired { .. } => Lapse::Forget,
         }
+    }
+
+    /// Its request is not made any more: what only that needs goes.
+    fn over(self) -> Self {
+        Self { input: None, request: self.request.over(), ..self }
     }
 
     /// It has ended: whoever wanted to be told is.

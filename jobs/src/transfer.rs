@@ -38,9 +38,15 @@ enum Line {
     End { jobs: u64 },
 }
 
-/// Sends all jobs, or one, to `out` line by line. Ends early when nobody takes them any more.
-pub async fn export(store: Arc<dyn Store>, one: Option<Job>, out: mpsc::Sender<Result<Bytes, StoreError>>) {
-    let mut export = Export { store, out, jobs: 0 };
+/// Sends all jobs, or one, to `out` line by line; where there is an `owner`, only those that came with the key of this
+/// name. Ends early when nobody takes them any more.
+pub async fn export(
+    store: Arc<dyn Store>,
+    one: Option<Job>,
+    owner: Option<String>,
+    out: mpsc::Sender<Result<Bytes, StoreError>>,
+) {
+    let mut export = Export { store, owner, out, jobs: 0 };
     let done = match one {
         Some(job) => export.one(job).await,
         None => export.all().await,
@@ -53,6 +59,7 @@ pub async fn export(store: Arc<dyn Store>, one: Option<Job>, out: mpsc::Sender<R
 
 struct Export {
     store: Arc<dyn Store>,
+    owner: Option<String>,
     out: mpsc::Sender<Result<Bytes, StoreError>>,
     jobs: u64,
 }
@@ -74,7 +81,7 @@ impl Export {
             let page = self.store.page(&filter, PAGE).await.map_err(Some)?;
             let Some(last) = page.last() else { break };
             filter.after = Some(last.id);
-            for job in page {
+            for job in page.into_iter().filter(|job| is_of(job, self.owner.as_deref())).collect::<Vec<_>>() {
                 self.job(job).await?;
             }
         }
@@ -110,6 +117,11 @@ impl Export {
         text.push(b'\n');
         self.out.send(Ok(text.into())).await.map_err(|_| None)
     }
+}
+
+/// Whether a job came with the key of this name, if it matters.
+fn is_of(job: &Job, owner: Option<&str>) -> bool {
+    owner.is_none_or(|owner| job.request.key.as_deref() == Some(owner))
 }
 
 /// A file being taken in: kept beside until its last line has come and every line has been understood.
@@ -157,8 +169,14 @@ impl Import {
     }
 
     /// That was all of it: it is checked from the first line to the last, and then goes into the store. Jobs that are there
-    /// already stay as they are, or are replaced with `overwrite`.
-    pub async fn finish(mut self, store: &Arc<dyn Store>, overwrite: bool) -> Result<Imported, ImportError> {
+    /// already stay as they are, or are replaced with `overwrite`. Where there is an `owner`, they become those of the key
+    /// of this name, and replace none that is somebody else's.
+    pub async fn finish(
+        mut self,
+        store: &Arc<dyn Store>,
+        overwrite: bool,
+        owner: Option<&str>,
+    ) -> Result<Imported, ImportError> {
         let file = tokio::task::spawn_blocking(move || {
             check(&mut self.file)?;
             self.file.seek(SeekFrom::Start(0))?;
@@ -179,7 +197,7 @@ impl Import {
                 }
                 Line::Job(job) => {
                     let staged = std::mem::take(&mut bodies);
-                    if put(*job, staged, store, overwrite).await? {
+                    if put(*job, staged, store, overwrite, owner).await? {
                         done.imported += 1
                     } else {
                         done.kept += 1
@@ -217,15 +235,19 @@ async fn put(
     bodies: Vec<(String, Staged)>,
     store: &Arc<dyn Store>,
     overwrite: bool,
+    owner: Option<&str>,
 ) -> Result<bool, ImportError> {
     let mut job = job.imported();
+    if let Some(owner) = owner {
+        job.request.key = Some(owner.to_owned());
+    }
     let renamed = |body: Body| {
         let staged = bodies.iter().find(|(name, _)| *name == body.id.to_string());
         staged.map(|(_, staged)| staged.body)
     };
     job.rename_bodies(renamed);
     let from = store.get(job.id).await?;
-    if from.is_some() && !overwrite {
+    if from.as_ref().is_some_and(|there| !overwrite || !is_of(there, owner)) {
         return Ok(false);
     }
     let staged = bodies.into_iter().map(|(_, staged)| staged).collect();

@@ -126,6 +126,11 @@ pub enum Event {
         /// Requests of the other process; 0 when it has done.
         slots: u32,
     },
+    /// So many requests wait elsewhere, for their turn to arrive: whoever decides about the size counts them, too.
+    Backlog {
+        /// How many, those that have arrived not counted.
+        requests: usize,
+    },
     /// All instances are to be replaced one by one, losing nothing.
     Restart,
     /// The configuration changed; `roll` when what runs must be replaced one by one to obey it.

@@ -64,6 +64,8 @@ pub struct Pool {
     next_incarnation: u32,
     arrivals: u64,
     in_flight: usize,
+    // Requests that wait elsewhere.
+    backlog: usize,
     // How many instances take requests or may soon; counted anew whenever instances changed.
     may_serve: usize,
     draining: bool,
@@ -100,6 +102,7 @@ impl Pool {
             next_incarnation: 1,
             arrivals: 0,
             in_flight: 0,
+            backlog: 0,
             may_serve: 0,
             draining: false,
             changed: false,
@@ -144,6 +147,7 @@ impl Pool {
             Event::SizeSet { size } => self.set_size(size, now),
             Event::InstanceReplace { instance } => self.replace(instance, now),
             Event::InstanceTaken { instance, slots } => self.instance_taken(instance, slots, now),
+            Event::Backlog { requests } => self.backlog = requests,
             Event::Restart => self.restart(now),
             Event::ConfigChanged { config, roll } => self.configure(config, roll, None, now),
             Event::Drain => {

@@ -212,7 +212,11 @@ impl Control {
             resized = self.tell_sizes(resized);
             let armed = self.clock.instant(dispatcher.armed());
             tokio::select! {
-                Some(action) = actions.recv() => self.perform(action),
+                Some(action) = actions.recv() => {
+                    // What it is done for is told before it is.
+                    resized = self.tell_sizes(resized);
+                    self.perform(action);
+                }
                 Some(exit) = exits.recv() => self.exited(self.own_name(id(&exit.key)), cause(exit.cause)),
                 () = dispatcher.rearmed() => {}
                 () = tokio::time::sleep_until(armed) => dispatcher.handle_timeout(),

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 mod tls;
 
-pub(crate) use tls::Trust;
+pub(crate) use tls::{Trust, secured};
 
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);

@@ -3,9 +3,12 @@
 //! Counters and histograms are resolved per service once, so that the request path touches atomics only; gauges that
 //! mirror a pool (queue depth, in flight, instances) are read from its snapshot when somebody scrapes.
 
+mod jobs;
+
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+pub use jobs::{CallbackEnd, JobExports};
 use longshore_pool::StateView;
 use longshore_pool::scaling::Tally;
 use parking_lot::Mutex;
@@ -49,6 +52,9 @@ pub struct Metrics {
     policy_errors: IntCounterVec,
     jobs: IntGaugeVec,
     job_seconds: HistogramVec,
+    job_callbacks: IntCounterVec,
+    job_exports: IntCounterVec,
+    job_exported_at: Gauge,
     reloads: IntCounterVec,
     reloaded_at: Gauge,
     services: Mutex<Vec<Arc<ServiceMetrics>>>,
@@ -178,6 +184,20 @@ impl Metrics {
                 "longshore_job_seconds",
                 "From the acceptance of a job until it has been answered.",
             )?,
+            job_callbacks: counter(
+                "longshore_job_callbacks_total",
+                "Attempts to post the result of a job, by what came of them.",
+                &["service", "result"],
+            )?,
+            job_exports: counter(
+                "longshore_job_exports_total",
+                "Scheduled exports of all jobs, by result: done, failed.",
+                &["result"],
+            )?,
+            job_exported_at: Gauge::new(
+                "longshore_job_export_last_success_timestamp_seconds",
+                "When all jobs were exported last, as Unix time.",
+            )?,
             size: gauge("longshore_size", "Instances wanted, and the bounds of that.", &["service", "kind"])?,
             reloads: counter(
                 "longshore_config_reloads_total",
@@ -247,6 +267,7 @@ impl Metrics {
             client_gone: self.client_gone.with_label_values(&[name]),
             start_seconds: self.start_seconds.with_label_values(&[name]),
             job_seconds: self.job_seconds.with_label_values(&[name]),
+            job_callbacks: self.job_callbacks.clone(),
         });
         // A rate over a counter that appears with its first increment misses that increment.
         service.code(200);
@@ -302,14 +323,6 @@ impl Metrics {
         }
         let failed = gauges.decisions.iter().filter(|((_, direction), _)| *direction == "failed");
         raise(&self.policy_errors.with_label_values(&[name]), failed.map(|(_, count)| count).sum());
-    }
-
-    /// Writes how many jobs of a service are in each state.
-    pub fn observe_jobs(&self, name: &str, counts: &[(&'static str, u64)]) {
-        for (status, count) in counts {
-            let count = i64::try_from(*count).unwrap_or(i64::MAX);
-            self.jobs.with_label_values(&[name, *status]).set(count);
-        }
     }
 
     /// Everything, in the Prometheus text format.
@@ -477,6 +490,7 @@ pub struct ServiceMetrics {
     client_gone: IntCounter,
     start_seconds: Histogram,
     job_seconds: Histogram,
+    job_callbacks: IntCounterVec,
 }
 
 impl ServiceMetrics {
@@ -529,11 +543,6 @@ impl ServiceMetrics {
     /// A client left before its answer was complete.
     pub fn client_gone(&self) {
         self.client_gone.inc();
-    }
-
-    /// A job was answered so long after it was taken.
-    pub fn job_took(&self, after: Duration) {
-        self.job_seconds.observe(after.as_secs_f64());
     }
 
     /// An instance became ready so long after its start was decided.

@@ -22,6 +22,8 @@ pub enum Problem {
     BadRequest(String),
     /// A token is demanded.
     Unauthorized(String),
+    /// What this client may not do.
+    Forbidden(String),
     /// No rule matches the request. With the names of the services that there are.
     NoService(String, Vec<Arc<str>>),
     /// Something named in an admin request does not exist.
@@ -122,6 +124,7 @@ impl Problem {
         match self {
             Self::BadRequest(detail)
             | Self::Unauthorized(detail)
+            | Self::Forbidden(detail)
             | Self::NoService(detail, _)
             | Self::NotFound(detail)
             | Self::Invalid(detail)
@@ -153,6 +156,7 @@ impl Problem {
             Self::NoService(_, services) => services,
             Self::BadRequest(_)
             | Self::Unauthorized(_)
+            | Self::Forbidden(_)
             | Self::NotFound(_)
             | Self::Invalid(_)
             | Self::BodyTooLarge(_)
@@ -181,6 +185,7 @@ impl Problem {
         match self {
             Self::BadRequest(_) => ("bad-request", StatusCode::BAD_REQUEST, "Malformed request"),
             Self::Unauthorized(_) => ("unauthorized", StatusCode::UNAUTHORIZED, "Not authorised"),
+            Self::Forbidden(_) => ("forbidden", StatusCode::FORBIDDEN, "Not allowed"),
             Self::NoService(..) => ("no-service", StatusCode::NOT_FOUND, "No such service"),
             Self::NotFound(_) => ("not-found", StatusCode::NOT_FOUND, "Not found"),
             Self::Invalid(_) => ("invalid", StatusCode::BAD_REQUEST, "Invalid value"),
@@ -227,6 +232,7 @@ impl Problem {
             Self::ShuttingDown(_) | Self::JobsUnavailable(_) => Some(Duration::from_secs(5)),
             Self::BadRequest(_)
             | Self::Unauthorized(_)
+            | Self::Forbidden(_)
             | Self::NoService(..)
             | Self::NotFound(_)
             | Self::Invalid(_)
@@ -377,6 +383,7 @@ mod tests {
         for (problem, kind, status) in [
             (Problem::BadRequest(text()), "bad-request", 400),
             (Problem::Unauthorized(text()), "unauthorized", 401),
+            (Problem::Forbidden(text()), "forbidden", 403),
             (Problem::NoService(text(), Vec::new()), "no-service", 404),
             (Problem::BodyTooLarge(text()), "body-too-large", 413),
             (Problem::HeadersTooLarge(text()), "headers-too-large", 431),

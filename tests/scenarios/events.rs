@@ -47,6 +47,15 @@ async fn what_happens_to_instances_and_requests_is_told(backend: Backend) {
     let resized = news.hears("size-changed", "1 -> 2").await;
     assert_eq!((&resized["details"]["before"], &resized["details"]["size"]), (&1.into(), &2.into()));
     let both = admin.has("calc", 2).await;
+    let place = |kind: &str, about: &str| {
+        let all = news.heard();
+        let is_it = |one: &serde_json::Value| one["kind"] == kind && one.to_string().contains(about);
+        all.iter().position(is_it).unwrap_or_else(|| panic!("no {kind} of {about:?}: {all:#?}"))
+    };
+    let second = both.iter().find(|one| one.id.starts_with("calc-1-")).expect("the second place");
+    news.hears("instance-starting", &second.id).await;
+    let (why, what) = (place("size-changed", "1 -> 2"), place("instance-starting", &second.id));
+    assert!(why < what, "the reason comes before what is done");
     assert_eq!(admin.set_size("calc", 1).await.status, 200);
     news.hears("size-changed", "2 -> 1").await;
     let left = admin.has("calc", 1).await.remove(0);

@@ -77,7 +77,7 @@ async fn a_request_becomes_a_job_and_its_answer_is_read_later() {
     let beyond = ask(&client, "GET", &format!("{job}/result"), &[("range", "bytes=999999-")]).await;
     assert_eq!(beyond.status, 416);
     let page = ask(&client, "GET", &job, &[("accept", "text/html")]).await;
-    assert!(page.text().contains("<h1>done</h1>") && page.text().contains("/result"), "{}", page.text());
+    assert!(page.text().contains("<b>done</b>") && page.text().contains("/result"), "{}", page.text());
     let events = client.get(&format!("{job}/events")).await;
     assert_eq!(events.header("content-type"), "text/event-stream");
     assert!(events.text().contains("event: status\ndata: {\"id\""), "{}", events.text());

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Request;
 use longshore_tests::raw::Raw;
-use longshore_tests::{Backend, Cluster, PATIENCE, Setup, each, eventually};
+use longshore_tests::{Backend, Cluster, PATIENCE, Setup, both, each, eventually};
 
 /// One thing that a client does, on a connection of its own that stays open.
 #[derive(Clone, Copy, Debug)]
@@ -225,6 +225,39 @@ async fn a_limit_that_is_changed_holds_from_then_on_and_counts_what_is_there() {
     cluster.stop().await;
 }
 
+async fn what_a_client_takes_counts_while_its_instances_die_and_is_given_back_once(backend: Backend) {
+    let setup = Setup::new(backend).proxy("limits.client_concurrent = 2").proxy(ALL);
+    let cluster = setup.model("sleep", "sleep", "size = 2\nconcurrency = 1").start().await;
+    let instances = cluster.admin().has("sleep", 2).await;
+    for round in 0..2 {
+        let asked: Vec<_> = (0..2)
+            .map(|_| {
+                let client = cluster.client();
+                tokio::spawn(async move { client.get("/sleep/1500ms").await })
+            })
+            .collect();
+        cluster.admin().works_on("sleep", 2).await;
+        assert_eq!(cluster.client().get("/sleep/1ms").await.problem(), "client-limit");
+        if round == 0 {
+            cluster.kill_instances(&instances).await;
+            // They wait again, and are the client's still.
+            assert_eq!(cluster.client().get("/sleep/1ms").await.problem(), "client-limit");
+        }
+        for one in asked {
+            let reply = one.await.expect("no panic");
+            let attempts = if round == 0 { "2" } else { "1" };
+            assert_eq!(
+                (reply.status, reply.header("longshore-attempts")),
+                (200, attempts),
+                "{}",
+                reply.text()
+            );
+        }
+    }
+    cluster.admin().lost_nothing("sleep").await;
+    cluster.stop().await;
+}
+
 async fn refusals_before_a_service_is_chosen_are_counted() {
     let cluster = setup(&["limits.client_rate = \"1/h\"", ALL]).start().await;
     assert_eq!(cluster.client().get("/").await.status, 200);
@@ -239,4 +272,5 @@ async fn refusals_before_a_service_is_chosen_are_counted() {
 each!(light 120: what_is_within_a_limit_is_answered_and_what_is_beyond_is_refused);
 each!(light 90: a_client_that_does_not_take_its_answer_holds_its_slot_no_longer_than_the_grace);
 each!(light 60: a_limit_that_is_changed_holds_from_then_on_and_counts_what_is_there);
+both!(light 90: what_a_client_takes_counts_while_its_instances_die_and_is_given_back_once);
 each!(light 60: refusals_before_a_service_is_chosen_are_counted);

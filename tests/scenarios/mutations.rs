@@ -24,8 +24,8 @@ const BASES: &[&str] = &[
     "POST /a HTTP/1.1\r\nHost: tap\r\nTransfer-Encoding: chunked\r\nTrailer: x\r\n\r\n5\r\nabcde\r\n0\r\nx: y\r\n\r\n",
     "GET /a HTTP/1.0\r\nHost: tap\r\nConnection: keep-alive\r\n\r\n",
     "GET http://tap/a?b HTTP/1.1\r\nHost: tap\r\n\r\n",
-    "POST /a HTTP/1.1\r\nHost: tap\r\nContent-Length: 43\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: tap\r\nX: y\r\n\r\nz",
-    "PUT /a HTTP/1.1\r\nHost: tap\r\nTransfer-Encoding: chunked\r\n\r\n2b\r\nGET /smuggled HTTP/1.1\r\nHost: tap\r\nX: y\r\n\r\nz\r\n0\r\n\r\n",
+    "POST /a HTTP/1.1\r\nHost: tap\r\nContent-Length: 44\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: tap\r\nX: y\r\n\r\nz",
+    "PUT /a HTTP/1.1\r\nHost: tap\r\nTransfer-Encoding: chunked\r\n\r\n2c\r\nGET /smuggled HTTP/1.1\r\nHost: tap\r\nX: y\r\n\r\nz\r\n0\r\n\r\n",
 ];
 
 /// Comes last on each connection.
@@ -45,12 +45,12 @@ fn bytes_of(seed: u64) -> Vec<u8> {
 type Read = (String, String, Vec<u8>);
 
 fn read(message: &Message) -> Read {
-    let target = message
-        .target
-        .split_once("://")
-        .map_or(message.target.as_str(), |(_, rest)| rest.find(['/', '?']).map_or("", |at| &rest[at..]));
     // No target has a fragment; what looks like one is dropped.
-    let target = target.split('#').next().unwrap_or_default();
+    let target = message.target.split('#').next().unwrap_or_default();
+    let target = match target.split_once("://") {
+        Some((_, rest)) if !target.starts_with('/') => rest.find(['/', '?']).map_or("", |at| &rest[at..]),
+        Some(_) | None => target,
+    };
     let slash = if target.starts_with(['/', '*']) { "" } else { "/" };
     (message.method.clone(), format!("{slash}{target}"), message.body.clone())
 }

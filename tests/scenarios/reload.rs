@@ -304,7 +304,10 @@ async fn listeners_open_and_close_and_connections_elsewhere_stay() {
         .expect("it can be written");
     let view = cluster.admin().post("/reload").await;
     assert_eq!(view.json()["listeners_opened"], serde_json::json!([second.to_string()]), "{}", view.text());
-    let idle = Client::new(first);
+    let mut idle = Raw::connect(first).await;
+    let ask = "GET /add/3/4 HTTP/1.1\r\nHost: calc\r\n\r\n";
+    idle.send(ask).await;
+    idle.until("\r\n\r\n7").await;
     open.send("one").await;
     open.until("one").await;
     std::fs::write(&path, right.replace(&listen(&[first]), &listen(&[second]))).expect("it can be written");
@@ -314,7 +317,11 @@ async fn listeners_open_and_close_and_connections_elsewhere_stay() {
         std::net::TcpStream::connect_timeout(&first, Duration::from_millis(200)).is_err().then_some(())
     })
     .await;
-    drop(idle);
+    // Who keeps a connection there is answered once more, and told.
+    assert!(idle.is_silent_for(Duration::from_millis(500)).await, "it is closed while its client may ask");
+    idle.send(ask).await;
+    let answers = idle.rest().await;
+    assert!(answers.ends_with('7') && answers.contains("connection: close"), "{answers}");
     open.send("two").await;
     open.until("two").await;
     open.finish().await;

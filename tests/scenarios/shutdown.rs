@@ -36,10 +36,13 @@ async fn nothing_new_is_accepted_while_the_rest_is_answered() {
     cluster.admin().works_on("sleep", 1).await;
     cluster.signal(Signal::SIGINT);
     tokio::time::sleep(Duration::from_millis(300)).await;
-    match late.try_send(http::Request::get("/sleep/1ms"), bytes::Bytes::new()).await {
-        Ok(reply) => assert_eq!((reply.status, reply.problem().as_str()), (503, "shutting-down")),
-        Err(error) => assert!(error.contains("connect"), "{error}"),
-    }
+    // On the connection that it has kept, it is told so; there is no other.
+    let refused = late.send(http::Request::get("/sleep/1ms"), bytes::Bytes::new()).await;
+    assert_eq!((refused.status, refused.problem().as_str()), (503, "shutting-down"));
+    assert_eq!(refused.header("connection"), "close");
+    let error =
+        late.try_send(http::Request::get("/sleep/1ms"), bytes::Bytes::new()).await.expect_err("nobody");
+    assert!(error.contains("connect"), "{error}");
     assert_eq!(asked.await.expect("no panic").status, 200);
     let begun = Instant::now();
     assert!(cluster.ended(Duration::from_secs(20)).await.success());

@@ -9,6 +9,7 @@
 //! | `news` | its events, listened to |
 //! | `prometheus` | a real Prometheus that scrapes one |
 //! | `command` | the other commands, run to their end |
+//! | `schema` | answers held against an OpenAPI document |
 //! | `screen` | a terminal, and what a person sees on it |
 //! | `client` | requests and answers |
 //! | `http2` | requests over HTTP/2, and gRPC calls |
@@ -20,6 +21,7 @@
 //! | `digest` | `Content-Digest` |
 //! | `document` | the commands in a Markdown file |
 //! | `load` | requests at a rate, each answer verified |
+//! | `hook` | who takes the results of jobs |
 //! | `loyal` | clients that keep their connections, and ask nothing twice |
 //! | `jobs` | jobs that are submitted and read while something dies |
 //! | `redis` | a Redis that may be killed |
@@ -39,6 +41,7 @@ pub mod docker;
 pub mod document;
 mod engine;
 pub mod frames;
+pub mod hook;
 pub mod http2;
 pub mod jobs;
 pub mod load;
@@ -52,6 +55,7 @@ pub mod process;
 pub mod prometheus;
 pub mod raw;
 pub mod redis;
+pub mod schema;
 pub mod screen;
 pub mod server;
 mod setup;

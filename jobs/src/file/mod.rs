@@ -15,6 +15,7 @@ mod commit;
 mod table;
 
 use std::collections::HashSet;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -54,7 +55,10 @@ impl FileStore {
     /// process ended wait again. Blocks: about a second for 100,000 jobs.
     pub fn open(folder: &Path, limits: Limits) -> Result<Self, StoreError> {
         let bodies = folder.join("bodies");
-        std::fs::create_dir_all(&bodies).map_err(|error| failed(&bodies, &error))?;
+        // What requests hold is nobody else's to read.
+        let mut private = std::fs::DirBuilder::new();
+        let made = private.recursive(true).mode(0o700).create(&bodies);
+        made.map_err(|error| failed(&bodies, &error))?;
         let table = Table::open(folder)?;
         let mut index = Index::default();
         let (mut interrupted, mut named) = (Vec::new(), HashSet::new());

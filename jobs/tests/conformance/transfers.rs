@@ -12,7 +12,7 @@ use crate::support::{NOW, answer, bytes, one, put, staged, update, whole, with_b
 
 async fn exported(store: &Arc<dyn Store>, job: Option<Job>) -> Vec<u8> {
     let (out, mut lines) = mpsc::channel(4);
-    let exporting = tokio::spawn(export(store.clone(), job, out));
+    let exporting = tokio::spawn(export(store.clone(), job, None, out));
     let mut file = Vec::new();
     while let Some(line) = lines.recv().await {
         file.extend_from_slice(&line.unwrap());
@@ -26,7 +26,7 @@ async fn imported(store: &Arc<dyn Store>, file: &[u8], overwrite: bool) -> Resul
     for piece in file.chunks(10_000) {
         import.write(piece)?;
     }
-    import.finish(store, overwrite).await
+    import.finish(store, overwrite, None).await
 }
 
 fn elsewhere() -> Arc<dyn Store> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::event::{Action, Class, InstanceId, Outcome, RejectReason, RequestId};
 use crate::instance::{Instance, State};
 use crate::requests::{Key, Line, Place, Request};
+use crate::simulate::Job;
 use crate::time::Time;
 
 use super::Pool;
@@ -181,6 +182,7 @@ impl Pool {
         };
         self.in_flight -= 1;
         let (request, arrived) = (self.requests[key].id, self.requests[key].arrived);
+        let client = self.requests[key].class.flow;
         let instance = self.instances.get_mut(&id.slot)?;
         let outdated = instance.outdated;
         let serving = instance.serving_mut()?;
@@ -188,7 +190,7 @@ impl Pool {
         serving.streams -= u32::from(self.requests[key].streams);
         serving.worked_until = now;
         if *outcome == Outcome::Answered {
-            self.traffic.note_answer(arrived, now.since(since));
+            self.traffic.note_answer(Job { arrival: arrived, service: now.since(since), client });
             serving.losses = 0;
             serving.alive_at = now;
             serving.teach(request, since, outdated, &mut self.habit, now);

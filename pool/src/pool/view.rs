@@ -35,7 +35,7 @@ impl Pool {
     /// What a scaling policy sees. Costs O(instances).
     pub fn load(&self, now: Time) -> Load {
         let mut load = Load {
-            queue: self.queue.len(),
+            queue: self.queue.len() + self.backlog,
             oldest_wait: self.oldest_wait(now),
             in_flight: self.in_flight,
             size: self.scaler.wanted().unwrap_or(0),

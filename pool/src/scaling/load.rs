@@ -5,9 +5,9 @@ use std::time::Duration;
 /// The load of a service at one instant.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Load {
-    /// Requests waiting for a slot.
+    /// Requests waiting for a slot, those that wait elsewhere for their turn to arrive included.
     pub queue: usize,
-    /// How long the oldest of them has waited.
+    /// How long the oldest of those that have arrived has waited.
     pub oldest_wait: Duration,
     /// Requests that instances work on.
     pub in_flight: usize,

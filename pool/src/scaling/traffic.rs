@@ -156,10 +156,10 @@ impl Traffic {
         self.waits.note(waited > self.late_after, self.second(now));
     }
 
-    pub(crate) fn note_answer(&mut self, arrival: Time, service: Duration) {
-        self.services.push(service.as_secs_f64());
+    pub(crate) fn note_answer(&mut self, job: Job) {
+        self.services.push(job.service.as_secs_f64());
         if let Some(record) = self.record.as_mut().filter(|record| record.len() < LONGEST_RECORD) {
-            record.push(Job { arrival, service });
+            record.push(job);
         }
     }
 
@@ -246,6 +246,10 @@ impl Waits {
 mod tests {
     use super::*;
 
+    fn answered(service: Duration) -> Job {
+        Job { arrival: Time::ZERO, service, client: 0 }
+    }
+
     fn at(seconds: f64) -> Time {
         Time::ZERO + Duration::from_secs_f64(seconds)
     }
@@ -298,9 +302,9 @@ mod tests {
             traffic.note_start(Duration::from_secs(seconds));
         }
         assert_eq!(traffic.start_time(), Some(2.0));
-        (0..1_000).for_each(|_| traffic.note_answer(Time::ZERO, Duration::from_secs(9)));
+        (0..1_000).for_each(|_| traffic.note_answer(answered(Duration::from_secs(9))));
         for second in (0..500).map(|n| 1 + n % 2 * 2) {
-            traffic.note_answer(Time::ZERO, Duration::from_secs(second));
+            traffic.note_answer(answered(Duration::from_secs(second)));
         }
         assert_eq!(traffic.service(), (2.0, 0.25, 500));
     }

@@ -146,6 +146,7 @@ impl Run<'_> {
         self.report.expired += waiting;
         self.report.late += waiting;
         self.report.end = end.since(Time::ZERO);
+        self.note_failures();
         self.report.sort();
     }
 
@@ -181,9 +182,10 @@ impl Run<'_> {
             }
             Next::Arrival => {
                 let request = RequestId(self.next as u64);
+                let client = self.workload.jobs().get(self.next).map_or(0, |job| job.client);
                 let deadline = now + self.simulation.timeout;
                 self.next += 1;
-                let class = Class::default();
+                let class = Class { flow: client, ..Class::default() };
                 self.tell(Event::RequestArrived { request, deadline, replayable: true, class }, now);
             }
         }
@@ -217,7 +219,7 @@ impl Run<'_> {
 
     fn dispatched(&mut self, request: RequestId, now: Time) {
         let Some(job) = self.workload.jobs().get(request.0 as usize) else { return };
-        self.report.note_wait(now.since(job.arrival), self.simulation.objective);
+        self.report.note_wait(job.client, now.since(job.arrival), self.simulation.objective);
         self.report.busy_seconds += job.service.as_secs_f64();
         self.work.push(Reverse((now + job.service, request.0)));
     }
@@ -267,6 +269,14 @@ impl Run<'_> {
         let size = self.pool.load(now).size;
         self.report.resizes += u64::from(size != self.size);
         self.size = size;
+    }
+
+    fn note_failures(&mut self) {
+        let tally = self.pool.decision_tally();
+        self.report.failures =
+            tally.iter().filter(|((_, how), _)| *how == "failed").map(|(_, count)| count).sum();
+        let failed = self.pool.decisions().rfind(|decision| decision.failed);
+        self.report.failure = failed.map(|decision| decision.reason.clone());
     }
 
     fn sample(&mut self, now: Time) {

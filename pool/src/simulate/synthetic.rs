@@ -127,7 +127,7 @@ impl Synthetic {
             }
             if rng.f64() * highest < self.shape.at(t, span) {
                 let arrival = Time::ZERO + Duration::from_secs_f64(t);
-                jobs.push(Job { arrival, service: self.services.draw(&mut rng) });
+                jobs.push(Job { arrival, service: self.services.draw(&mut rng), client: 0 });
             }
         }
     }

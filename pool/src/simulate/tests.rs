@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::PoolConfig;
-use crate::scaling::{Concurrency, Fixed, Load, Wait, WaitSettings};
+use crate::config::{PoolConfig, QueueOrder};
+use crate::scaling::{Concurrency, Fixed, Load, Recommendation, ScalingPolicy, Traffic, Wait, WaitSettings};
 use crate::time::Time;
 
 mod bounds;
@@ -19,6 +19,7 @@ fn workload(jobs: &[(f64, f64)]) -> Workload {
     let job = |(arrival, service): &(f64, f64)| Job {
         arrival: Time::ZERO + seconds(*arrival),
         service: seconds(*service),
+        client: 0,
     };
     Workload::new(jobs.iter().map(job).collect(), Duration::ZERO)
 }
@@ -83,7 +84,14 @@ fn synthetic_workloads_have_the_rate_and_times_they_claim() {
 #[test]
 fn a_trace_is_read_and_begins_at_once() {
     let trace = "arrival_s,service_s,client\n# a comment\n3.5,0.25,a\n\n2.5, 1\n";
-    assert_eq!(Workload::parse(trace), Ok(workload(&[(0.0, 1.0), (1.0, 0.25)])));
+    let read = Workload::parse(trace).unwrap();
+    let jobs = [(0, seconds(0.0), seconds(1.0)), (1, seconds(1.0), seconds(0.25))];
+    let jobs = jobs.map(|(client, at, service)| Job { arrival: Time::ZERO + at, service, client });
+    assert_eq!((read.jobs(), read.clients()), (&jobs[..], &["a".to_owned()][..]));
+    let named = Workload::parse("arrival_s,service_s,tokens,client\n0,1,7,a\n1,1,8,b\n2,1,9,a\n").unwrap();
+    assert_eq!(named.jobs().iter().map(|job| job.client).collect::<Vec<_>>(), [1, 2, 1]);
+    let unnamed = Workload::parse("arrival_s,service_s,tokens\n0,1,7\n").unwrap();
+    assert!(unnamed.clients().is_empty() && unnamed.jobs()[0].client == 0);
     for (text, line, what) in [
         ("", 1, "there is no request in it"),
         ("arrival_s,service_s\n1\n", 2, "service_s is missing"),
@@ -93,6 +101,40 @@ fn a_trace_is_read_and_begins_at_once() {
     ] {
         assert_eq!(Workload::parse(text), Err(TraceError { line, what: what.into() }), "{text}");
     }
+}
+
+#[test]
+fn clients_share_a_fair_queue_as_they_do_live() {
+    let one = |client, at| Job { arrival: Time::ZERO + seconds(at), service: seconds(0.1), client };
+    let jobs: Vec<Job> = (0..190).map(|_| one(1, 0.0)).chain((0..10).map(|_| one(2, 0.01))).collect();
+    let workload = Workload::new(jobs, Duration::ZERO);
+    let waits = |order| {
+        let config = PoolConfig { order, ..Simulation::default().config };
+        let report = Simulation { config, ..Simulation::default() }.run(Box::new(Fixed(1)), &workload);
+        [1, 2].map(|client| report.client_wait(client, 0.5))
+    };
+    let [(heavy, _), (light, wait)] = waits(QueueOrder::Fair);
+    assert_eq!((heavy, light), (190, 10));
+    assert!((5.5..7.0).contains(&wait), "a start and every second turn: {wait}");
+    assert!(waits(QueueOrder::Fifo)[1].1 > 23.0, "behind all others");
+}
+
+#[test]
+fn a_policy_that_cannot_tell_says_why() {
+    #[derive(Debug)]
+    struct Lost;
+    impl ScalingPolicy for Lost {
+        fn name(&self) -> &'static str {
+            "lost"
+        }
+        fn recommend(&mut self, load: &Load, _: &Traffic, _: Time) -> Recommendation {
+            Recommendation::unknown(load, "division by zero")
+        }
+    }
+    let report = Simulation::default().run(Box::new(Lost), &workload(&[(0.0, 1.0)]));
+    let (count, why) = report.failures();
+    assert!(count > 0 && why.is_some_and(|why| why.contains("division by zero")), "{count} {why:?}");
+    assert_eq!(Simulation::default().run(Box::new(Fixed(1)), &workload(&[(0.0, 1.0)])).failures(), (0, None));
 }
 
 #[test]

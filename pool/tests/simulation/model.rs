@@ -207,6 +207,8 @@ impl Model {
                 }
             }
             Event::InstanceTaken { instance, slots } => self.taken(*instance, *slots),
+            // It changes nothing but what policies see.
+            Event::Backlog { .. } => {}
             Event::InstanceProbed { instance, health } => self.probed(*instance, *health),
             Event::InstanceExited { instance, .. } => self.exiting = Some(*instance),
             Event::SizeSet { size } => {

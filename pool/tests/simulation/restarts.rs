@@ -56,6 +56,7 @@ impl Model {
             | Event::InstancePaused { .. }
             | Event::InstanceResumed { .. }
             | Event::InstanceTaken { .. }
+            | Event::Backlog { .. }
             | Event::SizeSet { .. }
             | Event::ConfigChanged { .. }
             | Event::Drain => {}

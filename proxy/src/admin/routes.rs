@@ -15,6 +15,7 @@ use super::view::{InstanceView, QueueView, ServiceView, Services, SizeView};
 use super::{Admin, Order, events, guard, queue, reload, size};
 use crate::config::Source;
 use crate::control::Control;
+use crate::jobs::Asker;
 use crate::problem::{Problem, death};
 
 /// Lines of a log shown when nobody says how many.
@@ -77,7 +78,7 @@ async fn wrong_method() -> Response {
 /// The jobs, as on the proxy's own listeners: there is a token here.
 async fn jobs(State(admin): Shared, request: axum::extract::Request) -> Response {
     let (parts, body) = request.into_parts();
-    admin.jobs.api(parts, body, JOBS).await.map(Body::new)
+    admin.jobs.api(parts, body, JOBS, Asker::Anybody).await.map(Body::new)
 }
 
 async fn services(State(admin): Shared) -> Json<Services> {

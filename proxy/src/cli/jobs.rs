@@ -52,6 +52,9 @@ enum JobsCommand {
         /// Into a file instead of stdout.
         #[arg(short, long)]
         output: Option<PathBuf>,
+        /// Makes the scheduled export now: to where `jobs.export` says.
+        #[arg(long, conflicts_with_all = ["id", "output"])]
+        now: bool,
     },
     /// Reads what `export` has written. A broken file changes nothing.
     Import {
@@ -119,7 +122,10 @@ pub(super) async fn jobs(args: JobsArgs, client: &Client) -> Result<(), CliError
         JobsCommand::Cancel { ids } => each(&ids, "cancel", client).await,
         JobsCommand::Retry { ids } => each(&ids, "retry", client).await,
         JobsCommand::Rm(args) => rm(&args, client).await,
-        JobsCommand::Export { id, output } => export(id.as_deref(), output.as_deref(), client).await,
+        JobsCommand::Export { now: true, .. } => export_now(client).await,
+        JobsCommand::Export { id, output, now: false } => {
+            export(id.as_deref(), output.as_deref(), client).await
+        }
         JobsCommand::Import { file, overwrite } => import(&file, overwrite, client).await,
     }
 }
@@ -239,6 +245,12 @@ async fn export(id: Option<&str>, file: Option<&Path>, client: &Client) -> Resul
     }
 }
 
+async fn export_now(client: &Client) -> Result<(), CliError> {
+    let exported: serde_json::Value = client.json(Method::POST, "/_jobs/export", None).await?;
+    let to = exported["to"].as_str().unwrap_or_default();
+    Ok(output::line(format!("{} bytes to {to}", exported["bytes"]))?)
+}
+
 async fn import(file: &Path, overwrite: bool, client: &Client) -> Result<(), CliError> {
     let failed = |error: std::io::Error| CliError::Failed(format!("{}: {error}", file.display()));
     let opened = tokio::fs::File::open(file).await.map_err(failed)?;
@@ -270,6 +282,7 @@ mod tests {
             estimate_seconds: None,
             response_status: Some(502),
             result: "/_jobs/01a1/result".to_owned(),
+            callback: None,
         };
         let shown = table(&[job]);
         let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();

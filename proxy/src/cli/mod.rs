@@ -262,6 +262,7 @@ mod tests {
             "longshore jobs rm --service calc",
             "longshore jobs rm --all",
             "longshore jobs export -o jobs.ndjson",
+            "longshore jobs export --now",
             "longshore jobs import jobs.ndjson --overwrite",
             "longshore completions bash",
         ] {
@@ -287,6 +288,7 @@ mod tests {
             "longshore jobs",
             "longshore jobs rm",
             "longshore jobs rm 01a1 --all",
+            "longshore jobs export 01a1 --now",
             "longshore jobs result 01a1 --wait soon",
             "longshore verify calc --duration 30",
             "longshore verify calc --clients 0",

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::callbacks::{self, Callbacks};
+use super::export::{self, ScheduledExport};
 use super::reader::{Reader, Table};
 use super::value::Value;
 use super::values;
@@ -24,6 +26,10 @@ pub struct JobsConfig {
     pub max_bytes: u64,
     /// In a shared store: a proxy that has not been heard of for so long is dead, and its jobs are taken over.
     pub lease: Duration,
+    /// Whom results may be posted to.
+    pub callbacks: Callbacks,
+    /// Where all jobs are written every so often, if anywhere.
+    pub export: Option<ScheduledExport>,
 }
 
 /// Where jobs are kept.
@@ -49,6 +55,8 @@ impl Default for JobsConfig {
             path: "/_jobs".to_owned(),
             max_bytes: 10 << 30,
             lease: Duration::from_secs(30),
+            callbacks: Callbacks::default(),
+            export: None,
         }
     }
 }
@@ -62,6 +70,17 @@ pub struct ServiceJobs {
     pub input_ttl: Duration,
     /// A result is kept for so long.
     pub result_ttl: Duration,
+    /// What becomes of the credentials that a request has.
+    pub credentials: Credentials,
+}
+
+/// What becomes of the credentials that a request has (`Authorization`, `Cookie`), while it is kept as a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credentials {
+    /// They are kept until the job has ended: an instance may need them.
+    Keep,
+    /// They are not kept at all.
+    Drop,
 }
 
 /// Which requests become jobs.
@@ -80,7 +99,8 @@ pub enum JobsMode {
 impl Default for ServiceJobs {
     fn default() -> Self {
         let hour = Duration::from_secs(3600);
-        Self { mode: JobsMode::Prefer, input_ttl: hour, result_ttl: hour }
+        let credentials = Credentials::Keep;
+        Self { mode: JobsMode::Prefer, input_ttl: hour, result_ttl: hour, credentials }
     }
 }
 
@@ -96,6 +116,8 @@ pub(super) fn read(table: &mut Table<'_>, out: &mut JobsConfig) {
     table.set("path", &mut out.path, |value| value.parsed(path));
     table.set("max_bytes", &mut out.max_bytes, Value::bytes);
     table.set("lease", &mut out.lease, Value::timeout);
+    table.set("callbacks", &mut out.callbacks, callbacks::read);
+    table.set_some("export", &mut out.export, export::read);
 }
 
 fn store(text: &str, reader: &Reader<'_>) -> Result<JobStore, String> {
@@ -128,4 +150,6 @@ pub(super) fn read_service(table: &mut Table<'_>, out: &mut ServiceJobs) {
     table.set("mode", &mut out.mode, |value| value.word(&modes));
     table.set("input_ttl", &mut out.input_ttl, Value::timeout);
     table.set("result_ttl", &mut out.result_ttl, Value::timeout);
+    let credentials = [("keep", Credentials::Keep), ("drop", Credentials::Drop)];
+    table.set("credentials", &mut out.credentials, |value| value.word(&credentials));
 }

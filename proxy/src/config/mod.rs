@@ -7,7 +7,7 @@
 //! | `size` | the forms of `size`, in the file and over the API |
 //! | `document` | reads the sections outside `[services]` |
 //! | `service_table`, `service_parts`, `service_queue` | read `[services.NAME]` and the tables below it |
-//! | `jobs` | `[jobs]` and `[services.NAME.jobs]` |
+//! | `jobs`, `callbacks`, `export` | `[jobs]` and `[services.NAME.jobs]` |
 //! | `limits`, `http2` | `[proxy.limits]`, `[proxy.http2]` |
 //! | `listeners` | `proxy.listen`, `proxy.tls` |
 //! | `identity`, `expiry` | the certificate and its key |
@@ -24,9 +24,11 @@
 //! Talks to nothing but the file system, and that only in [`Config::load`].
 
 mod across;
+mod callbacks;
 mod diagnostics;
 mod document;
 mod expiry;
+mod export;
 mod http2;
 pub mod identity;
 mod jobs;
@@ -57,9 +59,11 @@ use std::time::Duration;
 use keys::ApiKeys;
 
 pub use crate::telemetry::Telemetry;
+pub use callbacks::{Callbacks, Receiver, Secrets};
 pub use diagnostics::{Diagnostic, Diagnostics};
+pub use export::{ExportTo, ScheduledExport};
 pub use http2::Http2;
-pub use jobs::{JobStore, JobsConfig, JobsMode, ServiceJobs};
+pub use jobs::{Credentials, JobStore, JobsConfig, JobsMode, ServiceJobs};
 pub use limits::{Limits, Rate};
 pub use listeners::{Listener, Scheme, Tls, TlsFiles};
 pub use network::Network;
@@ -185,8 +189,8 @@ pub enum BackendKind {
 }
 
 impl Config {
-    /// Reads and checks a file, with `${VAR}` taken from the environment, and the files of api keys and of the certificate
-    /// if it names them.
+    /// Reads and checks a file, with `${VAR}` taken from the environment, and the files of api keys, of the certificate
+    /// and of secrets if it names them.
     pub fn load(path: &Path) -> Result<Self, Diagnostics> {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path)
@@ -197,6 +201,9 @@ impl Config {
         }
         if let Some(tls) = &mut config.proxy.tls {
             tls.identity = Some(identity::load(&tls.files)?);
+        }
+        if let Some(secrets) = &mut config.jobs.callbacks.secrets {
+            secrets.list = callbacks::load(&secrets.file)?;
         }
         config.telemetry.check().map_err(|why| {
             let wrong =

@@ -4,7 +4,7 @@ use longshore_backend::{Gpus, Pull, Reach, Spec};
 use longshore_pool::{BalancePolicy, QueueOrder, RestartPolicy};
 use serde_json::{Value as Json, json};
 
-use super::jobs::{JobsMode, ServiceJobs};
+use super::jobs::{Credentials, JobsMode, ServiceJobs};
 use super::service::{
     Balance, Cache, Check, Health, Protocol, Queue, Replay, ReplayMethods, RequestKey, Restart, Service,
     Source,
@@ -169,14 +169,23 @@ fn restart(restart: Restart) -> Json {
 }
 
 fn jobs(jobs: ServiceJobs) -> Json {
-    let ServiceJobs { mode, input_ttl, result_ttl } = jobs;
+    let ServiceJobs { mode, input_ttl, result_ttl, credentials } = jobs;
     let mode = match mode {
         JobsMode::Off => "off",
         JobsMode::Prefer => "prefer",
         JobsMode::Always => "always",
         JobsMode::Poll => "poll",
     };
-    json!({ "mode": mode, "input_ttl": text(input_ttl), "result_ttl": text(result_ttl) })
+    let credentials = match credentials {
+        Credentials::Keep => "keep",
+        Credentials::Drop => "drop",
+    };
+    json!({
+        "mode": mode,
+        "input_ttl": text(input_ttl),
+        "result_ttl": text(result_ttl),
+        "credentials": credentials,
+    })
 }
 
 fn cache(cache: Cache) -> Json {

@@ -23,7 +23,6 @@ const ROWS: &[Row] = &[
     row("backend", "kind", Later::Words(&["swarm"])),
     row("backend", "hosts", Later::Key),
     row("backend", "tls", Later::Key),
-    row("jobs", "callbacks", Later::Key),
     row("services.*.health", "docker", Later::True),
 ];
 

@@ -78,8 +78,8 @@ pub enum Early {
     Problem(Problem),
     /// This JSON.
     Own(Bytes),
-    /// What the jobs have to say.
-    Jobs(Arc<Jobs>, Incoming),
+    /// What the jobs have to say, to the holder of a key if one is needed.
+    Jobs(Arc<Jobs>, Incoming, Option<Arc<Key>>),
 }
 
 impl From<Problem> for Early {
@@ -106,7 +106,7 @@ pub async fn begin(
     let (permits, key) = gateway.admission.admit(&sender, &mut parts.headers, now)?;
     active.hold(permits);
     if let Some(jobs) = gateway.jobs.as_ref().filter(|jobs| jobs.serves(parts.uri.path())) {
-        return Err(Early::Jobs(jobs.clone(), body));
+        return Err(Early::Jobs(jobs.clone(), body, key));
     }
     let asked = deadline::of(&parts.headers, parts.version == Version::HTTP_2)?;
     let host = match parts.uri.authority() {

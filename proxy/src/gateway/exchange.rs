@@ -15,6 +15,7 @@ use super::attempt::{Answer, Attempt, Failure};
 use super::body::{RequestBody, ResponseBody};
 use super::headers::{self, Origin, Told};
 use super::ids::Trace;
+use super::keys::Key;
 use super::lease::{Entry, Lease};
 use super::pace::Pace;
 use super::paced::Paced;
@@ -78,8 +79,9 @@ pub async fn handle(
                 Refusal::from(&exchange, problem)
             })
         }
-        Err(Early::Jobs(jobs, body)) => {
-            let response = jobs.api(parts, body, jobs.path()).await;
+        Err(Early::Jobs(jobs, body, key)) => {
+            let asker = jobs::Asker::of(key.as_deref().map(Key::name));
+            let response = jobs.api(parts, body, jobs.path(), asker).await;
             spans.answered(started, response.status().as_u16());
             spans.end(None);
             return response;

@@ -140,6 +140,7 @@ impl Dispatcher {
             | Event::SizeSet { .. }
             | Event::InstanceReplace { .. }
             | Event::InstanceTaken { .. }
+            | Event::Backlog { .. }
             | Event::Restart
             | Event::ConfigChanged { .. }
             | Event::Drain => None,

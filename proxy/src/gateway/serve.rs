@@ -183,7 +183,7 @@ impl Connection {
         let mut first = [0; PREFACE.len()];
         let peeked = tokio::select! {
             peeked = tokio::time::timeout(self.timeouts.idle, stream.try_peek(&mut first)) => peeked,
-            () = self.later(self.notice.clone().closed()) => return,
+            () = later(self.notice.clone().closed(), Instant::now()) => return,
         };
         if !matches!(peeked, Ok(Ok(_))) {
             return;
@@ -198,24 +198,12 @@ impl Connection {
     fn secure(self, stream: Stream) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             let (connected, limits) = (self.client.connected(), &self.rules.limits);
-            let (limit, asked) = (self.timeouts.header, self.later(self.notice.clone().closed()));
+            let (limit, asked) = (self.timeouts.header, later(self.notice.clone().closed(), Instant::now()));
             let agreed = tls::accept(&self.gateway, connected, limits, stream, limit, asked).await;
             let Some(Agreed { stream, http2 }) = agreed else { return };
             let watched = self.watch(stream, http2);
             self.serve(if http2 { watched } else { watched.silent() }, http2).await;
         })
-    }
-
-    /// Returns when `ended` does, but not as long as the next bytes are on their way.
-    fn later<E>(&self, ended: E) -> impl Future<Output = ()> + Send + use<E>
-    where
-        E: Future<Output = ()> + Send,
-    {
-        let later = sleep_until(Instant::now() + ON_THE_WAY);
-        async move {
-            ended.await;
-            later.await;
-        }
     }
 
     fn watch<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, http2: bool) -> Watched<S> {
@@ -228,8 +216,6 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        // hyper drops an HTTP/2 connection that has not begun yet.
-        let (given, closed) = (self.later(self.notice.clone().given()), self.notice.clone().closed());
         let Self { gateway, client, timeouts, http2_limits, rules, notice, socket: _ } = self;
         let io = TokioIo::new(watched);
         let activity = client.activity.clone();
@@ -264,6 +250,8 @@ impl Connection {
                 // Its client is told at once, and asks elsewhere; what it has sent before it knew is answered.
                 let serving = pin!(builder.serve_connection(io, service));
                 let overdue = || activity.overdue.load(Ordering::Relaxed);
+                // hyper drops a connection that has not begun yet.
+                let given = later(notice.clone().given(), Instant::now());
                 gracefully(serving, given, notice, overdue, |serving| serving.graceful_shutdown()).await
             } else {
                 let mut builder = http1::Builder::new();
@@ -275,10 +263,17 @@ impl Connection {
                     .max_headers(limits.header_fields)
                     .max_buf_size(limits.header_bytes + MORE_BUFFER_BYTES);
                 let serving = pin!(builder.serve_connection(io, service).with_upgrades());
+                let closed = notice.clone().closed();
                 gracefully(serving, closed, notice, || false, |serving| serving.graceful_shutdown()).await
             };
         }
     }
+}
+
+/// Returns when `ended` does, but not as long as the next bytes are on their way, after something has `begun`.
+async fn later(ended: impl Future<Output = ()>, begun: Instant) {
+    ended.await;
+    sleep_until(begun + ON_THE_WAY).await;
 }
 
 /// Refuses a connection: it is told why, if it listens. What it has sent is read, since closing a socket with bytes in it

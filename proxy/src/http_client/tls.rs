@@ -46,7 +46,7 @@ impl Trust {
 /// # Errors
 /// A certificate that is not for `host`, or of an authority that this machine does not know; a list of authorities that
 /// is missing; whatever broke.
-pub(super) async fn secured(
+pub(crate) async fn secured(
     host: &str,
     stream: TcpStream,
     trust: Option<&Trust>,

@@ -10,8 +10,9 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use longshore_jobs::{Answer, Body, Job, Reader, State, Store};
 
+use super::page::{self, Preview};
 use super::work::Sized;
-use super::{JobView, Jobs, unavailable, view};
+use super::{JobView, Jobs, unavailable};
 use crate::gateway::body::ResponseBody;
 use crate::gateway::stream::StreamError;
 use crate::problem::{Problem, prefers_html};
@@ -31,7 +32,8 @@ impl Jobs {
         // Both at once: a shared store is a way off.
         let (load, ahead) = tokio::join!(self.load(store, &job.service), ahead(store, job));
         let mut view = JobView::new(job, &self.location(job), load?);
-        if let Some(ahead) = ahead? {
+        if let (Some(in_store), State::Queued { order, .. }) = (ahead?, &job.state) {
+            let ahead = in_store + self.feed.ahead(&job.service, (*order, job.id));
             view.position = Some(ahead);
             view.estimate_seconds = self.estimate(&job.service, ahead);
         }
@@ -50,19 +52,26 @@ impl Jobs {
         let load = service.dispatcher.load();
         let slots = u64::from(load.ready.max(1)) * u64::from(service.config.concurrency.max(1));
         let each = load.service_time;
-        let before = ahead + load.queue as u64;
+        // Requests that are no jobs wait there, too.
+        let others = (load.queue as u64).saturating_sub(self.feed.known(&service.name));
+        let before = ahead + others;
         (each > 0.0).then(|| (before as f64 * each / slots as f64).ceil() as u64)
     }
 
-    /// 202: it is durable, and not done yet.
+    /// 202: it is durable, and not done yet. A browser gets a page that goes on to the job's own.
     pub(super) async fn ticket(
         &self,
         store: &Arc<dyn Store>,
         job: &Job,
         preferred: bool,
+        asked: &HeaderMap,
     ) -> Result<Response<ResponseBody>, Problem> {
         let view = self.view(store, job).await?;
-        let mut response = json(StatusCode::ACCEPTED, &view);
+        let mut response = if prefers_html(asked) {
+            page::response(StatusCode::ACCEPTED, &view, &self.location(job), &Preview::None)
+        } else {
+            json(StatusCode::ACCEPTED, &view)
+        };
         let headers = response.headers_mut();
         let location = HeaderValue::try_from(self.location(job));
         headers.insert(header::LOCATION, location.unwrap_or_else(|_| HeaderValue::from_static("/")));
@@ -82,13 +91,13 @@ impl Jobs {
         asked: &HeaderMap,
     ) -> Result<Response<ResponseBody>, Problem> {
         let view = self.view(store, job).await?;
-        if !prefers_html(asked) {
-            return Ok(json(StatusCode::OK, &view));
-        }
-        let mut response = Response::new(ResponseBody::from(Bytes::from(view::page(&view))));
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let mut response = if prefers_html(asked) {
+            let preview = Preview::of(store, job).await.map_err(|error| unavailable(&error))?;
+            page::response(StatusCode::OK, &view, &self.location(job), &preview)
+        } else {
+            json(StatusCode::OK, &view)
+        };
+        response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
         Ok(response)
     }
 }
@@ -130,7 +139,7 @@ pub(super) async fn result(
     asked: &HeaderMap,
 ) -> Result<Response<ResponseBody>, Problem> {
     match &job.state {
-        State::Queued { .. } | State::Running { .. } => jobs.ticket(store, job, false).await,
+        State::Queued { .. } | State::Running { .. } => jobs.ticket(store, job, false, asked).await,
         State::Done { answer, .. } | State::Failed { answer, .. } => {
             Ok(verbatim(store, job, answer, method, asked))
         }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use longshore_jobs::{Change, Job, JobId, Millis, Outcome, Status, Store};
+use longshore_jobs::{Change, Counts, Job, JobId, Millis, News, Outcome, State, Status, Store};
+use longshore_pool::Event;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 
 use super::{Bell, Jobs, work};
@@ -31,6 +32,8 @@ pub(super) struct Feed {
     bell: Bell,
     over: Notify,
     closed: AtomicBool,
+    /// What each service was told last.
+    backlog: Mutex<HashMap<Arc<str>, u64>>,
     inner: Mutex<Inner>,
 }
 
@@ -44,6 +47,8 @@ struct Inner {
 /// A job under way.
 struct Under {
     service: String,
+    /// Its place among the jobs of the service.
+    place: (Millis, JobId),
     /// Rung when somebody else has changed the job.
     changed: Arc<Notify>,
     has_instance: bool,
@@ -88,6 +93,25 @@ impl Feed {
         }
     }
 
+    /// Jobs of the service in its queue that come before this place.
+    pub(super) fn ahead(&self, service: &str, place: (Millis, JobId)) -> u64 {
+        let inner = self.inner.lock();
+        let waiting = inner.running.values().filter(|under| under.service == service && !under.has_instance);
+        waiting.filter(|under| under.place < place).count() as u64
+    }
+
+    /// Jobs of the service that it has been told of, whether they are in its queue or still in the store.
+    pub(super) fn known(&self, service: &str) -> u64 {
+        let backlog = self.backlog.lock().get(service).copied().unwrap_or(0);
+        backlog + self.waiting(service)
+    }
+
+    /// Jobs of the service that are in its queue.
+    fn waiting(&self, service: &str) -> u64 {
+        let inner = self.inner.lock();
+        inner.running.values().filter(|under| under.service == service && !under.has_instance).count() as u64
+    }
+
     fn room(&self, service: &Service) -> usize {
         let mut inner = self.inner.lock();
         let now = Instant::now();
@@ -101,7 +125,18 @@ impl Feed {
 
     fn begin(&self, job: &Job) -> Arc<Notify> {
         let changed = Arc::new(Notify::new());
-        let under = Under { service: job.service.clone(), changed: changed.clone(), has_instance: false };
+        let order = match &job.state {
+            State::Queued { order, .. } | State::Running { order, .. } => *order,
+            State::Done { .. } | State::Failed { .. } | State::Cancelled { .. } | State::Expired { .. } => {
+                job.submitted_at
+            }
+        };
+        let under = Under {
+            service: job.service.clone(),
+            place: (order, job.id),
+            changed: changed.clone(),
+            has_instance: false,
+        };
         self.inner.lock().running.insert(job.id, under);
         changed
     }
@@ -132,21 +167,22 @@ fn window(service: &Service) -> usize {
     (slots.saturating_mul(2)).saturating_add(AHEAD).min(MOST).min(service.config.queue.limit.max(1))
 }
 
+/// Takes for each service what there is room for.
+pub(super) async fn round(jobs: &Arc<Jobs>, store: &Arc<dyn Store>) {
+    let Some(gateway) = jobs.gateway() else { return };
+    let services: Vec<Arc<Service>> = gateway.routes.load().services().cloned().collect();
+    drop(gateway);
+    for service in services {
+        if let Err(error) = feed(jobs, store, &service).await {
+            tracing::error!(%error, service = %service.name, "failed to take jobs from the store");
+        }
+    }
+}
+
 /// Feeds the services for as long as the process lives.
-pub(super) async fn run(jobs: Arc<Jobs>, store: Arc<dyn Store>) {
-    let mut news = store.news();
-    loop {
-        if jobs.feed.is_closed() {
-            return;
-        }
-        let Some(gateway) = jobs.gateway() else { return };
-        let services: Vec<Arc<Service>> = gateway.routes.load().services().cloned().collect();
-        drop(gateway);
-        for service in services {
-            if let Err(error) = feed(&jobs, &store, &service).await {
-                tracing::error!(%error, service = %service.name, "failed to take jobs from the store");
-            }
-        }
+pub(super) async fn run(jobs: Arc<Jobs>, store: Arc<dyn Store>, mut news: broadcast::Receiver<News>) {
+    while !jobs.feed.is_closed() && jobs.gateway().is_some() {
+        round(&jobs, &store).await;
         let look = tokio::time::sleep(LOOK);
         tokio::pin!(look);
         loop {
@@ -164,6 +200,20 @@ pub(super) async fn run(jobs: Arc<Jobs>, store: Arc<dyn Store>) {
                     Err(RecvError::Closed) => return,
                 },
             }
+        }
+    }
+}
+
+/// Tells each service how many of its jobs wait in the store, so that its size is decided for those, too.
+pub(super) fn tell_backlog(jobs: &Jobs, counts: &Counts) {
+    let Some(gateway) = jobs.gateway() else { return };
+    let mut told = jobs.feed.backlog.lock();
+    for service in gateway.routes.load().services() {
+        let queued = counts.get(&(service.name.to_string(), Status::Queued)).copied().unwrap_or(0);
+        let requests = queued.saturating_sub(jobs.feed.waiting(&service.name));
+        if told.insert(service.name.clone(), requests).unwrap_or(0) != requests {
+            let requests = usize::try_from(requests).unwrap_or(usize::MAX);
+            service.dispatcher.tell(Event::Backlog { requests });
         }
     }
 }

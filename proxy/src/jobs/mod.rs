@@ -9,12 +9,17 @@
 //! | `feed` | jobs go into the services' queues, a bounded number at a time |
 //! | `work` | one job: the request is made, the answer kept |
 //! | `sweep` | what is due: expired, forgotten, taken over from a dead proxy |
+//! | `callbacks` | results are posted to whoever wanted that |
+//! | `exports` | all of them, written elsewhere |
 //! | `watch` | waiting for a job to end |
-//! | `api`, `view`, `answer` | the routes below `/_jobs` |
+//! | `api`, `view`, `answer`, `page` | the routes below `/_jobs` |
 
 mod answer;
 mod api;
+mod callbacks;
+mod exports;
 mod feed;
+mod page;
 mod submit;
 mod sweep;
 mod view;
@@ -22,6 +27,7 @@ mod watch;
 mod wish;
 mod work;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -29,14 +35,22 @@ use longshore_jobs::{
     Counts, FileStore, Job, JobId, Limits, MemoryStore, RedisStore, Status, Store, StoreError,
 };
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OnceCell};
+use tokio::sync::{Notify, OnceCell, watch as watch_channel};
 
+pub use self::api::Asker;
 pub use self::submit::Submission;
 pub use self::view::JobView;
 pub use self::wish::{Wish, wish};
 use crate::config::{JobStore, JobsConfig};
 use crate::gateway::Gateway;
+use crate::metrics::{CallbackEnd, Metrics};
 use crate::problem::Problem;
+
+/// How long requests wait for a store that another process has: as long as one that ends may take, by default.
+const UNLOCKED_WITHIN: Duration = Duration::from_secs(30);
+
+/// How often such a store is tried.
+const LOCKED_LOOK: Duration = Duration::from_millis(100);
 
 /// The jobs of a cluster.
 pub struct Jobs {
@@ -47,6 +61,12 @@ pub struct Jobs {
     store: OnceCell<Arc<dyn Store>>,
     gateway: OnceLock<Weak<Gateway>>,
     feed: feed::Feed,
+    callbacks: callbacks::Callbacks,
+    exports: exports::Exports,
+    /// Another process had the store when this one began.
+    locked: AtomicBool,
+    begun: AtomicBool,
+    closing: watch_channel::Sender<bool>,
     /// As of the last look.
     counts: Mutex<Counts>,
 }
@@ -55,21 +75,24 @@ impl Jobs {
     /// Jobs whose store is not open yet.
     pub fn new(config: JobsConfig, cluster: &str) -> Arc<Self> {
         Arc::new(Self {
+            callbacks: callbacks::Callbacks::new(config.callbacks.clone()),
             config,
             cluster: cluster.to_owned(),
             owner: JobId::new().to_string(),
             store: OnceCell::new(),
             gateway: OnceLock::new(),
             feed: feed::Feed::default(),
+            exports: exports::Exports::default(),
+            locked: AtomicBool::new(false),
+            begun: AtomicBool::new(false),
+            closing: watch_channel::Sender::new(false),
             counts: Mutex::default(),
         })
     }
 
-    /// Goes on with what an earlier process has left: a store that is named, or there already, is opened now. One
-    /// that another process has open is no reason not to serve.
-    pub async fn start(self: &Arc<Self>, gateway: &Arc<Gateway>) -> Result<(), StoreError> {
-        // It is started once.
-        let _ = self.gateway.set(Arc::downgrade(gateway));
+    /// Opens a store that is named, or there already, so that what is wrong with it is known before anything is started.
+    /// One that another process has open is no reason not to serve.
+    pub async fn prepare(&self) -> Result<(), StoreError> {
         let wanted = match &self.config.store {
             JobStore::File { folder, named } => *named || folder.exists(),
             JobStore::Memory | JobStore::Redis(_) => true,
@@ -77,14 +100,28 @@ impl Jobs {
         if !wanted {
             return Ok(());
         }
-        match self.store().await {
+        match self.store.get_or_try_init(|| self.open()).await {
             Ok(_) => Ok(()),
             Err(StoreError::Locked(why)) => {
-                tracing::warn!(why, "no jobs are taken until then");
-                tokio::spawn(self.clone().open_later());
+                tracing::warn!(why, "jobs wait until then");
+                self.locked.store(true, Ordering::Relaxed);
                 Ok(())
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Goes on with what an earlier process has left, before anything new comes.
+    pub async fn start(self: &Arc<Self>, gateway: &Arc<Gateway>, metrics: &Metrics) {
+        // It is started once.
+        let _ = self.gateway.set(Arc::downgrade(gateway));
+        if self.config.export.is_some() {
+            let _ = self.exports.metrics.set(metrics.job_exports());
+        }
+        if let Some(store) = self.store.get() {
+            self.begin(store).await;
+        } else if self.locked.load(Ordering::Relaxed) {
+            tokio::spawn(self.clone().open_later());
         }
     }
 
@@ -95,21 +132,58 @@ impl Jobs {
                 tracing::error!(%error, "no jobs are taken");
                 return;
             }
-            tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
 
-    /// The store, opened if it is not yet.
+    /// The store, opened if it is not yet. While another process has it, it is waited for: that may be on its way out.
     async fn store(self: &Arc<Self>) -> Result<&Arc<dyn Store>, StoreError> {
-        self.store
-            .get_or_try_init(|| async {
-                let store = self.open().await?;
-                tracing::info!(store = store.name(), "jobs are kept");
-                tokio::spawn(feed::run(self.clone(), store.clone()));
-                tokio::spawn(sweep::run(self.clone(), store.clone()));
-                Ok(store)
-            })
-            .await
+        if let Some(store) = self.store.get() {
+            return Ok(store);
+        }
+        let opened = tokio::time::timeout(UNLOCKED_WITHIN, self.store.get_or_try_init(|| self.unlocked()));
+        let store = match opened.await {
+            Ok(opened) => opened?,
+            Err(_) => return Err(StoreError::Locked("another process has the job store open".to_owned())),
+        };
+        if self.gateway.get().is_some() {
+            self.begin(store).await;
+        }
+        Ok(store)
+    }
+
+    /// The store, when no other process has it any more.
+    async fn unlocked(&self) -> Result<Arc<dyn Store>, StoreError> {
+        loop {
+            match self.open().await {
+                Err(StoreError::Locked(_)) => tokio::time::sleep(LOCKED_LOOK).await,
+                opened => return opened,
+            }
+        }
+    }
+
+    /// The store if there is one: one that was never opened has no jobs, one that is locked is waited for.
+    async fn known_store(self: &Arc<Self>) -> Result<Option<Arc<dyn Store>>, Problem> {
+        match self.store.get() {
+            Some(store) => Ok(Some(store.clone())),
+            None if self.locked.load(Ordering::Relaxed) => {
+                let store = self.store().await.map_err(|error| unavailable(&error))?;
+                Ok(Some(store.clone()))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// What runs beside an open store: begun once.
+    async fn begin(self: &Arc<Self>, store: &Arc<dyn Store>) {
+        if self.begun.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        tracing::info!(store = store.name(), "jobs are kept");
+        let news = store.news();
+        feed::round(self, store).await;
+        tokio::spawn(feed::run(self.clone(), store.clone(), news));
+        tokio::spawn(sweep::run(self.clone(), store.clone()));
+        tokio::spawn(exports::run(self.clone(), store.clone()));
     }
 
     async fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
@@ -126,11 +200,6 @@ impl Jobs {
         }
     }
 
-    /// The store if it is open. One that is not has no jobs.
-    fn opened(&self) -> Option<&Arc<dyn Store>> {
-        self.store.get()
-    }
-
     /// Whether a path is one of the jobs' own.
     pub fn serves(&self, path: &str) -> bool {
         path.strip_prefix(&self.config.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -138,7 +207,7 @@ impl Jobs {
 
     /// Whether it has a folder open, which nobody else can open meanwhile.
     pub fn has_folder(&self) -> bool {
-        matches!(self.config.store, JobStore::File { .. }) && self.opened().is_some()
+        matches!(self.config.store, JobStore::File { .. }) && self.store.get().is_some()
     }
 
     /// How many jobs of a service are in each state, every state named, as of a moment ago.
@@ -149,8 +218,9 @@ impl Jobs {
     }
 
     /// Takes no more jobs into the queues; those that an instance works on are finished, the others wait for the next
-    /// process. Returns when nothing is under way.
+    /// process, and so do those who wait for one: they are told to ask again. Returns when nothing is under way.
     pub async fn drain(&self) {
+        self.closing.send_replace(true);
         self.feed.close();
         while self.feed.is_busy() {
             tokio::select! {
@@ -158,6 +228,11 @@ impl Jobs {
                 () = tokio::time::sleep(Duration::from_millis(100)) => {}
             }
         }
+    }
+
+    /// Hears when this process ends.
+    fn closing(&self) -> watch_channel::Receiver<bool> {
+        self.closing.subscribe()
     }
 
     fn gateway(&self) -> Option<Arc<Gateway>> {
@@ -169,6 +244,14 @@ impl Jobs {
         let Some(gateway) = self.gateway() else { return };
         if let Some(service) = gateway.routes.load().service(service) {
             service.metrics.job_took(after);
+        }
+    }
+
+    /// A callback of the service was made.
+    fn called_back(&self, service: &str, end: CallbackEnd) {
+        let Some(gateway) = self.gateway() else { return };
+        if let Some(service) = gateway.routes.load().service(service) {
+            service.metrics.called_back(end);
         }
     }
 

@@ -9,14 +9,16 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::Body as _;
 use longshore_jobs::{
-    Change, Fields, Head, IdempotencyKey, Job, JobId, Millis, NewJob, Outcome, Staged, Store, StoreError, Ttl,
+    CREDENTIALS, Change, Fields, Head, IdempotencyKey, Job, JobId, Millis, NewJob, Outcome, Staged, Store,
+    StoreError, Ttl,
 };
 use sha2::{Digest, Sha256};
 
+use super::callbacks::LONGSHORE_CALLBACK;
 use super::wish::PREFER;
 use super::{Jobs, Wish, answer, unavailable};
 use crate::config::Scheme;
-use crate::config::ServiceJobs;
+use crate::config::{Credentials, ServiceJobs};
 use crate::gateway::arrival::{Begun, Upload, body_problem};
 use crate::gateway::body::{AttemptBody, ResponseBody};
 use crate::gateway::keys::Key;
@@ -36,8 +38,9 @@ const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const LONGEST_KEY: usize = 255;
 
 /// The fields that end here: they made the request a job, or belong to the connection that it came on.
-const DROPPED: [HeaderName; 7] = [
+const DROPPED: [HeaderName; 8] = [
     PREFER,
+    LONGSHORE_CALLBACK,
     header::CONTENT_LENGTH,
     header::TRANSFER_ENCODING,
     header::CONNECTION,
@@ -77,6 +80,7 @@ impl Jobs {
         let Begun { service, body, pace, key: holder, .. } = begun;
         let holder = holder.as_deref().map(Key::name);
         let key = key(&parts.headers)?;
+        let callback = self.callbacks.wanted(&parts.headers)?;
         let timeout = service.config.timeout;
         let taken = tokio::time::timeout(timeout, take(store, &parts, Source::new(body, pace), &service));
         let taken = taken.await.map_err(|_| {
@@ -87,23 +91,25 @@ impl Jobs {
             scope: scope(holder, &parts.headers),
             fingerprint: taken.digest.clone(),
         });
-        let identity = (wish == Wish::Poll).then(|| taken.digest.clone());
+        // Whoever has credentials of their own may be answered otherwise.
+        let identity =
+            (wish == Wish::Poll).then(|| format!("{}{}", taken.digest, scope(holder, &parts.headers)));
         let asked = parts.headers.clone();
         let new = NewJob {
             service: service.name.to_string(),
-            request: head(parts, client, holder, &id),
+            request: head(parts, client, holder, &id, service.config.jobs.credentials),
             input: taken.staged.as_ref().map(|staged| staged.body),
             ttl: ttl(&service.config.jobs),
             key,
             identity,
-            callback: None,
+            callback,
         };
         let job = self.create(store, Job::new(new, Millis::now()), taken.staged).await?;
         match wish {
             Wish::Ticket { wait, asked: preferred } => {
                 let job = self.settled(store, job, wait).await?;
                 match job {
-                    job if job.status().is_pending() => self.ticket(store, &job, preferred).await,
+                    job if job.status().is_pending() => self.ticket(store, &job, preferred, &asked).await,
                     job => answer::result(self, store, &job, &http::Method::GET, &HeaderMap::new()).await,
                 }
             }
@@ -159,7 +165,7 @@ impl Jobs {
         asked: &HeaderMap,
     ) -> Result<Response<ResponseBody>, Problem> {
         if job.status().is_pending() {
-            return self.ticket(store, &job, false).await;
+            return self.ticket(store, &job, false, asked).await;
         }
         let answered = answer::polled(self, store, &job, asked).await?;
         if job.status() == longshore_jobs::Status::Failed {
@@ -239,10 +245,20 @@ impl Source {
 }
 
 /// The request as it is made when its turn has come.
-fn head(parts: Parts, client: &Client, key: Option<&str>, id: &HeaderValue) -> Head {
+fn head(
+    parts: Parts,
+    client: &Client,
+    key: Option<&str>,
+    id: &HeaderValue,
+    credentials: Credentials,
+) -> Head {
     let mut headers = Fields::default();
     for (name, value) in &parts.headers {
-        if !DROPPED.contains(name) && *name != X_REQUEST_ID && *name != LONGSHORE_SERVICE {
+        let kept = match credentials {
+            Credentials::Keep => true,
+            Credentials::Drop => !CREDENTIALS.contains(&name.as_str()),
+        };
+        if kept && !DROPPED.contains(name) && *name != X_REQUEST_ID && *name != LONGSHORE_SERVICE {
             headers.push(name.as_str(), value.as_bytes());
         }
     }

@@ -1,6 +1,6 @@
 //! A job as clients see it.
 
-use longshore_jobs::{Job, Millis, State, Status};
+use longshore_jobs::{Callback, Job, Millis, State, Status};
 use serde::{Deserialize, Serialize};
 
 /// The status of a job, as JSON.
@@ -39,6 +39,48 @@ pub struct JobView {
     pub response_status: Option<u16>,
     /// Where its result is, or will be.
     pub result: String,
+    /// What has become of its callback, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub callback: Option<CallbackView>,
+}
+
+/// A callback, as clients see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallbackView {
+    /// To whom.
+    pub url: String,
+    /// `waiting` for the job to end, `pending`, `delivered`, or `failed` for good.
+    pub status: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it is tried next.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next_at: Option<String>,
+    /// When it was taken.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub delivered_at: Option<String>,
+    /// What went wrong the last time.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+}
+
+impl CallbackView {
+    fn new(callback: &Callback, pending: bool) -> Self {
+        let status = match (pending, callback.delivered_at, callback.next) {
+            (true, _, _) => "waiting",
+            (false, Some(_), _) => "delivered",
+            (false, None, Some(_)) => "pending",
+            (false, None, None) => "failed",
+        };
+        Self {
+            url: callback.url.clone(),
+            status: status.to_owned(),
+            attempts: callback.attempts,
+            next_at: callback.next.filter(|_| !pending).map(time),
+            delivered_at: callback.delivered_at.map(time),
+            error: callback.error.clone(),
+        }
+    }
 }
 
 impl JobView {
@@ -60,6 +102,10 @@ impl JobView {
             estimate_seconds: None,
             response_status: job.answer().map(|answer| answer.status),
             result: format!("{location}/result"),
+            callback: job
+                .callback
+                .as_ref()
+                .map(|callback| CallbackView::new(callback, job.status().is_pending())),
         }
     }
 }
@@ -82,32 +128,4 @@ const fn times(state: &State) -> (Option<Millis>, Option<Millis>) {
 fn time(at: Millis) -> String {
     let millis = i64::try_from(at.0).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(millis).map(|at| format!("{at:.3}")).unwrap_or_default()
-}
-
-/// A page that shows a job to a person and looks again while it is not done.
-pub(super) fn page(view: &JobView) -> String {
-    let pending = view.status == "queued" || view.status == "running";
-    let refresh = if pending { "<meta http-equiv=refresh content=2>" } else { "" };
-    let mut rows = vec![("service", view.service.clone()), ("request", view.request.clone())];
-    rows.extend(view.position.map(|position| ("jobs before it", position.to_string())));
-    rows.extend(view.estimate_seconds.map(|seconds| ("starts in about", format!("{seconds} s"))));
-    rows.push(("submitted", view.submitted_at.clone()));
-    rows.extend(view.started_at.clone().map(|at| ("started", at)));
-    rows.extend(view.finished_at.clone().map(|at| ("finished", at)));
-    rows.extend(view.response_status.map(|status| ("answered with", status.to_string())));
-    let rows: String = rows
-        .into_iter()
-        .map(|(name, value)| format!("<tr><th>{name}<td>{}", crate::problem::escape(&value)))
-        .collect();
-    let link = if view.done { format!("<p><a href='{}'>the result</a>", view.result) } else { String::new() };
-    format!(
-        "<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-width'>{refresh}\
-         <title>job {status}</title>\
-         <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:40em;margin:4em auto;padding:0 1em;color:#222}}\
-         h1{{font-size:1.4em}}th{{text-align:left;padding-right:1em;font-weight:normal;color:#666}}\
-         td{{overflow-wrap:anywhere}}small{{color:#666}}</style>\
-         <h1>{status}</h1><table>{rows}</table>{link}<p><small>job {id}</small></p>\n",
-        status = view.status,
-        id = view.id,
-    )
 }

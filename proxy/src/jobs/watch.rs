@@ -15,7 +15,7 @@ use crate::problem::Problem;
 const LOOK: Duration = Duration::from_secs(2);
 
 impl Jobs {
-    /// The job as it is when it has ended, or after `wait`.
+    /// The job as it is when it has ended, or after `wait`, or when this process ends.
     pub(super) async fn settled(
         &self,
         store: &Arc<dyn Store>,
@@ -26,7 +26,7 @@ impl Jobs {
             return Ok(job);
         }
         let (id, until) = (job.id, Instant::now() + wait);
-        let mut news = store.news();
+        let (mut news, mut closing) = (store.news(), self.closing());
         let mut last = job;
         loop {
             // Looked at after the news are listened to: nothing falls between.
@@ -36,7 +36,12 @@ impl Jobs {
                 None => return Ok(last),
             }
             // Whether it was heard of or the time is over, it is looked at.
-            let _ = tokio::time::timeout_at(until, heard(&mut news, id)).await;
+            let looked = tokio::time::timeout_at(until, heard(&mut news, id));
+            tokio::select! {
+                _ = looked => {}
+                // The next process knows more.
+                _ = closing.wait_for(|closing| *closing) => return Ok(last),
+            }
         }
     }
 }

@@ -232,10 +232,13 @@ impl Run {
         let Answered { answer, staged, attempts } = answered;
         let now = Millis::now();
         let Ok(done) = self.job.finished(answer, attempts, now) else { return Ok(true) };
-        let took = now.since(done.submitted_at);
+        let (took, calls) = (now.since(done.submitted_at), done.is_calling());
         let change = Change::update(self.job.clone(), done).with(staged);
         if self.store.swap(vec![change]).await?.first() == Some(&Outcome::Made) {
             self.jobs.took(&self.job.service, took);
+            if calls {
+                self.jobs.callbacks.wake();
+            }
         }
         Ok(true)
     }

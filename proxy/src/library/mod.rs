@@ -18,6 +18,7 @@ use crate::control::Control;
 use crate::gateway::Gateway;
 use crate::gateway::ending::Ending;
 use crate::gateway::route::Routes;
+use crate::jobs::Jobs;
 use crate::run::cluster::{self as running, Left};
 use crate::run::{self, UpError};
 use crate::telemetry::Sampler;
@@ -62,6 +63,7 @@ const LOOK: Duration = Duration::from_millis(10);
 pub struct Cluster {
     running: running::Cluster,
     gateway: Arc<Gateway>,
+    jobs: Option<Arc<Jobs>>,
     drain: Duration,
     shutdown: Ending,
     connections: TaskTracker,
@@ -73,6 +75,7 @@ pub struct Cluster {
 pub struct ClusterBuilder {
     name: String,
     backend: Option<BackendKind>,
+    jobs: Option<String>,
     services: Vec<Service>,
 }
 
@@ -109,7 +112,7 @@ pub enum ClusterError {
 impl Cluster {
     /// A cluster named `default`, on Docker where an engine answers, else as child processes, without services yet.
     pub fn builder() -> ClusterBuilder {
-        ClusterBuilder { name: "default".to_owned(), backend: None, services: Vec::new() }
+        ClusterBuilder { name: "default".to_owned(), backend: None, jobs: None, services: Vec::new() }
     }
 
     /// A client of all services. Cheap, and so are its clones.
@@ -178,12 +181,18 @@ impl Cluster {
     /// # Errors
     /// [`ClusterError::Left`] when some of them could not be stopped.
     pub async fn close(self) -> Result<(), ClusterError> {
-        let Self { running, drain, shutdown, connections, gateway } = self;
-        drop(gateway);
+        let Self { running, jobs, drain, shutdown, connections, gateway } = self;
         let closing = async {
             shutdown.close();
             connections.close();
-            connections.wait().await;
+            let jobs = async {
+                if let Some(jobs) = &jobs {
+                    jobs.drain().await;
+                }
+            };
+            tokio::join!(connections.wait(), jobs);
+            // Jobs that are at work are finished by way of it.
+            drop(gateway);
         };
         running.drain(closing, drain).await;
         Ok(running.stop().await?)
@@ -210,6 +219,14 @@ impl ClusterBuilder {
         self
     }
 
+    /// Keeps jobs there: `"file:FOLDER"`, `"memory:"` or `"redis://HOST:PORT/DATABASE"`. Then a request with
+    /// `Prefer: respond-async` is answered with a ticket as soon as it is kept, and its `Location` is asked for the rest,
+    /// at any service. Without this there are no jobs.
+    pub fn jobs(mut self, store: impl Into<String>) -> Self {
+        self.jobs = Some(store.into());
+        self
+    }
+
     /// Adds a service.
     pub fn service(mut self, service: Service) -> Self {
         self.services.push(service);
@@ -224,20 +241,31 @@ impl ClusterBuilder {
         let config = self.config()?;
         let backend = run::backend::choose(&config, self.backend).await.map_err(UpError::from)?;
         run::prepare(&config, &*backend, false, &Logged).await?;
+        let jobs = self.jobs.is_some().then(|| Jobs::new(config.jobs.clone(), &config.name));
+        if let Some(jobs) = &jobs {
+            jobs.prepare().await.map_err(UpError::from)?;
+        }
         let running = running::Cluster::assemble(&config, backend).await?;
         let routes = Routes::new(&running.services());
         // Whether traces are exported is the surrounding program's own affair.
         let sampler = Sampler::new(config.telemetry.sample);
         let entrance = running.metrics.entrance();
-        let gateway = Gateway::new(routes, &config.proxy, running.clock, entrance, None, sampler, None);
+        let gateway =
+            Gateway::new(routes, &config.proxy, running.clock, entrance, None, sampler, jobs.clone());
+        if let Some(jobs) = &jobs {
+            jobs.start(&gateway, &running.metrics).await;
+        }
         let shutdown = Ending::default();
-        Ok(Cluster { running, gateway, drain: config.proxy.drain, shutdown, connections: TaskTracker::new() })
+        let drain = config.proxy.drain;
+        Ok(Cluster { running, gateway, jobs, drain, shutdown, connections: TaskTracker::new() })
     }
 
     /// By way of the text of a cluster.toml, so that there is one reader, and one set of messages.
     fn config(&self) -> Result<Config, ClusterError> {
         let services: String = self.services.iter().map(Service::text).collect();
-        let text = format!("name = {}\n\n{services}", service::quoted(&self.name));
+        let jobs = self.jobs.as_ref().map(|store| format!("jobs.store = {}\n", service::quoted(store)));
+        let jobs = jobs.unwrap_or_default();
+        let text = format!("name = {}\n{jobs}\n{services}", service::quoted(&self.name));
         Config::parse(&text, "the cluster", &|name| std::env::var(name).ok())
             .map_err(|mistakes| ClusterError::Config(mistakes.render(false)))
     }

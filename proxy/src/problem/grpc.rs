@@ -42,6 +42,7 @@ impl Problem {
     const fn grpc_code(&self) -> u16 {
         const INVALID_ARGUMENT: u16 = 3;
         const DEADLINE_EXCEEDED: u16 = 4;
+        const PERMISSION_DENIED: u16 = 7;
         const RESOURCE_EXHAUSTED: u16 = 8;
         const UNIMPLEMENTED: u16 = 12;
         const UNAVAILABLE: u16 = 14;
@@ -54,6 +55,7 @@ impl Problem {
             | Self::Conflict(_)
             | Self::Gone(_) => INVALID_ARGUMENT,
             Self::Unauthorized(_) => UNAUTHENTICATED,
+            Self::Forbidden(_) => PERMISSION_DENIED,
             Self::NoService(..) | Self::NotFound(_) | Self::MethodNotAllowed(_) => UNIMPLEMENTED,
             Self::BodyTooLarge(_) | Self::HeadersTooLarge(_) | Self::ClientLimit(..) | Self::Storage(_) => {
                 RESOURCE_EXHAUSTED

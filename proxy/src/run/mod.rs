@@ -9,6 +9,7 @@ mod handover;
 mod keys;
 mod record;
 mod reload;
+mod takeover;
 mod watch;
 
 use std::path::PathBuf;
@@ -35,7 +36,7 @@ use crate::telemetry::{Exporter, Sampler, Tracer};
 use cluster::{Cluster, Limits};
 use doors::AdminDoor;
 use handover::new::Predecessor;
-use handover::old::{Before, Meeting};
+use handover::old::Before;
 use reload::{End, Serving};
 use watch::FileWatch;
 
@@ -97,10 +98,12 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     let door = Listener { address: config.admin.listen, scheme: Scheme::Http };
     let admin_socket = inherited(door).map_or_else(|| Socket::bind(door.address), Ok)?;
     let backend = backend::choose(&config, options.backend).await?;
-    same_backend(&*backend, predecessor.as_ref())?;
+    takeover::same_backend(&*backend, predecessor.as_ref())?;
     let prepared = prepare(&config, &*backend, options.build, &console).await;
     console.finish();
     prepared?;
+    let jobs = Jobs::new(config.jobs.clone(), &config.name);
+    jobs.prepare().await?;
     let mut cluster = Cluster::assemble_after(&config, backend.clone(), predecessor.as_mut()).await?;
     let recording = match &options.record {
         Some(file) => Some(record::begin(file, &cluster.services())?),
@@ -111,15 +114,14 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     let (tracer, exporting) = tracing.unzip();
     let exporting = exporting.map(Exporter::start);
     let sampler = Sampler::new(telemetry.sample);
-    let jobs = Jobs::new(config.jobs.clone(), &config.name);
     let (routes, entrance) = (Routes::new(&cluster.services()), cluster.metrics.entrance());
     let (clock, kept) = (cluster.clock, Some(jobs.clone()));
     let gateway = Gateway::new(routes, &config.proxy, clock, entrance, tracer, sampler, kept);
-    jobs.start(&gateway).await?;
+    jobs.start(&gateway, &cluster.metrics).await;
     keys::follow(&gateway);
     certificate::follow(&gateway);
     if let Some(predecessor) = &mut predecessor {
-        take_over(&mut cluster, predecessor, &mut ends).await?;
+        takeover::take_over(&mut cluster, predecessor, &mut ends).await?;
     }
     cluster.run();
     let listening = bound.serve(gateway.clone())?;
@@ -136,7 +138,7 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     });
     let door = AdminDoor::open(&admin, admin_socket)?;
     console.serving(&listening.urls(), door.address(), backend.kind());
-    let meeting = open_meeting(&config.name, options.takeover).await;
+    let meeting = takeover::open_meeting(&config.name, options.takeover).await;
     let before = predecessor.map(|predecessor| {
         let (controls, leftovers) = (cluster.controls.clone(), cluster.remove_leftovers());
         let before = Arc::<Before>::default();
@@ -211,79 +213,6 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         () = ends.asked(&mut inbox) => {}
     }
     Ok(())
-}
-
-fn same_backend(backend: &dyn Backend, predecessor: Option<&Predecessor>) -> Result<(), UpError> {
-    match predecessor {
-        Some(predecessor) if predecessor.backend() != backend.kind() => Err(UpError::Takeover(format!(
-            "the instances that run are of the {} backend, not of {}: stop the running process first",
-            predecessor.backend(),
-            backend.kind()
-        ))),
-        Some(_) | None => Ok(()),
-    }
-}
-
-/// Everything up to the point from which on this process serves, and the other one does not.
-async fn take_over(
-    cluster: &mut Cluster,
-    predecessor: &mut Predecessor,
-    ends: &mut Ends,
-) -> Result<(), UpError> {
-    let controls = cluster.controls.load().to_vec();
-    let adopts = cluster.backend.outlives_process();
-    if !adopts {
-        predecessor.set_sizes(&controls);
-        cluster.run();
-        tokio::select! {
-            ready = ready(&controls) => ready?,
-            () = ends.signalled() => return Err(UpError::Takeover("it was interrupted".to_owned())),
-        }
-    }
-    predecessor.commit().await.map_err(UpError::Takeover)?;
-    predecessor.keep_free(&controls);
-    if adopts {
-        predecessor.set_sizes(&controls);
-    }
-    Ok(())
-}
-
-/// Returns when every service has the instances that it wants.
-async fn ready(controls: &[Arc<Control>]) -> Result<(), UpError> {
-    for control in controls {
-        let service = control.service();
-        loop {
-            let snapshot = service.dispatcher.snapshot();
-            let ready = snapshot.instances.iter().filter(|view| view.state == StateView::Ready).count();
-            if ready >= snapshot.wanted as usize {
-                break;
-            }
-            if let Some(cause) = &snapshot.cannot_start {
-                let why = format!("{} cannot start: {}", service.name, crate::problem::death(cause));
-                return Err(UpError::Takeover(why));
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-    Ok(())
-}
-
-/// Lets itself be taken over, unless another process of the cluster's name does so already.
-async fn open_meeting(cluster: &str, takeover: bool) -> Option<Meeting> {
-    if !takeover && matches!(Predecessor::lives(cluster).await, Ok(true)) {
-        tracing::warn!(
-            cluster,
-            "another `longshore up` of this name runs: `--takeover` will find that one, not this"
-        );
-        return None;
-    }
-    match Meeting::open(cluster) {
-        Ok(meeting) => Some(meeting),
-        Err(error) => {
-            tracing::warn!(%error, "this process cannot be taken over by `longshore up --takeover`");
-            None
-        }
-    }
 }
 
 fn token(config: &Config) -> Result<Option<String>, UpError> {

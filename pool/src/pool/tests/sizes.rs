@@ -31,6 +31,19 @@ fn a_policy_is_asked_each_interval_and_its_size_is_reached() {
 }
 
 #[test]
+fn what_waits_elsewhere_counts_for_the_size_and_for_nothing_else() {
+    let config = PoolConfig { min: 1, max: 9, ..PoolConfig::default() };
+    let mut story = Story::ready(1, config);
+    story.pool.set_policy(Box::new(QueueLength), story.now);
+    story.event(Event::Backlog { requests: 5 });
+    assert_eq!((story.pool.load(story.now).queue, story.pool.snapshot(story.now).waiting), (5, 0));
+    assert_eq!(story.pass(ms(1_000)).len(), 4, "five instances are wanted");
+    assert_eq!(&*story.pool.snapshot(story.now).last_decision.unwrap(), "5 wait");
+    story.event(Event::Backlog { requests: 0 });
+    assert_eq!(story.pool.load(story.now).queue, 0);
+}
+
+#[test]
 fn an_operators_size_replaces_the_policy_and_is_bounded_too() {
     let config = PoolConfig { min: 1, max: 4, ..PoolConfig::default() };
     let mut story = Story::new(1, config);

@@ -1,6 +1,11 @@
 //! What the model makes of traffic.
 
 use super::*;
+use crate::simulate::Job;
+
+fn answered(service: Duration) -> Job {
+    Job { arrival: Time::ZERO, service, client: 0 }
+}
 
 fn at(seconds: f64) -> Time {
     Time::ZERO + Duration::from_secs_f64(seconds)
@@ -13,7 +18,7 @@ fn traffic(per_second: impl Fn(u32) -> u32, seconds: u32, start: u64) -> (Traffi
     for second in 0..seconds {
         for _ in 0..per_second(second) {
             traffic.note_arrival(at(f64::from(second) + 0.5));
-            traffic.note_answer(Time::ZERO, Duration::from_millis(500));
+            traffic.note_answer(answered(Duration::from_millis(500)));
         }
     }
     let now = at(f64::from(seconds));
@@ -116,9 +121,9 @@ fn an_unknown_service_time_is_judged_by_those_at_work() {
     assert_eq!(policy.service(&traffic), (0.5, 1.0));
     traffic.look(Vec::new(), 40.0, at(20.0));
     assert_eq!(policy.service(&traffic), (40.0, 1.0));
-    traffic.note_answer(Time::ZERO, Duration::from_secs(2));
+    traffic.note_answer(answered(Duration::from_secs(2)));
     assert_eq!(policy.service(&traffic), (42.0, 1.0));
-    (0..30).for_each(|_| traffic.note_answer(Time::ZERO, Duration::from_secs(2)));
+    (0..30).for_each(|_| traffic.note_answer(answered(Duration::from_secs(2))));
     assert_eq!(policy.service(&traffic), (2.0, 0.0));
 }
 

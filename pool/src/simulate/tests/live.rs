@@ -106,7 +106,7 @@ fn drawn(rng: &mut fastrand::Rng) -> Vec<Job> {
     while jobs.len() < 400 {
         let pause = if rng.u32(0..60) == 0 { 30.0 * rng.f64() } else { 0.4 * rng.f64() };
         at = at + seconds(pause);
-        jobs.push(Job { arrival: at, service: seconds(0.01 + rng.f64()) });
+        jobs.push(Job { arrival: at, service: seconds(0.01 + rng.f64()), client: 0 });
     }
     jobs
 }

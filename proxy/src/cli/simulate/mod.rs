@@ -34,7 +34,7 @@ pub(super) struct SimulateArgs {
     /// The service whose queue, concurrency and size are meant; without it, those of a service by default.
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
-    /// A recorded workload: CSV with the columns arrival_s,service_s.
+    /// A recorded workload: CSV with the columns arrival_s,service_s and perhaps client.
     #[arg(long, value_name = "FILE", conflicts_with = "rate", required_unless_present = "rate")]
     trace: Option<PathBuf>,
     /// Requests a second on average, of a workload that is made up.

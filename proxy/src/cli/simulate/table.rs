@@ -1,5 +1,8 @@
 //! The result as a table, and as JSON.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
 use comfy_table::{CellAlignment, Table, presets};
 use longshore_pool::simulate::Report;
 use serde_json::{Value as Json, json};
@@ -21,6 +24,9 @@ const COLUMNS: [&str; 12] = [
     "STARTS",
     "USED",
 ];
+
+/// So many clients are shown.
+const CLIENTS: usize = 10;
 
 /// A table with the policies, then what no policy can beat.
 pub(super) fn text(contest: &Contest, results: &[Outcome]) -> String {
@@ -45,7 +51,54 @@ pub(super) fn text(contest: &Contest, results: &[Outcome]) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    format!("{}\n\n{}\n", heading(contest), table.trim_fmt())
+    let (clients, failures) = (clients(contest, results), failures(results));
+    format!("{}\n\n{}\n{clients}{failures}", heading(contest), table.trim_fmt())
+}
+
+/// Policies that could not tell a size, and why.
+fn failures(results: &[Outcome]) -> String {
+    let told = results.iter().filter_map(|outcome| match outcome.report.failures() {
+        (count, Some(why)) if count > 0 => {
+            Some(format!("\n{}: it could not tell a size {count} times; in the end: {why}\n", name(outcome)))
+        }
+        _ => None,
+    });
+    told.collect()
+}
+
+/// The waits of each client, of those that sent the most.
+fn clients(contest: &Contest, results: &[Outcome]) -> String {
+    let mut known: Vec<(u64, &str)> =
+        (1..).zip(contest.workload.clients().iter().map(String::as_str)).collect();
+    if known.len() < 2 {
+        return String::new();
+    }
+    let mut sent: HashMap<u64, usize> = HashMap::new();
+    contest.workload.jobs().iter().for_each(|job| *sent.entry(job.client).or_default() += 1);
+    known.sort_by_key(|(client, _)| Reverse(sent.get(client).copied()));
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(["CLIENT", "POLICY", "DISPATCHED", "P50", "P95", "MAX"]);
+    for (client, called) in known.iter().take(CLIENTS) {
+        for outcome in results {
+            let wait = |part| outcome.report.client_wait(*client, part);
+            let [p50, p95, max] = [0.5, 0.95, 1.0].map(|part| seconds(wait(part).1));
+            let called: String = called.chars().take(40).collect();
+            table.add_row([called, name(outcome), wait(1.0).0.to_string(), p50, p95, max]);
+        }
+    }
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if index > 1 {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let more = known.len().saturating_sub(CLIENTS);
+    let more = if more > 0 { format!("and {more} more clients\n") } else { String::new() };
+    format!("\n{}\n{more}", table.trim_fmt())
+}
+
+fn name(outcome: &Outcome) -> String {
+    outcome.name.chars().take(60).collect()
 }
 
 /// What was simulated, in a line.
@@ -65,9 +118,8 @@ pub(super) fn heading(contest: &Contest) -> String {
 fn row(contest: &Contest, outcome: &Outcome, bound: Option<f64>) -> Vec<String> {
     let report = &outcome.report;
     let wait = |part| seconds(report.wait(part));
-    let name: String = outcome.name.chars().take(60).collect();
     vec![
-        name,
+        name(outcome),
         wait(0.5),
         wait(0.95),
         wait(0.99),
@@ -114,6 +166,15 @@ pub(super) fn json(contest: &Contest, results: &[Outcome]) -> Json {
 
 /// One run.
 pub(super) fn report(contest: &Contest, name: &str, report: &Report) -> Json {
+    let client = |(client, called): (u64, &String)| {
+        let wait = |part| report.client_wait(client, part).1;
+        json!({
+            "client": called,
+            "dispatched": report.client_wait(client, 1.0).0,
+            "wait_s": { "p50": wait(0.5), "p95": wait(0.95), "max": wait(1.0) },
+        })
+    };
+    let clients: Vec<Json> = (1..).zip(contest.workload.clients()).map(client).collect();
     json!({
         "policy": name,
         "wait_s": {
@@ -128,5 +189,8 @@ pub(super) fn report(contest: &Contest, name: &str, report: &Report) -> Json {
         "most_instances": report.most,
         "size_changes": report.resizes,
         "utilisation": contest.used(report),
+        "failures": report.failures().0,
+        "failure": report.failures().1,
+        "clients": clients,
     })
 }

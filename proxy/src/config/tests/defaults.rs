@@ -72,12 +72,16 @@ fn jobs_are_kept_beside_the_file_and_their_keys_can_be_set() {
     assert_eq!((&*default.path, default.max_bytes), ("/_jobs", 10 << 30));
     assert_eq!(default.lease, Duration::from_secs(30));
     let hour = Duration::from_secs(3600);
-    assert_eq!(calc, ServiceJobs { mode: JobsMode::Prefer, input_ttl: hour, result_ttl: hour });
+    let credentials = Credentials::Keep;
+    assert_eq!(calc, ServiceJobs { mode: JobsMode::Prefer, input_ttl: hour, result_ttl: hour, credentials });
+    let drop = parse("services.calc.image = \"x\"\nservices.calc.jobs.credentials = \"drop\"").unwrap();
+    assert_eq!(drop.services[0].jobs.credentials, Credentials::Drop);
     let (set, _) =
         jobs("[jobs]\nstore = \"file:x\"\npath = \"/later\"\nmax_bytes = \"1MiB\"\nlease = \"5s\"");
     let store = JobStore::File { folder: folder.join("x"), named: true };
     let lease = Duration::from_secs(5);
-    assert_eq!(set, JobsConfig { store, path: "/later".to_owned(), max_bytes: 1 << 20, lease });
+    let path = "/later".to_owned();
+    assert_eq!(set, JobsConfig { store, path, max_bytes: 1 << 20, lease, ..JobsConfig::default() });
     assert_eq!(jobs("jobs.store = \"memory:\"").0.store, JobStore::Memory);
     let url = "redis://:secret@host:6379/3";
     assert_eq!(jobs(&format!("jobs.store = \"{url}\"")).0.store, JobStore::Redis(url.to_owned()));
@@ -86,6 +90,51 @@ fn jobs_are_kept_beside_the_file_and_their_keys_can_be_set() {
         let text = format!("services.calc.image = \"x\"\nservices.calc.jobs.mode = \"{word}\"");
         assert_eq!(parse(&text).unwrap().services[0].jobs.mode, mode);
     }
+}
+
+#[test]
+fn results_are_posted_to_nobody_unless_somebody_is_listed() {
+    let callbacks = |lines: &str| {
+        parse(&format!("[jobs]\n{lines}\n[services.calc]\nimage = \"x\"")).unwrap().jobs.callbacks
+    };
+    let default = callbacks("");
+    assert_eq!(default, Callbacks::default());
+    assert!(default.hosts.is_empty() && default.secrets.is_none());
+    assert_eq!((default.timeout, default.attempts), (Duration::from_secs(30), 12));
+    assert_eq!(
+        (default.backoff_initial, default.backoff_max),
+        (Duration::from_secs(1), Duration::from_secs(600))
+    );
+    let list = callbacks("callbacks = [\"hooks.example.com\", \"10.0.0.0/8\"]");
+    assert_eq!(list.hosts.len(), 2);
+    assert!(list.hosts[0].names("hooks.example.com", 443) && list.hosts[1].names("10.1.2.3", 80));
+    let set = callbacks(
+        "[jobs.callbacks]\nhosts = [\"a:1\"]\nsecret_file = \"s\"\ntimeout = \"5s\"\nattempts = 3\n\
+         backoff = { initial = \"2s\", max = \"4s\" }",
+    );
+    assert!(set.hosts[0].names("a", 1) && !set.hosts[0].names("a", 2));
+    assert_eq!(set.secrets.map(|secrets| secrets.file), Some(default_folder().join("s")));
+    assert_eq!((set.timeout, set.attempts), (Duration::from_secs(5), 3));
+    assert_eq!((set.backoff_initial, set.backoff_max), (Duration::from_secs(2), Duration::from_secs(4)));
+}
+
+#[test]
+fn jobs_are_exported_nowhere_unless_a_folder_or_a_command_is_named() {
+    let export =
+        |lines: &str| parse(&format!("[jobs]\n{lines}\n[services.calc]\nimage = \"x\"")).unwrap().jobs.export;
+    assert_eq!(export(""), None);
+    let every = Duration::from_secs(3600);
+    let folder = default_folder().join("backups");
+    let to = ExportTo::Folder { folder: folder.clone(), keep: 24 };
+    assert_eq!(export("export = { every = \"1h\", to = \"backups\" }"), Some(ScheduledExport { every, to }));
+    let to = ExportTo::Folder { folder, keep: 0 };
+    let all = export("export = { every = \"1h\", to = \"backups\", keep = 0 }");
+    assert_eq!(all, Some(ScheduledExport { every, to }));
+    let to = ExportTo::Command(vec!["put".to_owned(), "-".to_owned()]);
+    assert_eq!(
+        export("export = { every = \"1h\", to = [\"put\", \"-\"] }"),
+        Some(ScheduledExport { every, to })
+    );
 }
 
 /// Where relative paths begin in these tests.

@@ -76,6 +76,7 @@ impl Keeping {
             | Problem::ShuttingDown(_) => End::Failed(problem.clone()),
             Problem::BadRequest(_)
             | Problem::Unauthorized(_)
+            | Problem::Forbidden(_)
             | Problem::NoService(..)
             | Problem::NotFound(_)
             | Problem::Invalid(_)

@@ -65,6 +65,8 @@ pub(super) fn at_the_next_start(old: &Config, new: &Config) -> Vec<String> {
         path: "path",
         max_bytes: "max_bytes",
         lease: "lease",
+        callbacks: "callbacks",
+        export: "export",
     } besides {});
     let (before, after): (&Telemetry, &Telemetry) = (&old.telemetry, &new.telemetry);
     let telemetry = differing!(before, after, Telemetry {
