@@ -66,6 +66,8 @@ pub enum Problem {
     KeyReused(String),
     /// The job store does not answer.
     JobsUnavailable(String),
+    /// What the job store kept of a job is not what was put there.
+    JobDamaged(String),
     /// The disk that keeps waiting bodies is full or gone.
     Storage(String),
 }
@@ -146,6 +148,7 @@ impl Problem {
             | Self::Conflict(detail)
             | Self::KeyReused(detail)
             | Self::JobsUnavailable(detail)
+            | Self::JobDamaged(detail)
             | Self::Storage(detail) => detail,
         }
     }
@@ -177,6 +180,7 @@ impl Problem {
             | Self::Conflict(_)
             | Self::KeyReused(_)
             | Self::JobsUnavailable(_)
+            | Self::JobDamaged(_)
             | Self::Storage(_) => &[],
         }
     }
@@ -219,6 +223,7 @@ impl Problem {
             Self::JobsUnavailable(_) => {
                 ("jobs-unavailable", StatusCode::SERVICE_UNAVAILABLE, "Job store unavailable")
             }
+            Self::JobDamaged(_) => ("job-damaged", StatusCode::INTERNAL_SERVER_ERROR, "Job damaged"),
             Self::Storage(_) => ("storage", StatusCode::INSUFFICIENT_STORAGE, "No room for the body"),
         }
     }
@@ -248,6 +253,7 @@ impl Problem {
             | Self::Gone(_)
             | Self::Conflict(_)
             | Self::KeyReused(_)
+            | Self::JobDamaged(_)
             | Self::Storage(_) => None,
         }
     }
@@ -400,6 +406,7 @@ mod tests {
             (Problem::Conflict(text()), "conflict", 409),
             (Problem::KeyReused(text()), "idempotency-key-reused", 422),
             (Problem::JobsUnavailable(text()), "jobs-unavailable", 503),
+            (Problem::JobDamaged(text()), "job-damaged", 500),
             (Problem::Storage(text()), "storage", 507),
         ] {
             assert_eq!((problem.kind(), problem.status().as_u16()), (kind, status));

@@ -158,3 +158,33 @@ async fn mistakes_are_shown_in_their_place() {
     };
     assert!(error.to_string().contains("no-such-program"), "{error}");
 }
+
+#[tokio::test]
+async fn jobs_are_kept_where_they_are_said_to_be_and_outlive_the_cluster() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = format!("file:{}", folder.path().display());
+    let calc = Service::new("calc")
+        .image("longshore/model-server")
+        .build(concat!(env!("CARGO_MANIFEST_DIR"), "/../images/model-server"))
+        .command(["model-server", "calculator"])
+        .health_path("/healthz");
+    let name = format!("library-jobs-{}", std::process::id());
+    let builder = || {
+        let builder = Cluster::builder().name(&name).backend(BackendKind::Process).service(calc.clone());
+        builder.jobs(&store)
+    };
+    let ask = async |cluster: &Cluster, path: &str| {
+        let request = Request::get(format!("http://calc{path}")).header("prefer", "respond-async");
+        let request = request.body(Full::<Bytes>::default()).expect("a request");
+        cluster.client().request(request).await.expect("an answer")
+    };
+    let cluster = builder().start().await.expect("it starts");
+    let ticket = ask(&cluster, "/add/3/4").await;
+    assert_eq!(ticket.status(), 202);
+    let job = ticket.headers()["location"].to_str().expect("a path").to_owned();
+    assert_eq!(text(ask(&cluster, &format!("{job}/result?wait=30s")).await).await, "7");
+    cluster.close().await.expect("nothing is left");
+    let again = builder().start().await.expect("the folder is free again");
+    assert_eq!(text(ask(&again, &format!("{job}/result")).await).await, "7");
+    again.close().await.expect("nothing is left");
+}

@@ -98,7 +98,7 @@ def shown_until_it_ends(ticket):
     while True:
         status, text = page(ticket)
         assert status == 200
-        state = re.search(r"<h1>(\w+)</h1>", text)[1]
+        state = re.search(r"<body class=(\w+)>", text)[1]
         seen.append(state)
         if state not in ("queued", "running"):
             assert "http-equiv" not in text, "nothing more is to come"

@@ -73,13 +73,13 @@ const AT_WORK: usize = 4;
 const LEASE: Duration = Duration::from_secs(2);
 
 /// Two proxies of one cluster, which share their jobs and the server that works on them.
-async fn two_proxies(redis: &Redis, worker: &Recorder) -> [Cluster; 2] {
+async fn two_proxies(name: &str, redis: &Redis, worker: &Recorder) -> [Cluster; 2] {
     let service = format!(
         "[services.work]\naddresses = [\"{}\"]\nconcurrency = {AT_WORK}\nhealth.path = \"/healthz\"\n{}",
         worker.address,
         redis.jobs("2s")
     );
-    let proxy = || setup().named("shared").service(&service).start();
+    let proxy = || setup().named(name).service(&service).start();
     [proxy().await, proxy().await]
 }
 
@@ -98,7 +98,7 @@ async fn ends(client: &Client, id: &str, path: &str) {
 async fn each_job_runs_once_while_all_proxies_live() {
     let redis = Redis::start().await;
     let worker = Recorder::slow(Duration::from_millis(20)).await;
-    let proxies = two_proxies(&redis, &worker).await;
+    let proxies = two_proxies("living", &redis, &worker).await;
     let mut jobs = Vec::new();
     for number in 0..300 {
         let path = format!("/job/{number}");
@@ -124,15 +124,15 @@ async fn each_job_runs_once_while_all_proxies_live() {
 
 async fn the_jobs_of_a_proxy_that_dies_are_taken_over() {
     let redis = Redis::start().await;
-    let worker = Recorder::slow(Duration::from_millis(100)).await;
-    let [mut first, second] = two_proxies(&redis, &worker).await;
+    let worker = Recorder::slow(Duration::from_millis(500)).await;
+    let [mut first, second] = two_proxies("dying", &redis, &worker).await;
     let mut jobs = Vec::new();
-    for number in 0..200 {
+    for number in 0..100 {
         let path = format!("/job/{number}");
         let taken_by = if number % 2 == 0 { &first } else { &second };
         jobs.push((submit(&taken_by.client(), &path).await, path));
     }
-    assert!(worker.seen().len() < 150, "there was no load when it died");
+    assert!(worker.seen().len() < 90, "there was no load when it died");
     first.kill().await;
     let died = Instant::now();
     for (id, path) in &jobs {
@@ -170,5 +170,57 @@ async fn a_redis_that_dies_under_load_is_waited_for() {
     }
 }
 
+/// A cluster whose only job waits, with a body in a file of its own; and the job.
+async fn one_that_waits() -> (Cluster, String) {
+    let cluster = setup().model("echo", "echo", "size = { min = 0, max = 1 }").start().await;
+    assert_eq!(cluster.admin().set_size("echo", 0).await.status, 200);
+    cluster.admin().has("echo", 0).await;
+    let request = Request::post("/x").header("prefer", "respond-async");
+    let ticket = cluster.client().send(request, Bytes::from(vec![7; 300_000])).await;
+    assert_eq!(ticket.status, 202, "{}", ticket.text());
+    (cluster, ticket.header("location").to_owned())
+}
+
+async fn a_torn_store_is_refused_at_the_start_and_left_as_it_is() {
+    let (mut cluster, job) = one_that_waits().await;
+    cluster.kill().await;
+    let config = cluster.folder().join("cluster.toml");
+    let path = cluster.folder().join("longshore-data/jobs.redb");
+    let whole = std::fs::read(&path).expect("it is there");
+    let mut flipped = whole.clone();
+    flipped[4096..].iter_mut().step_by(501).for_each(|byte| *byte ^= 0x40);
+    for damage in [whole[..whole.len() / 3].to_vec(), Vec::new(), flipped] {
+        std::fs::write(&path, &damage).expect("it is written");
+        let refused = cluster.up_beside(&config, &[]).await;
+        assert_eq!(refused.code, 1, "{}", refused.stderr);
+        let advice =
+            ["is damaged", "left as it is", "put a copy of its folder back", "longshore jobs import"];
+        assert!(advice.iter().all(|part| refused.stderr.contains(part)), "{}", refused.stderr);
+        assert_eq!(std::fs::metadata(&path).expect("it is there").len(), damage.len() as u64);
+    }
+    // The copy of the folder.
+    std::fs::write(&path, &whole).expect("it is written");
+    cluster.again().await;
+    assert_eq!(cluster.client().get(&format!("{job}/result?wait=30s")).await.status, 200);
+    cluster.stop().await;
+}
+
+async fn a_job_whose_body_is_damaged_fails_and_says_so() {
+    let (mut cluster, job) = one_that_waits().await;
+    cluster.kill().await;
+    cluster.expect_error("failed to read the body of a job");
+    let bodies = std::fs::read_dir(cluster.folder().join("longshore-data/bodies")).expect("it is there");
+    let body = bodies.map(|entry| entry.expect("it is there").path()).next().expect("there is one");
+    let mut bytes = std::fs::read(&body).expect("it is there");
+    bytes[200_000] ^= 1;
+    std::fs::write(&body, bytes).expect("it is written");
+    cluster.again().await;
+    let result = cluster.client().get(&format!("{job}/result?wait=30s")).await;
+    assert_eq!((result.status, result.problem().as_str()), (500, "job-damaged"));
+    assert!(result.detail().contains("not what was written"), "{}", result.detail());
+    cluster.stop().await;
+}
+
 each!(heavy 300: in_files, in_redis, a_redis_that_dies_under_load_is_waited_for);
 each!(light 120: each_job_runs_once_while_all_proxies_live, the_jobs_of_a_proxy_that_dies_are_taken_over);
+each!(light 120: a_torn_store_is_refused_at_the_start_and_left_as_it_is, a_job_whose_body_is_damaged_fails_and_says_so);

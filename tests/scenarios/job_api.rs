@@ -54,8 +54,11 @@ async fn the_api_answers_as_its_document_says() {
     let client = cluster.client();
     let document = client.get("/_jobs/openapi.json").await;
     assert_eq!((document.status, document.header("content-type")), (200, "application/json"));
+    assert!(!document.header("x-request-id").is_empty());
     let document = document.json();
     assert_eq!(document["openapi"], "3.1.0");
+    let unknown = client.get("/_jobs/none").await;
+    assert_eq!(unknown.json()["request_id"], unknown.header("x-request-id"));
     let running = submit(&client, "/sleep/60s", &[]).await;
     becomes(&client, &running, "running").await;
     let queued = submit(&client, "/sleep/0s", &[]).await;

@@ -1,4 +1,5 @@
-//! The files of larger bodies.
+//! The files of larger bodies: the bytes, and behind them a checksum of each [`CHUNK`], so that what is read is what was
+//! written.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -10,6 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::failed;
+use super::table::checksum;
 use crate::body::{Body, BodyId, CHUNK, Sink};
 use crate::store::StoreError;
 
@@ -19,12 +21,14 @@ pub(super) struct FileSink {
     folder: PathBuf,
     /// There is none before the first piece: small bodies never have one.
     file: Option<File>,
+    /// Of the pieces so far, as they are written at the end.
+    sums: Vec<u8>,
     kept: bool,
 }
 
 impl FileSink {
     pub(super) fn new(folder: &Path, id: BodyId) -> Self {
-        Self { path: path(folder, id), folder: folder.to_owned(), file: None, kept: false }
+        Self { path: path(folder, id), folder: folder.to_owned(), file: None, sums: Vec::new(), kept: false }
     }
 
     async fn blocking(
@@ -45,12 +49,14 @@ impl FileSink {
 #[async_trait]
 impl Sink for FileSink {
     async fn put(&mut self, piece: Bytes) -> Result<(), StoreError> {
+        self.sums.extend_from_slice(&checksum(&piece).to_le_bytes());
         self.blocking(move |file| file.write_all(&piece)).await
     }
 
     async fn close(&mut self) -> Result<(), StoreError> {
-        let folder = self.folder.clone();
+        let (folder, sums) = (self.folder.clone(), std::mem::take(&mut self.sums));
         self.blocking(move |file| {
+            file.write_all(&sums)?;
             file.sync_data()?;
             sync_folder(&folder)
         })
@@ -73,22 +79,42 @@ impl Drop for FileSink {
     }
 }
 
-/// A body's bytes from `at` on, up to one chunk.
+/// A body's bytes from `at` on, up to the end of their chunk.
 pub(super) async fn read(folder: &Path, body: Body, at: u64) -> Result<Bytes, StoreError> {
+    if at >= body.length {
+        return Ok(Bytes::new());
+    }
     let path = path(folder, body.id);
-    let wanted = usize::try_from(body.length.saturating_sub(at)).unwrap_or(CHUNK).min(CHUNK);
     let read = tokio::task::spawn_blocking(move || {
-        let mut chunk = vec![0; wanted];
-        match File::open(&path).and_then(|file| file.read_exact_at(&mut chunk, at)) {
-            Ok(()) => Ok(chunk.into()),
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(Bytes::new()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(StoreError::Corrupt(format!("the body {} is gone", path.display())))
+        let index = at / CHUNK as u64;
+        let begin = index * CHUNK as u64;
+        let length = usize::try_from(body.length - begin).unwrap_or(CHUNK).min(CHUNK);
+        let (mut chunk, mut sum) = (vec![0; length], [0; SUM]);
+        let read = File::open(&path).and_then(|file| {
+            file.read_exact_at(&mut chunk, begin)?;
+            file.read_exact_at(&mut sum, body.length + index * SUM as u64)
+        });
+        match read {
+            Ok(()) if u64::from_le_bytes(sum) == checksum(&chunk) => {
+                let offset = usize::try_from(at - begin).unwrap_or(length);
+                Ok(Bytes::from(chunk).slice(offset..))
             }
+            Ok(()) => Err(damaged(&path, "is not what was written")),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                Err(damaged(&path, "is cut off"))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(damaged(&path, "is gone")),
             Err(error) => Err(failed(&path, &error)),
         }
     });
     read.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
+}
+
+/// A checksum's length, in bytes.
+const SUM: usize = 8;
+
+fn damaged(path: &Path, what: &str) -> StoreError {
+    StoreError::Corrupt(format!("the body {} {what}", path.display()))
 }
 
 /// Nobody names it any more.

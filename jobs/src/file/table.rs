@@ -302,7 +302,7 @@ fn unsealed(sealed: &[u8]) -> Option<&[u8]> {
 }
 
 /// FNV-1a over words: enough to see damage, which nobody does on purpose.
-fn checksum(value: &[u8]) -> u64 {
+pub(super) fn checksum(value: &[u8]) -> u64 {
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     let mut sum = 0xcbf2_9ce4_8422_2325 ^ value.len() as u64;
     for word in value.chunks(8) {

@@ -156,3 +156,29 @@ async fn what_a_crash_has_left_of_a_body_is_removed() {
     assert_eq!(left.len(), 2, "{left:?}");
     assert!(!store.read(kept.input.unwrap(), 0).await.unwrap().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_not_what_was_written_is_refused_piece_by_piece() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    let body = with_body(&store, 3 * CHUNK as u64 + 5).await.input.unwrap();
+    let path = folder.path().join("bodies").join(body.id.to_string());
+    let whole = std::fs::read(&path).unwrap();
+    let mut flipped = whole.clone();
+    flipped[CHUNK + 77] ^= 1;
+    std::fs::write(&path, &flipped).unwrap();
+    for at in [0, 2 * CHUNK as u64 + 9, 3 * CHUNK as u64] {
+        assert!(store.read(body, at).await.unwrap().iter().all(|byte| *byte == 7), "{at}: others are whole");
+    }
+    let expect = async |at: u64, what: &str| match store.read(body, at).await {
+        Err(StoreError::Corrupt(text)) => assert!(text.contains(what), "{text}"),
+        other => panic!("{at}: {other:?}"),
+    };
+    for at in [CHUNK as u64, CHUNK as u64 + 78] {
+        expect(at, "not what was written").await;
+    }
+    std::fs::write(&path, &whole[..2 * CHUNK]).unwrap();
+    expect(2 * CHUNK as u64, "cut off").await;
+    std::fs::remove_file(&path).unwrap();
+    expect(0, "gone").await;
+}

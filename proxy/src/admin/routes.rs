@@ -78,7 +78,7 @@ async fn wrong_method() -> Response {
 /// The jobs, as on the proxy's own listeners: there is a token here.
 async fn jobs(State(admin): Shared, request: axum::extract::Request) -> Response {
     let (parts, body) = request.into_parts();
-    admin.jobs.api(parts, body, JOBS, Asker::Anybody).await.map(Body::new)
+    admin.jobs.api(parts, body, JOBS, Asker::Anybody, None).await.map(Body::new)
 }
 
 async fn services(State(admin): Shared) -> Json<Services> {

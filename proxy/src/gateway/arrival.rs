@@ -192,7 +192,7 @@ pub fn body_problem(error: &SpoolError, service: &str) -> Problem {
         SpoolError::Storage(folder, cause) => shortage::problem(folder, cause),
         SpoolError::Kept(cause) => {
             tracing::error!(cause, "failed to read the body of a job");
-            Problem::Storage("the body of the job cannot be read".to_owned())
+            Problem::JobsUnavailable("the body of the job cannot be read".to_owned())
         }
         SpoolError::Slow => Problem::RequestTimeout(
             "the body comes too slowly: it was waited for as long as a client may take (min_rate)".to_owned(),

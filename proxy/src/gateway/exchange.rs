@@ -52,7 +52,8 @@ pub async fn handle(
             let submitted = jobs.submit(request, wish).await;
             let took = gateway.clock.now().since(started);
             match submitted {
-                Ok(response) => {
+                Ok(mut response) => {
+                    headers::name(response.headers_mut(), &request_id);
                     spans.answered(started, response.status().as_u16());
                     spans.end(None);
                     Ok(response)
@@ -81,7 +82,9 @@ pub async fn handle(
         }
         Err(Early::Jobs(jobs, body, key)) => {
             let asker = jobs::Asker::of(key.as_deref().map(Key::name));
-            let response = jobs.api(parts, body, jobs.path(), asker).await;
+            let id = request_id.to_str().ok();
+            let mut response = jobs.api(parts, body, jobs.path(), asker, id).await;
+            headers::name(response.headers_mut(), &request_id);
             spans.answered(started, response.status().as_u16());
             spans.end(None);
             return response;

@@ -107,6 +107,11 @@ pub fn own(json: Bytes, request_id: &HeaderValue) -> Response<Bytes> {
     response
 }
 
+/// Says which request an answer is to, unless it says so itself.
+pub fn name(headers: &mut HeaderMap, request_id: &HeaderValue) {
+    headers.entry(X_REQUEST_ID).or_insert_with(|| request_id.clone());
+}
+
 /// What Longshore tells about the answer.
 pub struct Told<'a> {
     /// The instance that answered.

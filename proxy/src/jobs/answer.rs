@@ -11,7 +11,7 @@ use http_body_util::StreamBody;
 use longshore_jobs::{Answer, Body, Job, Reader, State, Store};
 
 use super::page::{self, Preview};
-use super::work::Sized;
+use super::stored::Sized;
 use super::{JobView, Jobs, unavailable};
 use crate::gateway::body::ResponseBody;
 use crate::gateway::stream::StreamError;
@@ -54,7 +54,9 @@ impl Jobs {
         let each = load.service_time;
         // Requests that are no jobs wait there, too.
         let others = (load.queue as u64).saturating_sub(self.feed.known(&service.name));
-        let before = ahead + others;
+        // Where all slots are taken, one of them has to become free first.
+        let taken = u64::from(load.in_flight as u64 >= slots && service.config.concurrency > 0);
+        let before = ahead + others + taken;
         (each > 0.0).then(|| (before as f64 * each / slots as f64).ceil() as u64)
     }
 

@@ -45,12 +45,15 @@ pub(super) struct Exports {
     pub(super) metrics: std::sync::OnceLock<JobExports>,
 }
 
-/// Exports for as long as the process lives.
+/// Exports until the process ends.
 pub(super) async fn run(jobs: Arc<Jobs>, store: Arc<dyn Store>) {
     let Some(plan) = &jobs.config.export else { return };
     let mut wait = until_first(plan);
     loop {
-        tokio::time::sleep(wait).await;
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = jobs.closed() => return,
+        }
         wait = plan.every;
         // What went wrong has been logged.
         let _ = now(&jobs, &store, plan).await;

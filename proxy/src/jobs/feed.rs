@@ -63,6 +63,7 @@ impl Feed {
     /// Takes nothing more; what has no instance yet is given back.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        self.wake();
         let inner = self.inner.lock();
         inner.running.values().for_each(|under| under.changed.notify_one());
     }

@@ -8,6 +8,7 @@
 //! | `submit` | a request becomes a job |
 //! | `feed` | jobs go into the services' queues, a bounded number at a time |
 //! | `work` | one job: the request is made, the answer kept |
+//! | `stored` | that request, with its body read from the store |
 //! | `sweep` | what is due: expired, forgotten, taken over from a dead proxy |
 //! | `callbacks` | results are posted to whoever wanted that |
 //! | `exports` | all of them, written elsewhere |
@@ -20,6 +21,7 @@ mod callbacks;
 mod exports;
 mod feed;
 mod page;
+mod stored;
 mod submit;
 mod sweep;
 mod view;
@@ -36,6 +38,7 @@ use longshore_jobs::{
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell, watch as watch_channel};
+use tokio_util::task::TaskTracker;
 
 pub use self::api::Asker;
 pub use self::submit::Submission;
@@ -67,6 +70,8 @@ pub struct Jobs {
     locked: AtomicBool,
     begun: AtomicBool,
     closing: watch_channel::Sender<bool>,
+    /// What runs beside the store.
+    tasks: TaskTracker,
     /// As of the last look.
     counts: Mutex<Counts>,
 }
@@ -86,6 +91,7 @@ impl Jobs {
             locked: AtomicBool::new(false),
             begun: AtomicBool::new(false),
             closing: watch_channel::Sender::new(false),
+            tasks: TaskTracker::new(),
             counts: Mutex::default(),
         })
     }
@@ -181,9 +187,9 @@ impl Jobs {
         tracing::info!(store = store.name(), "jobs are kept");
         let news = store.news();
         feed::round(self, store).await;
-        tokio::spawn(feed::run(self.clone(), store.clone(), news));
-        tokio::spawn(sweep::run(self.clone(), store.clone()));
-        tokio::spawn(exports::run(self.clone(), store.clone()));
+        self.tasks.spawn(feed::run(self.clone(), store.clone(), news));
+        self.tasks.spawn(sweep::run(self.clone(), store.clone()));
+        self.tasks.spawn(exports::run(self.clone(), store.clone()));
     }
 
     async fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
@@ -228,11 +234,19 @@ impl Jobs {
                 () = tokio::time::sleep(Duration::from_millis(100)) => {}
             }
         }
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// Hears when this process ends.
     fn closing(&self) -> watch_channel::Receiver<bool> {
         self.closing.subscribe()
+    }
+
+    /// When this process ends.
+    async fn closed(&self) {
+        // It has ended if nobody says so any more.
+        let _ = self.closing().wait_for(|closing| *closing).await;
     }
 
     fn gateway(&self) -> Option<Arc<Gateway>> {

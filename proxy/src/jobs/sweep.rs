@@ -15,7 +15,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Jobs looked at together.
 const TOGETHER: usize = 256;
 
-/// Sweeps for as long as the process lives.
+/// Sweeps until the process ends.
 pub(super) async fn run(jobs: Arc<Jobs>, store: Arc<dyn Store>) {
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -23,6 +23,7 @@ pub(super) async fn run(jobs: Arc<Jobs>, store: Arc<dyn Store>) {
         let counted = tokio::select! {
             _ = look.tick() => store.counts().await.map(Some),
             () = jobs.callbacks.woken() => Ok(None),
+            () = jobs.closed() => return,
         };
         match (sweep(&jobs, &store).await, counted) {
             (Ok(()), Ok(None)) => {}
@@ -52,7 +53,8 @@ async fn sweep(jobs: &Arc<Jobs>, store: &Arc<dyn Store>) -> Result<(), StoreErro
         for ((outcome, next), turn) in outcomes.into_iter().zip(nexts).zip(turns) {
             if let (Outcome::Made, Some(job), Some(turn)) = (outcome, next, turn) {
                 let (jobs, store) = (jobs.clone(), store.clone());
-                tokio::spawn(async move { callbacks::attempt(&jobs, &store, job, turn).await });
+                let tasks = jobs.tasks.clone();
+                tasks.spawn(async move { callbacks::attempt(&jobs, &store, job, turn).await });
             }
         }
         if some {

@@ -4,25 +4,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::StreamExt;
-use http::request::Parts;
-use http::{Request, Response};
-use http_body::{Body as _, Frame};
-use http_body_util::StreamBody;
-use longshore_jobs::{
-    Answer, Body, Change, Fields, Head, Job, Millis, Outcome, Reader, Staged, State, Store, StoreError,
-};
-use parking_lot::Mutex;
+use http::Response;
+use http_body::Body as _;
+use longshore_jobs::{Answer, Body, Change, Fields, Job, Millis, Outcome, Staged, State, Store, StoreError};
 use tokio::sync::{Notify, oneshot};
 
 use super::Jobs;
-use crate::config::Scheme;
-use crate::gateway::arrival::Absent;
-use crate::gateway::body::{Elsewhere, ElsewhereBody, RequestBody, ResponseBody};
+use super::stored::{Failure, request};
+use crate::gateway::body::ResponseBody;
 use crate::gateway::exchange;
-use crate::gateway::route::LONGSHORE_SERVICE;
-use crate::gateway::spool::SpoolError;
 use crate::problem::Problem;
 
 /// How often the lease is renewed within its time.
@@ -96,7 +86,8 @@ impl Run {
     async fn once(&mut self, changed: &Notify) -> Result<End, StoreError> {
         let (started, mut has_started) = oneshot::channel();
         let Some(gateway) = self.jobs.gateway() else { return Ok(End::NotNow(PAUSE)) };
-        let request = match request(&self.store, &self.job, started) {
+        let failure = Failure::default();
+        let request = match request(&self.store, &self.job, &failure, started) {
             Ok(request) => request,
             Err(why) => return Ok(End::Refused(Problem::Invalid(why))),
         };
@@ -119,7 +110,7 @@ impl Run {
                         return Ok(End::Taken);
                     }
                 }
-                answered = &mut asking => return Ok(self.judged(answered?)),
+                answered = &mut asking => return Ok(self.judged(answered?, failure.lock().take())),
                 () = changed.notified() => {
                     if self.jobs.feed.is_closed() && !told {
                         return Ok(End::NotNow(PAUSE));
@@ -166,11 +157,12 @@ impl Run {
         Ok(self.store.get(self.job.id).await?.is_some_and(|job| job.rev == self.job.rev))
     }
 
-    fn judged(&self, asked: Asked) -> End {
-        match asked {
-            Asked::Answered(answered) => End::Answered(answered),
-            Asked::Broken(why) => End::Again(why),
-            Asked::Refused(problem) => self.refused(problem),
+    fn judged(&self, asked: Asked, failure: Option<StoreError>) -> End {
+        match (asked, failure) {
+            (Asked::Answered(answered), _) => End::Answered(answered),
+            (Asked::Broken(why), _) => End::Again(why),
+            (Asked::Refused(_), Some(failure)) => unread(&failure),
+            (Asked::Refused(problem), None) => self.refused(problem),
         }
     }
 
@@ -244,87 +236,13 @@ impl Run {
     }
 }
 
-/// The request of a job.
-fn request(store: &Arc<dyn Store>, job: &Job, started: oneshot::Sender<()>) -> Result<Absent, String> {
-    let parts = parts(&job.request, &job.service)?;
-    let body = match job.input {
-        None => RequestBody::Empty,
-        Some(body) => {
-            RequestBody::Elsewhere(Arc::new(Stored { store: store.clone(), body, error: Arc::default() }))
-        }
-    };
-    let peer = job.request.peer.as_deref().and_then(|peer| peer.parse().ok());
-    let scheme = if job.request.tls { Scheme::Https } else { Scheme::Http };
-    Ok(Absent { parts, body, peer, scheme, key: job.request.key.clone(), started })
-}
-
-fn parts(head: &Head, service: &str) -> Result<Parts, String> {
-    let mut request = Request::builder().method(head.method.as_str()).uri(head.target.as_str());
-    for (name, value) in head.headers.iter() {
-        request = request.header(name, value);
-    }
-    let request = request.header(LONGSHORE_SERVICE, service).body(());
-    let request = request.map_err(|error| format!("the job holds a request that is none: {error}"))?;
-    Ok(request.into_parts().0)
-}
-
-/// The body of a job's request, read from the store as often as need be.
-struct Stored {
-    store: Arc<dyn Store>,
-    body: Body,
-    error: Arc<Mutex<Option<SpoolError>>>,
-}
-
-impl Elsewhere for Stored {
-    fn open(&self) -> ElsewhereBody {
-        let reader = Reader::new(self.store.clone(), self.body);
-        let failed = self.error.clone();
-        let pieces = futures_util::stream::try_unfold(reader, move |mut reader| {
-            let failed = failed.clone();
-            async move {
-                let piece = reader.next().await.map_err(|error| {
-                    let error = SpoolError::Kept(error.to_string());
-                    *failed.lock() = Some(error.clone());
-                    error
-                })?;
-                Ok(piece.map(|piece| (Frame::data(piece), reader)))
-            }
-        });
-        Box::pin(Sized { body: StreamBody::new(pieces.boxed()), length: self.body.length })
-    }
-
-    fn error(&self) -> Option<SpoolError> {
-        self.error.lock().clone()
-    }
-}
-
-/// A body whose length is known.
-pub(super) struct Sized<B> {
-    pub(super) body: B,
-    pub(super) length: u64,
-}
-
-impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Sized<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let std::task::Poll::Ready(Some(Ok(frame))) = &polled {
-            self.length = self.length.saturating_sub(frame.data_ref().map_or(0, |data| data.len() as u64));
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.length == 0
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        http_body::SizeHint::with_exact(self.length)
+/// What it means for a job that its body cannot be read: a store that is away comes back, what is damaged stays so.
+fn unread(failure: &StoreError) -> End {
+    match failure {
+        StoreError::Corrupt(why) => End::Refused(Problem::JobDamaged(format!(
+            "the job store is damaged: {why}. Send the request again"
+        ))),
+        StoreError::Full(_) | StoreError::Unavailable(_) | StoreError::Locked(_) => End::NotNow(PAUSE),
     }
 }
 
@@ -364,4 +282,18 @@ fn head<B>(response: &Response<B>, body: Option<Body>) -> Answer {
         }
     }
     Answer { status: response.status().as_u16(), headers, body, trailers: Fields::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_is_away_is_no_failure_of_the_job() {
+        for failure in [StoreError::Unavailable("away".to_owned()), StoreError::Locked("held".to_owned())] {
+            assert!(matches!(unread(&failure), End::NotNow(_)), "{failure}");
+        }
+        let damaged = unread(&StoreError::Corrupt("it is gone".to_owned()));
+        assert!(matches!(damaged, End::Refused(Problem::JobDamaged(why)) if why.contains("it is gone")));
+    }
 }

@@ -46,6 +46,7 @@ impl Problem {
         const RESOURCE_EXHAUSTED: u16 = 8;
         const UNIMPLEMENTED: u16 = 12;
         const UNAVAILABLE: u16 = 14;
+        const DATA_LOSS: u16 = 15;
         const UNAUTHENTICATED: u16 = 16;
         match self {
             Self::BadRequest(_)
@@ -61,6 +62,7 @@ impl Problem {
                 RESOURCE_EXHAUSTED
             }
             Self::RequestTimeout(_) | Self::Timeout(_) => DEADLINE_EXCEEDED,
+            Self::JobDamaged(_) => DATA_LOSS,
             Self::AttemptsExhausted(_)
             | Self::QueueFull(..)
             | Self::Overloaded(..)

@@ -93,6 +93,7 @@ impl Keeping {
             | Problem::Conflict(_)
             | Problem::KeyReused(_)
             | Problem::JobsUnavailable(_)
+            | Problem::JobDamaged(_)
             | Problem::Storage(_) => End::Gone,
         };
         self.end(end);

@@ -84,6 +84,7 @@ impl Jobs {
         body: B,
         root: &str,
         asker: Asker<'_>,
+        request_id: Option<&str>,
     ) -> Response<ResponseBody>
     where
         B: http_body::Body<Data = Bytes> + Unpin + Send,
@@ -97,8 +98,9 @@ impl Jobs {
             (&Method::POST, ["import"]) => self.import(&asked, body).await,
             (_, segments) => self.route(segments, &asked, parts.uri.path()).await,
         };
-        answered
-            .unwrap_or_else(|problem| problem.response(None, None, &parts.headers).map(ResponseBody::from))
+        answered.unwrap_or_else(|problem| {
+            problem.response(None, request_id, &parts.headers).map(ResponseBody::from)
+        })
     }
 
     async fn route(self: &Arc<Self>, segments: &[&str], asked: &Asked<'_>, path: &str) -> Answered {

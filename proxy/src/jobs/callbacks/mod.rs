@@ -30,7 +30,7 @@ use self::post::Failure;
 use self::sign::Signature;
 use self::target::Target;
 use super::Jobs;
-use super::work::Sized;
+use super::stored::Sized;
 use crate::config;
 use crate::metrics::CallbackEnd;
 use crate::problem::Problem;
@@ -45,6 +45,9 @@ const TURN: Duration = Duration::from_secs(2);
 
 /// How much longer than an attempt may take its job is left alone by whoever else looks.
 const MARGIN: Duration = Duration::from_secs(10);
+
+/// How long an attempt may go on when the process ends.
+const LAST: Duration = Duration::from_secs(5);
 
 /// Fields of an answer without which its body cannot be understood.
 const OF_BODY: [HeaderName; 3] = [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE];
@@ -130,7 +133,15 @@ impl Callbacks {
 /// Makes one attempt for a job that has its turn, and keeps what came of it.
 pub(super) async fn attempt(jobs: &Arc<Jobs>, store: &Arc<dyn Store>, job: Job, turn: Turn) {
     let limit = jobs.callbacks.config.timeout;
-    let tried = tokio::time::timeout(limit, deliver(jobs, store, &job)).await;
+    let cut = async {
+        jobs.closed().await;
+        tokio::time::sleep(LAST).await;
+    };
+    let tried = tokio::select! {
+        tried = tokio::time::timeout(limit, deliver(jobs, store, &job)) => tried,
+        // The next process makes another one.
+        () = cut => return,
+    };
     let late = || Err(Failure::from(format!("no answer within {}", humantime::format_duration(limit))));
     let outcome = match tried.unwrap_or_else(|_| late()) {
         Ok(()) => Ok(Millis::now()),
