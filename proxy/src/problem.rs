@@ -56,6 +56,8 @@ pub enum Problem {
     Timeout(String),
     /// The path does not know the method.
     MethodNotAllowed(String),
+    /// A client expects what is not promised.
+    Expectation(String),
     /// The job has no result any more, or never will.
     Gone(String),
     /// The job's state does not allow it.
@@ -141,6 +143,7 @@ impl Problem {
             | Self::QueueTimeout(detail)
             | Self::Timeout(detail)
             | Self::MethodNotAllowed(detail)
+            | Self::Expectation(detail)
             | Self::Gone(detail)
             | Self::Conflict(detail)
             | Self::KeyReused(detail)
@@ -172,6 +175,7 @@ impl Problem {
             | Self::QueueTimeout(_)
             | Self::Timeout(_)
             | Self::MethodNotAllowed(_)
+            | Self::Expectation(_)
             | Self::Gone(_)
             | Self::Conflict(_)
             | Self::KeyReused(_)
@@ -208,6 +212,9 @@ impl Problem {
             Self::MethodNotAllowed(_) => {
                 ("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "Method not allowed")
             }
+            Self::Expectation(_) => {
+                ("expectation-failed", StatusCode::EXPECTATION_FAILED, "Expectation failed")
+            }
             Self::Gone(_) => ("gone", StatusCode::GONE, "No result any more"),
             Self::Conflict(_) => ("conflict", StatusCode::CONFLICT, "Not in this state"),
             Self::KeyReused(_) => {
@@ -242,6 +249,7 @@ impl Problem {
             | Self::QueueTimeout(_)
             | Self::Timeout(_)
             | Self::MethodNotAllowed(_)
+            | Self::Expectation(_)
             | Self::Gone(_)
             | Self::Conflict(_)
             | Self::KeyReused(_)
@@ -269,10 +277,13 @@ impl Problem {
         if matches!(self, Self::Unauthorized(_)) {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if matches!(
+        // A client that waits for a sign to send its body gets none, and may send it or not: what comes next is not known.
+        let may_send = asked.contains_key(header::EXPECT);
+        let is_lost = matches!(
             self,
             Self::BadRequest(_) | Self::HeadersTooLarge(_) | Self::BodyTooLarge(_) | Self::RequestTimeout(_)
-        ) {
+        );
+        if may_send || is_lost {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response

@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ name = "clients-{pid}"
 
 [proxy]
 listen = ["127.0.0.1:0"]
+tls = {{ listen = ["127.0.0.1:0"], cert = "cert.pem", key = "key.pem" }}
 
 [admin]
 listen = "127.0.0.1:0"
@@ -69,6 +71,7 @@ class Cluster:
 
     def __init__(self, folder: pathlib.Path, text: str = CONFIG) -> None:
         binary = os.environ.get("LONGSHORE_BIN", str(ROOT / "target/release/longshore"))
+        self.certificate = certify(folder)
         config = folder / "cluster.toml"
         config.write_text(text.format(pid=os.getpid(), python=sys.executable, here=HERE, root=ROOT))
         self.log = folder / "log"
@@ -84,8 +87,9 @@ class Cluster:
 
     def find(self) -> None:
         """Waits until it serves and has what it wants."""
-        self.address = self.said(r"serving requests on http://([^\s,]+)")
+        self.address = self.said(r"serving requests on .*?http://([^\s,]+)")
         self.url = f"http://{self.address}"
+        self.secure_address = self.said(r"serving requests on .*?https://([^\s,]+)")
         self.admin = "http://" + self.said(r"admin API on http://([^\s,]+)")
         until(lambda: all(self.is_settled(service) for service in self.ask("/services")["services"]), 60)
 
@@ -96,6 +100,9 @@ class Cluster:
             return (found := re.search(pattern, text)) and found[1]
 
         return until(look, 30)
+
+    def secure(self) -> "Secure":
+        return Secure(self)
 
     @staticmethod
     def is_settled(service: dict) -> bool:
@@ -126,6 +133,29 @@ class Cluster:
         assert code == 0, f"longshore up ended with {code}:\n{log}"
         errors = [line for line in log.splitlines() if " ERROR " in line]
         assert not errors, "\n".join(errors)
+
+
+class Secure:
+    """The same over TLS, for clients that believe its certificate."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.address = cluster.secure_address
+        self.url = f"https://{self.address}"
+        self.context = ssl.create_default_context(cafile=cluster.certificate)
+
+    def __getattr__(self, name: str):
+        return getattr(self.cluster, name)
+
+
+def certify(folder: pathlib.Path) -> str:
+    """A certificate for this machine, in the folder with its key."""
+    names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
+    kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1"]
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    words = ["openssl", "req", *kind, "-subj", "/CN=localhost", "-addext", names, *files]
+    subprocess.run(words, check=True, capture_output=True)
+    return str(folder / "cert.pem")
 
 
 def until(ask, limit: float):

@@ -24,8 +24,21 @@ PROMPT = "a stream of tokens that goes on although its server is gone"
 ANSWER = "".join(f"{word[::-1]} " for word in PROMPT.split())
 
 
+def over_tls(client):
+    def secure(cluster, rounds):
+        client(cluster.secure(), rounds)
+
+    return secure
+
+
+def is_secure(cluster) -> bool:
+    return cluster.url.startswith("https:")
+
+
 def requests_session(cluster, rounds):
     with requests.Session() as session:
+        # Bundles of the environment would come before it.
+        session.trust_env, session.verify = False, cluster.certificate
         for number in rounds:
             got = session.get(f"{cluster.url}/work/{number}", params={"ms": 150}, timeout=60)
             assert (got.status_code, got.json()["path"]) == (200, f"/work/{number}")
@@ -53,7 +66,8 @@ def requests_proxy(cluster, rounds):
 def httpx_with(**options):
     def client(cluster, rounds):
         async def work():
-            async with httpx.AsyncClient(timeout=60, trust_env=False, **options) as session:
+            verify = cluster.context if is_secure(cluster) else True
+            async with httpx.AsyncClient(timeout=60, trust_env=False, verify=verify, **options) as session:
                 for number in rounds:
                     got = await session.get(f"{cluster.url}/work/{number}?ms=150")
                     assert (got.status_code, got.json()["path"]) == (200, f"/work/{number}")
@@ -79,7 +93,8 @@ def httpx_proxy(cluster, rounds):
 
 def aiohttp_session(cluster, rounds):
     async def work():
-        async with aiohttp.ClientSession() as session:
+        connector = aiohttp.TCPConnector(ssl=cluster.context if is_secure(cluster) else True)
+        async with aiohttp.ClientSession(connector=connector) as session:
             for number in rounds:
                 async with session.get(f"{cluster.url}/work/{number}?ms=150") as got:
                     assert (got.status, (await got.json())["path"]) == (200, f"/work/{number}")
@@ -87,8 +102,9 @@ def aiohttp_session(cluster, rounds):
                     assert (await got.json())["sha256"] == DIGEST
                 async with session.post(f"{cluster.url}/work/post", data=BODY, expect100=True) as got:
                     assert (await got.json())["sha256"] == DIGEST
-                async with session.get("http://calc/add/3/4", proxy=cluster.url) as got:
-                    assert await got.text() == "7"
+                if not is_secure(cluster):
+                    async with session.get("http://calc/add/3/4", proxy=cluster.url) as got:
+                        assert await got.text() == "7"
 
     asyncio.run(work())
 
@@ -104,7 +120,8 @@ def events(cluster, rounds):
 
 
 def openai_client(cluster):
-    return openai.OpenAI(base_url=f"{cluster.url}/v1", api_key="none", max_retries=0, timeout=60)
+    own = {"http_client": httpx.Client(verify=cluster.context)} if is_secure(cluster) else {}
+    return openai.OpenAI(base_url=f"{cluster.url}/v1", api_key="none", max_retries=0, timeout=60, **own)
 
 
 def openai_whole(cluster, rounds):
@@ -127,7 +144,7 @@ def openai_stream(cluster, rounds):
 def curl_with(*options, url="{url}/work/curl?ms=100", expect="/work/curl"):
     def client(cluster, rounds):
         for _ in rounds:
-            words = [word.format(url=cluster.url) for word in ("curl", "-sS", "--fail", "-m", "60", *options, url)]
+            words = [word.format(url=cluster.url, cert=cluster.certificate) for word in ("curl", "-sS", "--fail", "-m", "60", *options, url)]
             got = subprocess.run(words, input=BODY, capture_output=True, check=False)
             assert got.returncode == 0, (words, got)
             assert expect in got.stdout.decode(), got.stdout
@@ -135,6 +152,7 @@ def curl_with(*options, url="{url}/work/curl?ms=100", expect="/work/curl"):
     return client
 
 
+TRUST = ("--cacert", "{cert}")
 EXPECT = ("-H", "Expect: 100-continue", "--expect100-timeout", "30", "--data-binary", "@-")
 
 # A client, and the service that is killed under it.
@@ -157,6 +175,16 @@ CLIENTS = {
     "curl-h2-upgrade": (curl_with("--http2"), "model"),
     "curl-proxy": (curl_with("-x", "{url}", url="http://calc/add/3/4", expect="7"), "calc"),
     "curl-host": (curl_with("-H", "Host: calc", url="{url}/add/3/4", expect="7"), "calc"),
+    "requests-tls": (over_tls(requests_session), "model"),
+    "httpx-h1-tls": (over_tls(httpx_with()), "model"),
+    "httpx-h2-tls": (over_tls(httpx_with(http2=True)), "model"),
+    "aiohttp-tls": (over_tls(aiohttp_session), "model"),
+    "openai-tls": (over_tls(openai_whole), "model"),
+    "openai-stream-tls": (over_tls(openai_stream), "model"),
+    "curl-1.1-tls": (over_tls(curl_with("--http1.1", *TRUST)), "model"),
+    "curl-h2-tls": (over_tls(curl_with("--http2", *TRUST, "-w", " over %{{http_version}}", expect=" over 2")), "model"),
+    "curl-h2-tls-post": (over_tls(curl_with("--http2", *TRUST, "--data-binary", "@-", expect=DIGEST)), "model"),
+    "curl-100-continue-tls": (over_tls(curl_with("--http1.1", *TRUST, *EXPECT, expect=DIGEST)), "model"),
     "events": (events, "model"),
     "openai-stream": (openai_stream, "model"),
 }

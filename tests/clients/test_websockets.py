@@ -13,6 +13,14 @@ def url(cluster) -> str:
     return f"ws://{cluster.address}/ws"
 
 
+def connect(cluster, secure: bool, **options):
+    """In the clear, or over TLS."""
+    if not secure:
+        return websockets.connect(url(cluster), proxy=None, **options)
+    secured = cluster.secure()
+    return websockets.connect(f"wss://{secured.address}/ws", proxy=None, ssl=secured.context, **options)
+
+
 async def converse(socket) -> None:
     """Texts, bytes, fragments, pings, and messages larger than any buffer."""
     for text in ("", "ping", "ü" * 1000, "x" * 500_000):
@@ -26,10 +34,11 @@ async def converse(socket) -> None:
     assert await asyncio.wait_for(await socket.ping(), 30) < 30
 
 
+@pytest.mark.parametrize("secure", [False, True], ids=["clear", "tls"])
 @pytest.mark.parametrize("compression", ["deflate", None])
-def test_everything_passes_both_ways(cluster, compression):
+def test_everything_passes_both_ways(cluster, compression, secure):
     async def work():
-        async with websockets.connect(url(cluster), compression=compression, proxy=None) as socket:
+        async with connect(cluster, secure, compression=compression) as socket:
             names = [extension.name for extension in socket.protocol.extensions]
             assert names == (["permessage-deflate"] if compression else [])
             await converse(socket)
@@ -38,16 +47,17 @@ def test_everything_passes_both_ways(cluster, compression):
     until(lambda: cluster.ask("/services/socket")["in_flight"] == 0, 30)
 
 
+@pytest.mark.parametrize("secure", [False, True], ids=["clear", "tls"])
 @pytest.mark.parametrize("code", [1000, 1001, 3000, 4999])
-def test_a_close_code_passes(cluster, code):
+def test_a_close_code_passes(cluster, code, secure):
     async def work():
-        async with websockets.connect(url(cluster), subprotocols=["chat"], proxy=None) as socket:
+        async with connect(cluster, secure, subprotocols=["chat"]) as socket:
             assert socket.subprotocol == "chat"
             await socket.send(f"close {code}")
             with pytest.raises(websockets.ConnectionClosed) as closed:
                 await socket.recv()
             assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (code, "as asked")
-        async with websockets.connect(url(cluster), proxy=None) as socket:
+        async with connect(cluster, secure) as socket:
             await socket.close(code, "of my own")
             assert socket.close_code == code
 

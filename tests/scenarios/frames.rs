@@ -266,5 +266,33 @@ async fn a_connection_that_asks_for_nothing_is_told_and_closed() {
     cluster.stop().await;
 }
 
+/// Streams that a flood opens, each of which it takes back at once.
+const FLOOD: usize = 5_000;
+
+async fn a_client_that_takes_back_all_that_it_asks_is_cut_off_and_others_are_not() {
+    let setup = Setup::new(Backend::Process);
+    let cluster = setup.model("sleep", "sleep", "concurrency = 4\nqueue.limit = 100").start().await;
+    let fields = fields!(":method": "GET", ":scheme": "http", ":authority": "sleep", ":path": "/sleep/60s");
+    for _ in 0..3 {
+        let mut flood = Frames::connect(cluster.address()).await;
+        let mut last = 0;
+        for _ in 0..FLOOD {
+            last = flood.request(fields, &[]).await;
+            flood.reset(last).await;
+        }
+        assert_eq!(flood.end(last).await, End::Closed, "it goes on for ever");
+        let begun = std::time::Instant::now();
+        assert_eq!(cluster.client().get("/sleep/1ms").await.status, 200);
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
+    cluster.admin().works_on("sleep", 0).await;
+    cluster.admin().queues("sleep", 0).await;
+    let stats = cluster.client().get("/stats").await.json();
+    assert_eq!(stats["at_work"], 0, "the instance works for nobody: {stats}");
+    cluster.admin().lost_nothing("sleep").await;
+    cluster.stop().await;
+}
+
 each!(light 60: a_connection_that_asks_for_nothing_is_told_and_closed);
 each!(light 60: a_request_over_http_2_is_one_over_http_1_or_none);
+each!(light 60: a_client_that_takes_back_all_that_it_asks_is_cut_off_and_others_are_not);

@@ -134,6 +134,13 @@ async fn a_transfer_encoding_is_one_chunked_or_none() {
             "POST /a HTTP/1.1\r\nHost: tap\r\ntRANSFER-eNCODING:\tCHUNKED \t\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
             Then("/a", "abc"),
         ),
+        // No method is known to have no body.
+        (
+            "GET /a HTTP/1.1\r\nHost: tap\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            Then("/a", "abc"),
+        ),
+        ("GET /a HTTP/1.1\r\nHost: tap\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n\r\n", Cut),
+        ("DELETE /a HTTP/1.1\r\nHost: tap\r\nContent-Length: 3\r\n\r\nabc", Then("/a", "abc")),
         // The one framing that RFC 9112 (6.3) names, and then the end.
         (
             "POST /a HTTP/1.1\r\nHost: tap\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
@@ -320,6 +327,9 @@ async fn a_host_is_one_and_a_target_has_one_of_three_forms() {
         ("GET HTTP://tap:80/a?b HTTP/1.1\r\nHost: tap\r\n\r\n", Then("/a?b", "")),
         ("GET http://tap HTTP/1.1\r\nHost: tap\r\n\r\n", Then("/", "")),
         ("GET http://tap?b HTTP/1.1\r\nHost: tap\r\n\r\n", Then("/?b", "")),
+        // No target has a fragment: it is dropped, as a browser would.
+        ("GET http://tap#b HTTP/1.1\r\nHost: tap\r\n\r\n", Then("/", "")),
+        ("GET /a#b HTTP/1.1\r\nHost: tap\r\n\r\n", Then("/a", "")),
         ("GET http://tap/a HTTP/1.1\r\n\r\n", Refused),
         ("GET http:///a HTTP/1.1\r\nHost: tap\r\n\r\n", Refused),
         ("GET http:a HTTP/1.1\r\nHost: tap\r\n\r\n", Refused),

@@ -77,6 +77,12 @@ impl Frames {
         self.frame(HEADERS, END_HEADERS | END_STREAM, number, &literal(fields)).await;
     }
 
+    /// Takes a request back.
+    pub async fn reset(&mut self, number: u32) {
+        const CANCEL: [u8; 4] = [0, 0, 0, 8];
+        self.frame(RST_STREAM, 0, number, &CANCEL).await;
+    }
+
     /// Waits for the head of a stream's answer, or its end.
     ///
     /// # Panics

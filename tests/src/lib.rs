@@ -16,6 +16,7 @@
 //! | `raw` | bytes on a socket, where framing matters |
 //! | `frames` | HTTP/2, frame by frame |
 //! | `strict` | RFC 9112 to the letter |
+//! | `mutate` | requests with mistakes in them |
 //! | `tap` | a server that notes every byte |
 //! | `digest` | `Content-Digest` |
 //! | `document` | the commands in a Markdown file |
@@ -47,6 +48,7 @@ pub mod load;
 mod log;
 pub mod loyal;
 pub mod metrics;
+pub mod mutate;
 pub mod news;
 pub mod otlp;
 pub mod process;

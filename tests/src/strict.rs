@@ -37,8 +37,8 @@ pub enum Reader {
     /// An instance behind a proxy: nothing needs to be tolerated.
     Instance,
     /// A proxy. What RFC 9112 lets a recipient tolerate is tolerated: blank lines before a request (2.2), lines of the
-    /// head that end in LF alone (2.2), a length beside `chunked`, which does not count (6.3), and the same length
-    /// twice (6.3).
+    /// head that end in LF alone (2.2), a length beside `chunked`, which does not count (6.3), and the same length twice
+    /// (6.3). The extensions of a chunk are not looked at, but for their end. In trailers, an empty line that ends in LF alone ends them, and what follows up to a proper one is dropped.
     Proxy,
 }
 
@@ -102,7 +102,7 @@ impl Cursor<'_> {
                 self.at += if self.rest()[0] == b'\r' { 2 } else { 1 };
             }
         }
-        let line = self.line(self.reader == Reader::Proxy)?;
+        let line = self.line(self.reader == Reader::Proxy, false)?;
         let (method, target, minor) = request_line(line)?;
         let fields = self.fields(self.reader == Reader::Proxy)?;
         check_host(&fields, minor)?;
@@ -112,7 +112,10 @@ impl Cursor<'_> {
             Body::Length(length) => self.take(length)?.to_vec(),
             Body::Chunked => {
                 let body = self.chunks()?;
-                trailers = self.fields(false)?;
+                trailers = match self.reader {
+                    Reader::Instance => self.fields(false)?,
+                    Reader::Proxy => self.trailers()?,
+                };
                 body
             }
         };
@@ -138,7 +141,7 @@ impl Cursor<'_> {
     }
 
     /// A line without its end.
-    fn line(&mut self, bare_lf: bool) -> Checked<&[u8]> {
+    fn line(&mut self, bare_lf: bool, nul: bool) -> Checked<&[u8]> {
         let rest = self.rest();
         let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
             // A line that is wrong already will not become right.
@@ -152,7 +155,7 @@ impl Cursor<'_> {
             None if bare_lf => &rest[..end],
             None => return violation("an LF without a CR"),
         };
-        if line.contains(&b'\r') || line.contains(&0) {
+        if line.contains(&b'\r') || (line.contains(&0) && !nul) {
             return violation("a CR or NUL within a line");
         }
         let length = line.len();
@@ -164,7 +167,7 @@ impl Cursor<'_> {
     fn fields(&mut self, bare_lf: bool) -> Checked<Vec<(String, Vec<u8>)>> {
         let mut fields = Vec::new();
         loop {
-            let line = self.line(bare_lf)?;
+            let line = self.line(bare_lf, false)?;
             if line.is_empty() {
                 return Ok(fields);
             }
@@ -180,6 +183,23 @@ impl Cursor<'_> {
             }
             fields.push((String::from_utf8_lossy(name).to_lowercase(), value.to_vec()));
         }
+    }
+
+    /// The lines up to an empty one that ends in CRLF. What stands behind one that ends in LF alone is dropped.
+    fn trailers(&mut self) -> Checked<Vec<(String, Vec<u8>)>> {
+        let rest = self.rest();
+        let length = if rest.starts_with(b"\r\n") {
+            0
+        } else {
+            let end = rest.windows(4).position(|four| four == b"\r\n\r\n").ok_or(Stop::Incomplete)?;
+            end + 2
+        };
+        let mut block = rest[..length].to_vec();
+        block.extend_from_slice(b"\r\n");
+        let mut inner = Cursor { bytes: &block, at: 0, reader: self.reader };
+        let fields = inner.fields(true)?;
+        self.at += length + 2;
+        Ok(fields)
     }
 
     fn framing(&self, fields: &[(String, Vec<u8>)], minor: u8) -> Checked<Framing> {
@@ -216,7 +236,7 @@ impl Cursor<'_> {
     fn chunks(&mut self) -> Checked<Vec<u8>> {
         let mut body = Vec::new();
         loop {
-            let size = chunk_size(self.line(false)?)?;
+            let size = chunk_size(self.line(false, self.reader == Reader::Proxy)?)?;
             if size == 0 {
                 return Ok(body);
             }
@@ -262,9 +282,11 @@ fn request_line(line: &[u8]) -> Checked<(String, String, u8)> {
     if method.is_empty() || !method.iter().all(|byte| is_token(*byte)) {
         return violation("a method that is no token");
     }
+    let begins =
+        |scheme: &[u8]| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
     let form = target.starts_with(b"/")
-        || target.starts_with(b"http://")
-        || target.starts_with(b"https://")
+        || begins(b"http://")
+        || begins(b"https://")
         || (*target == b"*" && *method == b"OPTIONS");
     if !form || *method == b"CONNECT" || target.iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
         return violation("a target in none of the forms");

@@ -74,6 +74,7 @@ fn read_proxy<'a>(table: &mut Table<'a>, out: &mut ProxyConfig) -> Places<'a> {
     table.set("memory_per_body", &mut out.memory_per_body, Value::bytes);
     table.set("model_head", &mut out.model_head, Value::bytes);
     table.set("forwarded", &mut out.forwarded, Value::boolean);
+    table.set("trace", &mut out.trace, Value::boolean);
     table.set("trusted", &mut out.trusted, |value| {
         value.list("an array of networks such as [\"10.0.0.0/8\"]", |one| one.parsed(Network::parse))
     });

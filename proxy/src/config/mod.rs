@@ -117,6 +117,8 @@ pub struct ProxyConfig {
     pub model_head: u64,
     /// Whether `X-Forwarded-*`, `Forwarded` and `Via` are added.
     pub forwarded: bool,
+    /// Whether TRACE is passed on to instances; else it is refused.
+    pub trace: bool,
     /// What clients may take.
     pub limits: Limits,
     /// What they may do on a connection of HTTP/2.
@@ -142,6 +144,7 @@ impl Default for ProxyConfig {
             memory_per_body: 256 << 10,
             model_head: 16 << 20,
             forwarded: true,
+            trace: false,
             limits: Limits::default(),
             http2: Http2::default(),
             api_keys: None,

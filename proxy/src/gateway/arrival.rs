@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use arc_swap::Guard;
 use bytes::Bytes;
-use http::Version;
 use http::request::Parts;
+use http::{Method, Version};
 use hyper::body::Incoming;
 use longshore_pool::{Class, Time};
 
@@ -99,6 +99,9 @@ pub async fn begin(
 ) -> Result<Begun, Early> {
     upgrade::from_http2(parts);
     framing::check(parts)?;
+    if parts.method == Method::TRACE && !gateway.settings.load().trace {
+        return Err(Problem::MethodNotAllowed("TRACE is not served (proxy.trace)".to_owned()).into());
+    }
     let sender = Requester { connected: client.connected(), address: client.address(&parts.headers) };
     let (permits, key) = gateway.admission.admit(&sender, &mut parts.headers, now)?;
     active.hold(permits);

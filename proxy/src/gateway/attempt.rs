@@ -266,6 +266,11 @@ pub fn broken_off(lease: &Lease, error: &hyper::Error) -> Failure {
     cut(lease, &seen(error).0)
 }
 
+/// An answer without a known end came to its end because the instance did.
+pub fn died_with(lease: &Lease) -> Failure {
+    cut(lease, "it ended together with its connection")
+}
+
 fn cut(lease: &Lease, seen: &str) -> Failure {
     let how = format!("in the middle of its answer: {seen}");
     Failure::Lost { how: fate(lease, how), label: "truncated", sent: true }

@@ -10,12 +10,17 @@ use http::HeaderValue;
 use longshore_pool::{InstanceId, Time};
 use nix::sys::socket::{Shutdown, shutdown};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use super::http1::Http1;
 use super::multiplex::Multiplex;
 use super::wire::Wire;
 use crate::config::Protocol;
 use crate::connect::Connector;
+
+/// The end of a process is known so soon after its connections' end.
+const NEWS: Duration = Duration::from_millis(30);
 
 /// Everything that is open to one instance.
 pub struct Link {
@@ -24,6 +29,8 @@ pub struct Link {
     address: SocketAddr,
     connector: Arc<Connector>,
     fate: OnceLock<String>,
+    /// Told when everything is cut.
+    ended: Notify,
     /// Whether it was well, and had to go: its time to drain was over.
     drained: AtomicBool,
     pool: Mutex<Connections>,
@@ -55,8 +62,8 @@ impl Link {
             Protocol::H1 => None,
             Protocol::H2c => Some(Multiplex::default()),
         };
-        let (fate, drained) = (OnceLock::new(), AtomicBool::new(false));
-        Self { instance, name, address, connector, fate, drained, pool: Mutex::default(), shared }
+        let (fate, ended, drained) = (OnceLock::new(), Notify::new(), AtomicBool::new(false));
+        Self { instance, name, address, connector, fate, ended, drained, pool: Mutex::default(), shared }
     }
 
     /// Its name, as in the `Longshore-Instance` header.
@@ -82,6 +89,27 @@ impl Link {
     /// Notes why the instance is no more; the first to say so is believed.
     pub fn set_fate(&self, fate: &str) {
         let _ = self.fate.set(fate.to_owned());
+    }
+
+    /// Whether the instance is gone, as far as can be found out in a moment: it has been said so, or nobody listens any
+    /// more.
+    pub async fn is_gone(&self) -> bool {
+        let ended = self.ended.notified();
+        if self.pool.lock().closed {
+            return true;
+        }
+        let looked = async {
+            if self.connector.connect(self.instance, self.address).await.is_err() {
+                return true;
+            }
+            // What stands between, a container's published port, say, may listen on.
+            sleep(NEWS).await;
+            false
+        };
+        tokio::select! {
+            () = ended => true,
+            gone = looked => gone,
+        }
     }
 
     /// Notes that the instance is to go and has waited for as long as it may.
@@ -156,6 +184,7 @@ impl Link {
             (std::mem::take(&mut pool.idle), std::mem::take(&mut pool.sockets))
         };
         drop(idle);
+        self.ended.notify_waiters();
         if let Some(shared) = &self.shared {
             shared.close();
         }

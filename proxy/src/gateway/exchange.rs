@@ -401,6 +401,7 @@ impl Exchange {
             Answer::Live(mut response, wire) => {
                 self.spans.answered(now, response.status().as_u16());
                 let switch = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                let until_close = !switch && wire.ends_with(&response);
                 // The version is the hop's: hyper speaks the client's.
                 *response.version_mut() = http::Version::HTTP_11;
                 headers::prepare_response(
@@ -431,7 +432,7 @@ impl Exchange {
                 if switch {
                     self.switch(response, open, active)
                 } else {
-                    self.stream(response, open, resume, active)
+                    self.stream(response, until_close, open, resume, active)
                 }
             }
         }
@@ -448,14 +449,20 @@ impl Exchange {
     /// Passes the answer on as it comes. One of known length must be complete by the deadline; one without end need not.
     fn stream(
         &self,
-        response: Response<Incoming>,
+        mut response: Response<Incoming>,
+        until_close: bool,
         open: Open,
         resume: Option<Box<Resume>>,
         active: Active,
     ) -> Response<ResponseBody> {
         let deadline = self.deadline_of(&response).map(|deadline| self.service.clock.instant(deadline));
+        if self.parts.version == Version::HTTP_10 && deadline.is_none() {
+            // It ends with the connection. Of another version, hyper would say that it is kept, if its client wants that.
+            *response.version_mut() = Version::HTTP_10;
+        }
         response.map(|source| {
-            ResponseBody::Streaming(Box::new(Streaming::new(source, open, deadline, resume, active)))
+            let streaming = Streaming::new(source, open, deadline, resume, active);
+            ResponseBody::Streaming(Box::new(if until_close { streaming.until_close() } else { streaming }))
         })
     }
 

@@ -11,6 +11,7 @@ use crate::problem::Problem;
 /// hyper itself.
 pub fn check(parts: &Parts) -> Result<(), Problem> {
     check_target(parts)?;
+    check_expectation(parts)?;
     if parts.version == Version::HTTP_2 {
         return check_authority(&parts.uri, &parts.headers);
     }
@@ -61,6 +62,18 @@ fn check_target(parts: &Parts) -> Result<(), Problem> {
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// The only thing that is promised is a sign to go on (RFC 9110, 10.1.1). HTTP/1.0 knows no expectations.
+fn check_expectation(parts: &Parts) -> Result<(), Problem> {
+    let mut expected = parts.headers.get_all(header::EXPECT).iter();
+    if parts.version != Version::HTTP_10
+        && expected.any(|expected| !expected.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    {
+        let known = "nothing but `Expect: 100-continue` is understood";
+        return Err(Problem::Expectation(known.to_owned()));
+    }
+    Ok(())
 }
 
 fn check_codings(headers: &HeaderMap) -> Result<(), Problem> {
@@ -190,6 +203,25 @@ mod tests {
         ] {
             let checked = check(&parts(Version::HTTP_11, method.clone(), target, &[("host", "calc")]));
             assert_eq!(checked.is_err(), refused, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn an_expectation_is_100_continue() {
+        for (version, fields, refused) in [
+            (Version::HTTP_11, vec!["100-continue"], false),
+            (Version::HTTP_11, vec!["100-Continue"], false),
+            (Version::HTTP_11, vec!["100-continue", "100-continue"], false),
+            (Version::HTTP_11, vec!["200-ok"], true),
+            (Version::HTTP_11, vec![""], true),
+            (Version::HTTP_11, vec!["100-continue", "other"], true),
+            (Version::HTTP_2, vec!["other"], true),
+            (Version::HTTP_10, vec!["other"], false),
+        ] {
+            let mut all = vec![("host", "calc")];
+            all.extend(fields.iter().map(|value| ("expect", *value)));
+            let checked = check(&parts(version, Method::POST, "/", &all));
+            assert_eq!(checked.is_err(), refused, "{version:?} {fields:?}");
         }
     }
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Method, Request, Response, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::rt::{Read, Write};
@@ -18,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::body::AttemptBody;
+use super::interim::Interims;
 use super::plain::{self, Begun, Expected, Plain, Progress};
 use super::relay::Relay;
 use super::wire::{Answered, Broke, Fate, Outgoing, SendError};
@@ -109,7 +111,7 @@ impl Http1 {
             }
         }
         match &mut self.spoken {
-            Spoken::Hyper(hyper) => Ok(Answered::Begun(hyper.send(outgoing.request()).await?)),
+            Spoken::Hyper(hyper) => Ok(Answered::Begun(hyper.send(in_chunks(outgoing.request())).await?)),
             Spoken::Plain(_) | Spoken::Not => Err(plain::Why::Closed.into()),
         }
     }
@@ -166,16 +168,22 @@ impl Hyper {
         Ok(Self { sender, connection: Some(connection), relay: Relay::new(), handed: None, last: false })
     }
 
-    async fn send(&mut self, request: Request<AttemptBody>) -> Result<Response<Incoming>, SendError> {
+    async fn send(&mut self, mut request: Request<AttemptBody>) -> Result<Response<Incoming>, SendError> {
         let Self { sender, connection, relay, .. } = self;
+        let interims = Interims::of(&mut request);
         // Sent when it is polled first, so that the connection's wake stays inside.
         let mut answer = pin!(async { sender.try_send_request(request).await });
-        let answer =
-            poll_fn(|cx| relay.poll(cx, |cx| answer.as_mut().poll(cx), |cx| drive(connection, cx))).await;
-        answer.map_err(|mut error| {
-            let fate = if error.take_message().is_some() { Fate::Untouched } else { Fate::Unknown };
-            SendError { error: error.into_error().into(), fate }
-        })
+        let answer = poll_fn(|cx| {
+            let answer = relay.poll(cx, |cx| answer.as_mut().poll(cx), |cx| drive(connection, cx));
+            match interims.flood() {
+                Some(why) => Poll::Ready(Err(SendError { error: why.into(), fate: Fate::Unknown })),
+                None => answer.map_err(|mut error| {
+                    let fate = if error.take_message().is_some() { Fate::Untouched } else { Fate::Unknown };
+                    SendError { error: error.into_error().into(), fate }
+                }),
+            }
+        });
+        answer.await
     }
 
     async fn is_ready(&mut self) -> bool {
@@ -191,6 +199,16 @@ impl Hyper {
         }
         ready
     }
+}
+
+/// A body of unknown length is sent in chunks, whatever the method: of a GET's, hyper believes that there is none, and
+/// would drop it unless it is told so.
+fn in_chunks(mut request: Request<AttemptBody>) -> Request<AttemptBody> {
+    let unusual = request.method() == Method::GET || request.method() == Method::HEAD;
+    if unusual && request.body().size_hint().exact().is_none() {
+        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    request
 }
 
 /// Moves what can be moved in both directions.

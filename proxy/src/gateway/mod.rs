@@ -49,6 +49,7 @@ mod headers;
 mod held;
 mod http1;
 mod ids;
+mod interim;
 mod kept;
 pub mod keys;
 pub mod lease;
@@ -115,6 +116,8 @@ pub struct Gateway {
 struct Settings {
     timeouts: Timeouts,
     forwarded: bool,
+    /// Whether TRACE is passed on.
+    trace: bool,
     http2: Http2,
     /// Bytes of a body in which its `model` is looked for.
     model_head: u64,
@@ -133,6 +136,7 @@ impl Settings {
                 half_close: proxy.half_close,
             },
             forwarded: proxy.forwarded,
+            trace: proxy.trace,
             http2: proxy.http2,
             model_head: proxy.model_head,
             trusted: proxy.trusted.as_slice().into(),

@@ -196,7 +196,8 @@ pub fn target(uri: &Uri, strip: Option<&str>) -> Uri {
     parts.path_and_query = match rest {
         Some(rest) if rest.starts_with('/') => rest.parse().ok(),
         Some(rest) => format!("/{rest}").parse().ok(),
-        None => uri.path_and_query().cloned(),
+        // What is before a fragment may be nothing at all (`http://calc#x`), and a request line without a target is none.
+        None => uri.path_and_query().filter(|path| !path.as_str().is_empty()).cloned(),
     };
     if parts.path_and_query.is_none() {
         return Uri::from_static("/");

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use longshore_pool::{Outcome, Time};
 use tokio::time::Sleep;
 
+use super::attempt;
 use super::cut;
 use super::lease::Lease;
 use super::resume::{Cut, Resume};
@@ -26,6 +27,9 @@ pub enum StreamError {
     /// The instance broke off.
     #[error("the instance broke off its answer: {0}")]
     Instance(#[from] hyper::Error),
+    /// The instance died, and the end of its connection is the only end that such an answer has.
+    #[error("the instance died in the middle of its answer")]
+    Died,
     /// An answer of Longshore's own could not be finished.
     #[error("{0}")]
     Own(String),
@@ -45,6 +49,10 @@ pub struct Streaming {
     source: Incoming,
     open: Option<Open>,
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Whether the answer has no other end than that of its connection.
+    until_close: bool,
+    /// That has come: whether the instance is gone.
+    ending: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
     /// Where the answer may go on elsewhere.
     resume: Option<Box<Resume>>,
     _active: Active,
@@ -82,7 +90,15 @@ impl Streaming {
         active: Active,
     ) -> Self {
         let deadline = deadline.map(|at| Box::pin(tokio::time::sleep_until(at)));
-        Self { source, open: Some(open), deadline, resume, _active: active }
+        let until_close = false;
+        Self { source, open: Some(open), deadline, until_close, ending: None, resume, _active: active }
+    }
+
+    /// The answer has no other end than that of its connection: a death looks the same.
+    #[must_use]
+    pub fn until_close(mut self) -> Self {
+        self.until_close = true;
+        self
     }
 
     /// The next piece.
@@ -110,7 +126,7 @@ impl Streaming {
                     return Poll::Ready(Some(Ok(Frame::data(new))));
                 }
             }
-            match ready!(self.poll_source(cx)) {
+            match ready!(self.poll_whole(cx)) {
                 Some(Ok(frame)) => {
                     if let (Some(resume), Some(data)) = (&mut self.resume, frame.data_ref()) {
                         resume.note(data);
@@ -128,10 +144,39 @@ impl Streaming {
     }
 
     /// The instance broke off: whether another one is asked to go on.
-    fn goes_on(&mut self, error: &hyper::Error) -> bool {
+    fn goes_on(&mut self, error: &StreamError) -> bool {
         let Some(resume) = &mut self.resume else { return false };
-        self.open = self.open.take().and_then(|open| resume.begin(open, error));
+        let Some(open) = self.open.take() else { return false };
+        let failure = match error {
+            StreamError::Instance(error) => attempt::broken_off(&open.lease, error),
+            StreamError::Died
+            | StreamError::Own(_)
+            | StreamError::Storage(_)
+            | StreamError::Cut(_)
+            | StreamError::Deadline => attempt::died_with(&open.lease),
+        };
+        self.open = resume.begin(open, &failure);
         self.open.is_none()
+    }
+
+    /// The next piece from the instance; an end only where it is one.
+    fn poll_whole(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+        if self.ending.is_none() {
+            let piece = ready!(self.poll_source(cx));
+            match (&self.open, piece) {
+                (Some(open), None) if self.until_close => {
+                    let link = open.lease.link().clone();
+                    self.ending = Some(Box::pin(async move { link.is_gone().await }));
+                }
+                (_, piece) => return Poll::Ready(piece.map(|piece| piece.map_err(StreamError::Instance))),
+            }
+        }
+        let gone = match &mut self.ending {
+            Some(ending) => ready!(ending.as_mut().poll(cx)),
+            None => false,
+        };
+        self.ending = None;
+        Poll::Ready(gone.then_some(Err(StreamError::Died)))
     }
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
@@ -154,7 +199,7 @@ impl Streaming {
         open.finish(Outcome::Answered);
     }
 
-    fn broke(&mut self, error: hyper::Error) -> Result<Frame<Bytes>, StreamError> {
+    fn broke(&mut self, error: StreamError) -> Result<Frame<Bytes>, StreamError> {
         if let Some(open) = self.open.take_if(|open| open.inside) {
             open.finish(Outcome::Abandoned { broken: true });
         } else if let Some(open) = self.open.take() {
@@ -167,7 +212,7 @@ impl Streaming {
                 return Ok(trailers);
             }
         }
-        Err(StreamError::Instance(error))
+        Err(error)
     }
 
     fn expire(&mut self) -> Result<Frame<Bytes>, StreamError> {

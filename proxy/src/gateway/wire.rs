@@ -5,7 +5,8 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -151,6 +152,19 @@ impl Wire {
         match self {
             Self::Http1(wire) => wire.content(expected).await,
             Self::Http2(_) => Err(Why::Closed.into()),
+        }
+    }
+
+    /// Whether an answer, whose fields are those that came, has no other end than that of its connection (RFC 9112, 6.3).
+    pub fn ends_with(&self, response: &Response<Incoming>) -> bool {
+        match self {
+            Self::Http1(_) => {
+                let body = response.body();
+                !body.is_end_stream()
+                    && body.size_hint().exact().is_none()
+                    && !response.headers().contains_key(header::TRANSFER_ENCODING)
+            }
+            Self::Http2(_) => false,
         }
     }
 

@@ -51,6 +51,7 @@ impl Problem {
         match self {
             Self::BadRequest(_)
             | Self::Invalid(_)
+            | Self::Expectation(_)
             | Self::KeyReused(_)
             | Self::Conflict(_)
             | Self::Gone(_) => INVALID_ARGUMENT,

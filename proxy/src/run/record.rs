@@ -113,15 +113,17 @@ mod tests {
 
     #[test]
     fn what_is_recorded_can_be_simulated() {
-        let job = |arrival: u64, service: u64| Job {
+        let job = |arrival: u64, service: u64, client: u64| Job {
             arrival: Time::ZERO + Duration::from_micros(arrival),
             service: Duration::from_micros(service),
-            client: arrival,
+            client,
         };
-        // In the order of their answers.
-        let text = format!("arrival_s,service_s\n{}", lines(&[job(2_500_000, 7), job(500_000, 1_250_000)]));
-        let read = Workload::parse(&text).unwrap();
-        assert_eq!(read.jobs(), [job(0, 1_250_000), job(2_000_000, 7)]);
+        // In the order of their answers; the second is nobody's in particular.
+        let recorded = lines(&[job(2_500_000, 7, 0xabc), job(500_000, 1_250_000, 0)]);
+        let read = Workload::parse(&format!("arrival_s,service_s,client\n{recorded}")).unwrap();
+        // Clients are numbered as they are met, and keep their names.
+        assert_eq!(read.jobs(), [job(0, 1_250_000, 0), job(2_000_000, 7, 1)]);
+        assert_eq!(read.clients(), ["0000000000000abc"]);
     }
 
     #[test]

@@ -37,6 +37,7 @@ fn the_defaults_are_those_of_the_interface() {
     assert_eq!(config.proxy.request_header_timeout, Duration::from_secs(10));
     assert_eq!(config.proxy.max_body, 1024 * 1024 * 1024);
     assert_eq!(config.proxy.memory_per_body, 256 * 1024);
+    assert!(!config.proxy.trace, "it shows what a client sends to whoever reads the answer");
     assert!(!config.proxy.half_close, "who has finished sending has left");
     assert_eq!(config.telemetry, Telemetry::default());
     assert_eq!((&config.telemetry.collector, config.telemetry.sample), (&None, 1.0));

@@ -239,6 +239,7 @@ fn every_wrong_document_has_its_message() {
         (&format!("telemetry.sample = 1.5\n{service}"), "`telemetry.sample` must be from 0 to 1", "^"),
         (&format!("telemetry.service_name = \"\"\n{service}"), "`telemetry.service_name` is empty", "^"),
         (&format!("proxy.model_head = 5.0\n{service}"), "`proxy.model_head` must be a size", "found a float"),
+        (&format!("proxy.trace = \"yes\"\n{service}"), "`proxy.trace` must be", "found a string"),
         (&format!("proxy.half_close = 1\n{service}"), "`proxy.half_close` must be", "found an integer"),
         (&format!("name = \"Ä\"\n{service}"), "`name` cannot be \"Ä\"", "a name is 1 to 40"),
         (&format!("proxy.listen = []\n{service}"), "`proxy.listen` is empty", "^"),

@@ -88,6 +88,7 @@ impl Keeping {
             | Problem::QueueTimeout(_)
             | Problem::Timeout(_)
             | Problem::MethodNotAllowed(_)
+            | Problem::Expectation(_)
             | Problem::Gone(_)
             | Problem::Conflict(_)
             | Problem::KeyReused(_)

@@ -29,6 +29,7 @@ use parse::{Head, Parsed};
 use unsent::Unsent;
 
 use super::body::Chunks;
+use super::interim;
 
 /// So much is read at once, in bytes, unless more is known to come.
 const READ: usize = 8 * 1024;
@@ -130,12 +131,20 @@ impl Plain {
         let length = request.body.map_or(0, |body| body.length());
         encode::head(&mut self.head, request, length);
         let mut unsent = Unsent::new(std::mem::take(&mut self.head), request.body.cloned());
+        let mut interims = 0;
         loop {
             let parsed = parse::parse(&mut self.received, request);
             let parsed = parsed.map_err(|what| Broken { why: Why::NotHttp(what), sent: true })?;
             match parsed {
                 Parsed::Plain(head) => return Ok(Begun::Plain(Expected { connection: self, unsent, head })),
                 Parsed::Other => return Ok(Begun::Other(Handed::new(self.stream, self.received, unsent))),
+                Parsed::Interim => {
+                    interims += 1;
+                    match interim::flood(interims) {
+                        Some(why) => return Err(Broken { why, sent: true }),
+                        None => continue,
+                    }
+                }
                 Parsed::Partial => {}
             }
             self.received.reserve(READ);

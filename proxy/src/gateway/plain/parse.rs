@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
 
@@ -36,7 +36,9 @@ pub enum Parsed {
     Partial,
     /// A head that nothing but `length` bytes of content follows, as many as may be held. It is taken out of the buffer.
     Plain(Head),
-    /// Something else: chunked, long, without length, an interim answer. Nothing is taken out.
+    /// One before the answer. It is taken out of the buffer.
+    Interim,
+    /// Something else: chunked, long, without length, of another protocol. Nothing is taken out.
     Other,
 }
 
@@ -59,6 +61,10 @@ pub(super) fn parse(buffer: &mut BytesMut, request: &Request<'_>) -> Result<Pars
     };
     let status =
         response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or("its status is none")?;
+    if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+        buffer.advance(end);
+        return Ok(Parsed::Interim);
+    }
     let Some(framing) =
         Framing::of(&response, request.method, status).filter(|framing| framing.length <= request.hold)
     else {
@@ -215,8 +221,6 @@ mod tests {
             (Method::GET, "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n", None),
             (Method::GET, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", None),
             (Method::GET, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", None),
-            (Method::GET, "HTTP/1.1 100 Continue\r\n\r\n", None),
-            (Method::GET, "HTTP/1.1 103 Early Hints\r\nContent-Length: 0\r\n\r\n", None),
             (Method::GET, "HTTP/1.1 101 Switching\r\nUpgrade: x\r\nContent-Length: 0\r\n\r\n", None),
         ] {
             let mut buffer = BytesMut::from(text);
@@ -241,6 +245,16 @@ mod tests {
         let cookies: Vec<_> = head.response.headers().get_all("set-cookie").iter().collect();
         assert_eq!(cookies, ["a", "b"]);
         assert_eq!(head.response.headers()["x-own"].as_bytes(), "ä".as_bytes());
+    }
+
+    #[test]
+    fn an_interim_answer_is_taken_out_and_nothing_after_it() {
+        for head in ["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nContent-Length: 3\r\n\r\n"]
+        {
+            let mut buffer = BytesMut::from(&*format!("{head}HTTP/1.1 2"));
+            assert!(matches!(look(&Method::GET, &mut buffer), Ok(Parsed::Interim)), "{head:?}");
+            assert_eq!(buffer, "HTTP/1.1 2");
+        }
     }
 
     #[test]

@@ -129,7 +129,13 @@ async fn a_large_body_is_sent_whole_and_an_early_answer_is_taken() {
 async fn what_is_not_plain_is_read_by_hyper_from_its_start() {
     for (pieces, content) in [
         (&["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab", "c\r\n0\r\n\r\n"][..], "abc"),
-        (&["HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"], "abc"),
+        (
+            &[
+                "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab",
+                "c\r\n0\r\n\r\n",
+            ],
+            "abc",
+        ),
         (
             &[
                 "HTTP/1.1 200 OK\r\nContent-Length: 70\r\n\r\n0123456789012345678901234567890123456789",
@@ -149,6 +155,21 @@ async fn what_is_not_plain_is_read_by_hyper_from_its_start() {
         assert_eq!(response.status(), 200);
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), content);
         driven.abort();
+    }
+}
+
+#[tokio::test]
+async fn interim_answers_are_passed_over_and_a_flood_of_them_is_none() {
+    const LAST: &str = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc";
+    for (count, passes) in [(1, true), (64, true), (65, false)] {
+        let flood: &'static str = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(count).leak();
+        let (first, second) = flood.split_at(flood.len() / 2);
+        let (begun, _) = answered(vec![first, second, LAST].leak(), true).await;
+        match begun {
+            Ok(Begun::Plain(expected)) if passes => assert_eq!(expected.head().status(), 200),
+            Err(broken) if !passes => assert!(format!("{broken:?}").contains("interim"), "{broken:?}"),
+            Ok(_) | Err(_) => panic!("{count} interim answers"),
+        }
     }
 }
 

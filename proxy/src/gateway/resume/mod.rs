@@ -19,7 +19,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use longshore_pool::Time;
 
-use super::attempt;
+use super::attempt::Failure;
 use super::spans::Spans;
 use super::stream::Open;
 use again::Taken;
@@ -72,14 +72,13 @@ impl Resume {
     }
 
     /// The instance broke off. `None` when another is asked; the lease comes back when none can be.
-    pub fn begin(&mut self, open: Open, error: &hyper::Error) -> Option<Open> {
+    pub fn begin(&mut self, open: Open, failure: &Failure) -> Option<Open> {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Flowing(record) if self.question.body.demand() => {
-                let failure = attempt::broken_off(&open.lease, error);
                 let Open { lease, carrier, mut spans, .. } = open;
                 drop(carrier);
                 spans.interrupted(failure.how());
-                let entry = self.question.again(lease, &failure);
+                let entry = self.question.again(lease, failure);
                 self.stage = Stage::Asking(Box::pin(self.question.clone().ask(record, entry, spans)));
                 None
             }

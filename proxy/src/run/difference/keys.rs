@@ -169,6 +169,7 @@ pub(super) fn proxy(old: &ProxyConfig, new: &ProxyConfig) -> Vec<&'static str> {
         memory_per_body: "memory_per_body",
         model_head: "model_head",
         forwarded: "forwarded",
+        trace: "trace",
         limits: "limits",
         http2: "http2",
         api_keys: "api_keys_file",
