@@ -72,6 +72,7 @@ class Cluster:
     def __init__(self, folder: pathlib.Path, text: str = CONFIG) -> None:
         binary = os.environ.get("LONGSHORE_BIN", str(ROOT / "target/release/longshore"))
         self.certificate = certify(folder)
+        self.has_tls = "tls = " in text
         config = folder / "cluster.toml"
         config.write_text(text.format(pid=os.getpid(), python=sys.executable, here=HERE, root=ROOT))
         self.log = folder / "log"
@@ -89,7 +90,7 @@ class Cluster:
         """Waits until it serves and has what it wants."""
         self.address = self.said(r"serving requests on .*?http://([^\s,]+)")
         self.url = f"http://{self.address}"
-        self.secure_address = self.said(r"serving requests on .*?https://([^\s,]+)")
+        self.secure_address = self.said(r"serving requests on .*?https://([^\s,]+)") if self.has_tls else None
         self.admin = "http://" + self.said(r"admin API on http://([^\s,]+)")
         until(lambda: all(self.is_settled(service) for service in self.ask("/services")["services"]), 60)
 

@@ -205,7 +205,7 @@ async fn bodies_wait_on_disk_up_to_their_limit() {
     cluster.stop().await;
 }
 
-each!(heavy 180: ten_thousand_requests_wait_for_an_instance_and_are_answered_in_order);
+each!(light 240: ten_thousand_requests_wait_for_an_instance_and_are_answered_in_order);
 each!(light 60: requests_reach_the_instance_exactly_in_the_order_of_their_arrival);
 each!(light 60: who_waits_is_told_and_for_how_long_yet);
 each!(light 60: a_full_queue_and_a_long_wait_are_told_apart, bodies_wait_on_disk_up_to_their_limit);

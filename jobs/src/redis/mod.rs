@@ -19,6 +19,7 @@ use bytes::Bytes;
 use redis::{FromRedisValue, Script, cmd};
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 use self::keys::{Keys, pieces};
 use self::link::Link;
@@ -103,7 +104,9 @@ impl RedisStore {
             .arg(self.keys.news())
             .arg(change.news().map_or_else(String::new, |news| news::line(&news)))
             .arg(keys::growth(&change))
-            .arg(self.limit);
+            .arg(self.limit)
+            // Another one for each call, and the same however often it is sent.
+            .arg(Uuid::now_v7().simple().to_string());
         for staged in &change.staged {
             if let Some(small) = &staged.small {
                 invocation.arg(self.keys.piece(staged.body.id, 0)).arg(&**small);

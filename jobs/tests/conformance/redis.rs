@@ -3,13 +3,17 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use longshore_jobs::{Change, Outcome, RedisStore, Store, StoreError};
+use longshore_jobs::{Change, Job, Outcome, RedisStore, Store, StoreError};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
 
 use crate::Fixture;
-use crate::support::{NOW, bytes, job, limits, one, put, whole, with_body};
+use crate::support::{NOW, bytes, job, limits, one, put, staged, update, whole, with_body};
 
 /// A `redis-server` on a socket in a folder of its own, which keeps every write.
 pub struct Server {
@@ -94,6 +98,78 @@ async fn a_redis_that_is_killed_and_restarted_has_kept_every_job() {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), told).await.expect("changes are told again");
+}
+
+/// Stands before a Redis: the answer to the next script is lost, along with the connection, once `on` says so.
+struct Lossy {
+    armed: AtomicBool,
+    lost: Notify,
+    on: Notify,
+}
+
+impl Lossy {
+    fn before(server: &Server) -> (Arc<Self>, String) {
+        let (from, to) = (server.folder.path().join("lossy"), server.folder.path().join("socket"));
+        let listener = UnixListener::bind(&from).unwrap();
+        let lossy = Arc::new(Self { armed: AtomicBool::new(false), lost: Notify::new(), on: Notify::new() });
+        let relay = lossy.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (relay, to) = (relay.clone(), to.clone());
+                tokio::spawn(
+                    async move { relay.carry(client, UnixStream::connect(to).await.unwrap()).await },
+                );
+            }
+        });
+        (lossy, format!("unix://{}", from.display()))
+    }
+
+    async fn carry(&self, mut client: UnixStream, mut server: UnixStream) {
+        let (mut asked, mut answered) = (vec![0; 65_536], vec![0; 65_536]);
+        loop {
+            tokio::select! {
+                read = client.read(&mut asked) => {
+                    let Ok(read @ 1..) = read else { return };
+                    server.write_all(&asked[..read]).await.unwrap();
+                    let script = asked[..read].windows(7).any(|word| word == b"EVALSHA");
+                    if script && self.armed.swap(false, Ordering::Relaxed) {
+                        server.read(&mut answered).await.unwrap();
+                        self.lost.notify_one();
+                        return self.on.notified().await;
+                    }
+                }
+                read = server.read(&mut answered) => {
+                    let Ok(read @ 1..) = read else { return };
+                    client.write_all(&answered[..read]).await.unwrap();
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_making_was_not_heard_of_is_known_whatever_became_of_it() {
+    let fixture = Fixture::redis(1 << 30).await;
+    let (lossy, url) = Lossy::before(fixture.server.as_ref().unwrap());
+    let store: Arc<dyn Store> = Arc::new(RedisStore::open(&url, "test", limits(1 << 30)).await.unwrap());
+    // So that the script is known there.
+    put(&store, &job("calc")).await;
+    let body = bytes(1_000);
+    let staged = staged(&store, &body).await;
+    let new = Job { input: staged.as_ref().map(|staged| staged.body), ..job("calc") };
+    lossy.armed.store(true, Ordering::Relaxed);
+    let making = tokio::spawn({
+        let (store, change) = (store.clone(), Change::create(new.clone(), staged));
+        async move { one(&store, change).await }
+    });
+    lossy.lost.notified().await;
+    let held = new.held("another proxy", NOW).unwrap();
+    update(&fixture.store, &new, &held).await;
+    lossy.on.notify_one();
+    assert_eq!(making.await.unwrap(), Outcome::Made);
+    assert_eq!(store.get(new.id).await.unwrap(), Some(held));
+    assert!(whole(&store, new.input.unwrap()).await == body);
+    assert_eq!(one(&store, Change::create(new, None)).await, Outcome::Stale, "that is another one's");
 }
 
 #[tokio::test(flavor = "multi_thread")]
