@@ -114,7 +114,8 @@ async fn the_command_follows_them_into_another_process() {
         let arguments = ["--admin", &url, "events", "-f"];
         interrupted(PATIENCE, &arguments, &[], "looking for the next one").await
     });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    // One that begins only after the take-over follows the other process from the start.
+    tokio::time::sleep(Duration::from_secs(3)).await;
     let old = cluster.take_over().await;
     let done = following.await.expect("no panic");
     assert!(done.stderr.contains("looking for the next one"), "{}", done.stderr);
