@@ -128,4 +128,4 @@ async fn whatever_is_sent_an_instance_gets_what_the_standard_reads_in_it() {
     cluster.stop().await;
 }
 
-each!(light 90: whatever_is_sent_an_instance_gets_what_the_standard_reads_in_it);
+each!(heavy 90: whatever_is_sent_an_instance_gets_what_the_standard_reads_in_it);

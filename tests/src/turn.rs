@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// Light tests at once.
-const PLACES: u32 = 8;
+const PLACES: u32 = 5;
 
 static TURN: Semaphore = Semaphore::const_new(PLACES as usize);
 
