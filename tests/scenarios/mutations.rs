@@ -1,9 +1,10 @@
-//! Requests with mistakes in them, made up anew in each run: whatever an instance gets of them is what RFC 9112 reads in
+//! Requests with mistakes in them, made up from numbers: whatever an instance gets of them is what RFC 9112 reads in
 //! the bytes, and nothing else.
 //!
-//! A failure names its seed: `MUTATIONS_SEED=N` replays it alone. `MUTATIONS_SECONDS` is how long it goes on.
+//! A failure names its seed: `MUTATIONS_SEED=N` replays it alone. `MUTATIONS_SECONDS` is how long it goes on, and
+//! `MUTATIONS_FROM` where: every run begins with the same ones, so that one that fails fails again.
 
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use longshore_tests::mutate::mutate;
@@ -98,7 +99,7 @@ async fn outcome(cluster: &Cluster, tap: &Tap, bytes: &[u8]) -> Result<Outcome, 
 }
 
 async fn whatever_is_sent_an_instance_gets_what_the_standard_reads_in_it() {
-    let now = UNIX_EPOCH.elapsed().expect("after 1970").as_nanos() as u64;
+    let from = from_environment("MUTATIONS_FROM", 1);
     let only = from_environment("MUTATIONS_SEED", 0);
     let seconds = from_environment("MUTATIONS_SECONDS", 10);
     let tap = Tap::start().await;
@@ -107,7 +108,7 @@ async fn whatever_is_sent_an_instance_gets_what_the_standard_reads_in_it() {
     let cluster = setup.service(&tap.service("tap", "default = true")).start().await;
     let (begun, mut tried, mut passed) = (Instant::now(), 0_u64, 0_u64);
     while begun.elapsed() < Duration::from_secs(seconds) {
-        let seed = if only == 0 { now.wrapping_add(tried) } else { only };
+        let seed = if only == 0 { from.wrapping_add(tried) } else { only };
         let bytes = bytes_of(seed);
         let shown = String::from_utf8_lossy(&bytes).into_owned();
         let again = format!("MUTATIONS_SEED={seed} replays it: {shown:?}");
