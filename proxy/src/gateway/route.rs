@@ -196,8 +196,8 @@ pub fn target(uri: &Uri, strip: Option<&str>) -> Uri {
     parts.path_and_query = match rest {
         Some(rest) if rest.starts_with('/') => rest.parse().ok(),
         Some(rest) => format!("/{rest}").parse().ok(),
-        // What is before a fragment may be nothing at all (`http://calc#x`), and a request line without a target is none.
-        None => uri.path_and_query().filter(|path| !path.as_str().is_empty()).cloned(),
+        // What is before a fragment may be nothing at all (`http://calc#x`): as text it is "/", as part of a target nothing.
+        None => uri.path_and_query().filter(|path| path.as_str() != "/").cloned(),
     };
     if parts.path_and_query.is_none() {
         return Uri::from_static("/");
@@ -208,6 +208,12 @@ pub fn target(uri: &Uri, strip: Option<&str>) -> Uri {
 #[cfg(test)]
 mod tests {
     use super::{is_prefix, target, without_port};
+
+    #[test]
+    fn nothing_before_a_fragment_is_the_root() {
+        let uri = "http://calc#x".parse().unwrap();
+        assert_eq!(target(&uri, None).to_string(), "/");
+    }
 
     #[test]
     fn a_prefix_ends_at_a_slash() {
