@@ -91,6 +91,27 @@ fn a_policy_that_is_named_has_the_bounds_of_the_service() {
 }
 
 #[test]
+fn what_is_tuned_stays_within_the_bounds_of_the_service() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cluster.toml");
+    std::fs::write(&file, "[services.calc]\nimage = \"x\"\nsize = { policy = \"wait\", min = 1, max = 3 }\n")
+        .unwrap();
+    let file = file.display().to_string();
+    let line = ["-c", &file, "--service", "calc", "--rate", "3", "--duration", "2m", "--tune"];
+    for more in [&[][..], &["--policy", "queue"]] {
+        let contest = contest(&[&line[..], more].concat());
+        let tuned = tune::tune(&contest);
+        assert!(
+            tuned.iter().all(|it| (it.size.min, it.size.max) == (1, 3) && it.report.most <= 3),
+            "{more:?}"
+        );
+        let text = tune::text(&contest, &tuned);
+        let number = tuned[0].size.number().is_some();
+        assert!(number || text.contains("max = 3"), "the line to paste keeps them: {text}");
+    }
+}
+
+#[test]
 fn what_cannot_be_simulated_is_told() {
     let refused = |line: &[&str]| Contest::new(&args(line)).err().map(|error| error.to_string());
     let line = |policy| [&SMALL[..], &["--policy", policy]].concat();

@@ -46,7 +46,9 @@ pub(super) fn tune(contest: &Contest) -> Vec<Tuned> {
             Policy::Concurrency(ConcurrencySettings::default()),
             Policy::Fixed(1),
         ];
-        policies.into_iter().map(ServiceSize::of).collect()
+        let ServiceSize { min, max, standby, .. } = contest.service.size;
+        let within = |policy| ServiceSize { min, max, standby, ..ServiceSize::of(policy) };
+        policies.into_iter().map(within).collect()
     };
     let mut tuned: Vec<Tuned> = sizes.into_iter().map(|size| search(contest, size)).collect();
     tuned.sort_by(|one, other| {
@@ -68,6 +70,9 @@ fn search(contest: &Contest, size: ServiceSize) -> Tuned {
         return search_number(contest, &size);
     }
     let settings = settings(contest, &size.policy);
+    // The bounds of a service are what it may cost, and no setting to look for.
+    let bounded = (contest.service.size.min, contest.service.size.max) != (0, MAX_SIZE);
+    let bounds = (size.min, size.max);
     let mut best = run(contest, size);
     let mut tried = 1;
     for _ in 0..2 {
@@ -76,7 +81,7 @@ fn search(contest: &Contest, size: ServiceSize) -> Tuned {
             for value in setting {
                 let mut size = from.clone();
                 value(&mut size);
-                if size == best.size {
+                if size == best.size || (bounded && (size.min, size.max) != bounds) {
                     continue;
                 }
                 let candidate = run(contest, size);
