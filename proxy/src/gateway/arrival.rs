@@ -9,7 +9,6 @@ use arc_swap::Guard;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Version};
-use hyper::body::Incoming;
 use longshore_pool::{Class, Time};
 
 use tokio::sync::oneshot;
@@ -18,6 +17,7 @@ use super::Gateway;
 use super::admission::Requester;
 use super::body::RequestBody;
 use super::by_model::Unchosen;
+use super::downstream::Content;
 use super::keys::Key;
 use super::pace::Pace;
 use super::paced::Paced;
@@ -67,7 +67,7 @@ pub struct Absent {
 /// A request's body, of which something may have been read.
 pub enum Upload {
     /// Nothing.
-    Unread(Incoming),
+    Unread(Content),
     /// Enough to know its service.
     Begun(RequestBody),
 }
@@ -79,7 +79,7 @@ pub enum Early {
     /// This JSON.
     Own(Bytes),
     /// What the jobs have to say, to the holder of a key if one is needed.
-    Jobs(Arc<Jobs>, Incoming, Option<Arc<Key>>),
+    Jobs(Arc<Jobs>, Content, Option<Arc<Key>>),
 }
 
 impl From<Problem> for Early {
@@ -94,7 +94,7 @@ pub async fn begin(
     parts: &mut Parts,
     client: &Client,
     active: &mut Active,
-    body: Incoming,
+    body: Content,
     now: Time,
 ) -> Result<Begun, Early> {
     upgrade::from_http2(parts);

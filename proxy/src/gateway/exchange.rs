@@ -13,6 +13,7 @@ use super::Gateway;
 use super::arrival::{self, Absent, Begun, Early, Upload};
 use super::attempt::{Answer, Attempt, Failure};
 use super::body::{RequestBody, ResponseBody};
+use super::downstream::{Content, Taking};
 use super::headers::{self, Origin, Told};
 use super::ids::Trace;
 use super::keys::Key;
@@ -33,11 +34,7 @@ use crate::jobs::{self, Jobs, Submission, Wish};
 use crate::problem::{self, Problem};
 
 /// Answers one request. Dropping the future (the client has left) gives back whatever it holds.
-pub async fn handle(
-    gateway: &Gateway,
-    client: &Client,
-    request: Request<Incoming>,
-) -> Response<ResponseBody> {
+pub async fn handle(gateway: &Gateway, client: &Client, request: Request<Content>) -> Response<ResponseBody> {
     let mut active = client.begin();
     let started = gateway.clock.now();
     let (request_in_pool, trace) = gateway.ids.next();
@@ -498,7 +495,7 @@ impl Exchange {
         active: Active,
     ) -> Response<ResponseBody> {
         let upstream = hyper::upgrade::on(&mut response);
-        let downstream = self.parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
+        let downstream = Taking::of(&mut self.parts.extensions);
         if let Some(downstream) = downstream.filter(|_| self.upgrade.is_some()) {
             let idle = self.idle;
             tokio::spawn(Tunnel { upstream, downstream, open, active, idle }.run());

@@ -3,7 +3,9 @@
 //! | module | owns |
 //! | --- | --- |
 //! | `listen` | sockets, through pingora |
-//! | `serve`, `watched` | one client connection, served by hyper |
+//! | `serve`, `watched`, `unread` | one client connection, however it is spoken on |
+//! | `downstream` | HTTP/1.1 with a client; HTTP/2 is hyper's |
+//! | `buffers` | memory that sockets are read into |
 //! | `tls` | its handshake, where it speaks TLS |
 //! | `ending` | how it learns that it is to end |
 //! | `admission`, `clients`, `keys`, `usage` | who is let in, and how much each may take |
@@ -34,6 +36,7 @@ mod admission;
 pub mod arrival;
 mod attempt;
 pub mod body;
+mod buffers;
 mod by_model;
 mod cache;
 mod class;
@@ -41,6 +44,7 @@ mod clients;
 mod connections;
 mod cut;
 mod deadline;
+mod downstream;
 pub mod ending;
 pub mod exchange;
 mod forwarding;
