@@ -13,7 +13,7 @@ use super::Gateway;
 use super::arrival::{self, Absent, Begun, Early, Upload};
 use super::attempt::{Answer, Attempt, Failure};
 use super::body::{RequestBody, ResponseBody};
-use super::downstream::{Content, Taking};
+use super::downstream::{Asker, Content, Taking};
 use super::headers::{self, Origin, Told};
 use super::ids::Trace;
 use super::keys::Key;
@@ -34,7 +34,12 @@ use crate::jobs::{self, Jobs, Submission, Wish};
 use crate::problem::{self, Problem};
 
 /// Answers one request. Dropping the future (the client has left) gives back whatever it holds.
-pub async fn handle(gateway: &Gateway, client: &Client, request: Request<Content>) -> Response<ResponseBody> {
+pub async fn handle(
+    gateway: &Gateway,
+    client: &Client,
+    request: Request<Content>,
+    asker: Asker,
+) -> Response<ResponseBody> {
     let mut active = client.begin();
     let started = gateway.clock.now();
     let (request_in_pool, trace) = gateway.ids.next();
@@ -62,7 +67,7 @@ pub async fn handle(gateway: &Gateway, client: &Client, request: Request<Content
             }
         }
         Ok(begun) => {
-            let name = Name { request: request_in_pool, trace, id: request_id.clone(), spans };
+            let name = Name { request: request_in_pool, trace, id: request_id.clone(), spans, asker };
             let mut exchange = Exchange::new(gateway, client, begun, parts, name, started);
             let answered = match exchange.service.cache.clone() {
                 None => exchange.run(active).await,
@@ -116,7 +121,7 @@ pub async fn absent(gateway: &Gateway, request: Absent) -> Result<Response<Respo
     let address = || client.address(&request.parts.headers);
     let spans = gateway.tracing.begin(&request.parts, address, trace, started);
     let (begun, parts, told) = arrival::absent(gateway, &client, request)?;
-    let name = Name { request: name, trace, id, spans };
+    let name = Name { request: name, trace, id, spans, asker: Asker::default() };
     let mut exchange = Exchange::new(gateway, &client, begun, parts, name, started);
     exchange.told = Some(told);
     exchange.inside = true;
@@ -131,6 +136,7 @@ struct Name {
     trace: Trace,
     id: HeaderValue,
     spans: Spans,
+    asker: Asker,
 }
 
 pub(super) struct Exchange {
@@ -149,6 +155,7 @@ pub(super) struct Exchange {
     /// How long a connection may be silent that nobody sends anything on any more.
     idle: Duration,
     answered: bool,
+    asker: Asker,
     /// Until it is taken.
     body: Option<Upload>,
     /// Told when the request first has an instance.
@@ -203,6 +210,7 @@ impl Exchange {
             waited,
             idle: settings.timeouts.idle,
             answered: false,
+            asker: name.asker,
             body: Some(body),
             told: None,
             inside: false,
@@ -316,6 +324,7 @@ impl Exchange {
             method: &self.parts.method,
             target: &self.target,
             headers: &self.parts.headers,
+            asker: &self.asker,
             traceparent,
             body,
             upgrade: self.upgrade.is_some(),
@@ -479,6 +488,7 @@ impl Exchange {
             method: self.parts.method.clone(),
             target: self.target.clone(),
             headers: self.parts.headers.clone(),
+            asker: self.asker.clone(),
             body: body.share(),
             deadline: self.deadline_of(response),
             request_id: self.request_id.clone(),

@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::body::AttemptBody;
+use super::downstream::Asker;
 use super::interim::Interims;
 use super::plain::{self, Begun, Expected, Plain, Progress};
 use super::relay::Relay;
@@ -111,7 +112,9 @@ impl Http1 {
             }
         }
         match &mut self.spoken {
-            Spoken::Hyper(hyper) => Ok(Answered::Begun(hyper.send(in_chunks(outgoing.request())).await?)),
+            Spoken::Hyper(hyper) => {
+                Ok(Answered::Begun(hyper.send(in_chunks(outgoing.request()), outgoing.asker).await?))
+            }
             Spoken::Plain(_) | Spoken::Not => Err(plain::Why::Closed.into()),
         }
     }
@@ -123,9 +126,9 @@ impl Http1 {
         request: &plain::Request<'_>,
         outgoing: &Outgoing<'_>,
     ) -> Result<Answered, SendError> {
-        let handed = match plain.ask(request).await {
+        let (handed, spelling) = match plain.ask(request).await {
             Ok(Begun::Plain(expected)) => return Ok(Answered::Plain(expected)),
-            Ok(Begun::Other(handed)) => handed,
+            Ok(Begun::Other(handed, spelling)) => (handed, spelling),
             Err(broken) => {
                 let fate = if broken.sent { Fate::Unknown } else { Fate::Untouched };
                 return Err(SendError { error: broken.why.into(), fate });
@@ -134,7 +137,9 @@ impl Http1 {
         let progress = handed.progress();
         let mut hyper = Hyper::new(TokioIo::new(handed)).await?;
         (hyper.last, hyper.handed) = (progress.is_none(), progress);
-        let response = hyper.send(outgoing.request()).await.map_err(SendError::after_all)?;
+        let response = hyper.send(outgoing.request(), outgoing.asker).await;
+        let mut response = response.map_err(SendError::after_all)?;
+        response.extensions_mut().insert(spelling);
         self.spoken = Spoken::Hyper(hyper);
         Ok(Answered::Begun(response))
     }
@@ -168,9 +173,13 @@ impl Hyper {
         Ok(Self { sender, connection: Some(connection), relay: Relay::new(), handed: None, last: false })
     }
 
-    async fn send(&mut self, mut request: Request<AttemptBody>) -> Result<Response<Incoming>, SendError> {
+    async fn send(
+        &mut self,
+        mut request: Request<AttemptBody>,
+        asker: &Asker,
+    ) -> Result<Response<Incoming>, SendError> {
         let Self { sender, connection, relay, .. } = self;
-        let interims = Interims::of(&mut request);
+        let interims = Interims::of(&mut request, Some(asker));
         // Sent when it is polled first, so that the connection's wake stays inside.
         let mut answer = pin!(async { sender.try_send_request(request).await });
         let answer = poll_fn(|cx| {

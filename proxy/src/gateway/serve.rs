@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::admission::{Permits, Rules};
 use super::clients::Connected;
-use super::downstream::{self, Content};
+use super::downstream::{self, Asker, Content};
 use super::ending::Notice;
 use super::forwarding::Sender;
 use super::tls::{self, Agreed};
@@ -242,7 +242,7 @@ impl Connection {
             let (gateway, client) = (gateway.clone(), client.clone());
             async move {
                 let request = request.map(Content::Hyper);
-                Ok::<_, Infallible>(exchange::handle(&gateway, &client, request).await)
+                Ok::<_, Infallible>(exchange::handle(&gateway, &client, request, Asker::default()).await)
             }
         });
         let mut builder = http2::Builder::new(TokioExecutor::new());

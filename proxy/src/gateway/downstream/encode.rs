@@ -4,6 +4,8 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::response::Parts;
 use http::{HeaderMap, Method, StatusCode, Version};
 
+use crate::gateway::spelling::Spelling;
+
 /// What an answer depends on beside itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {
@@ -32,20 +34,32 @@ pub enum Ending {
 
 /// Writes the head of an answer whose content is `length` bytes long, where that is known. Returns how the content ends,
 /// and whether another request may follow it.
-pub fn head(out: &mut Vec<u8>, parts: &Parts, length: Option<u64>, asked: Asked) -> (Ending, bool) {
+pub fn head(
+    out: &mut Vec<u8>,
+    parts: &Parts,
+    spelling: Option<&Spelling>,
+    length: Option<u64>,
+    asked: Asked,
+) -> (Ending, bool) {
     let ending = ending(parts, length, asked);
     let closes = closes(&parts.headers) || ending == Ending::Close;
     let keeps = asked.keeps && !closes;
     status_line(out, parts, asked.old);
-    let own = !matches!(ending, Ending::None);
-    for (name, value) in &parts.headers {
-        // Beside an answer without content, the length is that of the content that it would have.
-        let framing = *name == header::TRANSFER_ENCODING || *name == header::CONTENT_LENGTH && own;
-        if !framing {
-            field(out, name.as_str().as_bytes(), value.as_bytes());
+    let mut told = false;
+    let lines = Spelling::default();
+    spelling.unwrap_or(&lines).each(&parts.headers, |name, spelled, value| match &ending {
+        _ if *name == header::TRANSFER_ENCODING => {}
+        // Where there is no content, the length is that of what there would be.
+        Ending::Length(length) if *name == header::CONTENT_LENGTH => {
+            if !std::mem::replace(&mut told, true) {
+                field(out, spelled, itoa::Buffer::new().format(*length).as_bytes());
+            }
         }
-    }
+        Ending::Chunked(_) | Ending::Close if *name == header::CONTENT_LENGTH => {}
+        _ => field(out, spelled, value.as_bytes()),
+    });
     match &ending {
+        Ending::Length(_) if told => {}
         Ending::Length(length) => {
             field(out, b"content-length", itoa::Buffer::new().format(*length).as_bytes());
         }

@@ -10,6 +10,7 @@ use http::{Method, Request, Uri, Version};
 use super::decode::{Chunks, Decoder};
 use crate::config::Limits;
 use crate::gateway::headers::keep;
+use crate::gateway::spelling::Spelling;
 use crate::problem::Problem;
 
 /// Room for the fields that Longshore adds to a request.
@@ -25,6 +26,8 @@ const USUAL_FIELDS: usize = 64;
 pub struct Head {
     /// Method, target, version and fields.
     pub parts: Parts,
+    /// How its fields were spelled.
+    pub spelling: Spelling,
     /// How its content is framed.
     pub content: Decoder,
     /// Whether another request may follow on its connection.
@@ -122,7 +125,7 @@ impl Head {
             keep(&mut headers, |name| *name != header::CONTENT_LENGTH);
         }
         parts.headers = headers;
-        told.head(parts, old)
+        told.head(parts, Spelling::of(bytes), old)
     }
 }
 
@@ -171,7 +174,7 @@ impl Told {
         Ok(())
     }
 
-    fn head(self, parts: Parts, old: bool) -> Result<Head, Problem> {
+    fn head(self, parts: Parts, spelling: Spelling, old: bool) -> Result<Head, Problem> {
         if self.chunked && old {
             return Err(Problem::BadRequest("HTTP/1.0 has no Transfer-Encoding".to_owned()));
         }
@@ -188,6 +191,7 @@ impl Told {
             takes_trailers: self.takes_trailers,
             upgrades: self.upgrades,
             content,
+            spelling,
             parts,
         })
     }

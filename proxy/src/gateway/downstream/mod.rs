@@ -16,6 +16,7 @@ use http_body::Body as _;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
+mod asker;
 mod content;
 mod decode;
 mod encode;
@@ -24,6 +25,7 @@ mod outbox;
 mod socket;
 mod takeover;
 
+pub use asker::Asker;
 pub use content::Content;
 pub use socket::{ClientStream, ContentError};
 pub use takeover::Taking;
@@ -141,13 +143,14 @@ impl Connection {
 
     /// Answers a request.
     async fn answer(&mut self, head: Head) -> After {
-        let Head { mut parts, content, keeps, expects, takes_trailers, upgrades } = head;
+        let Head { mut parts, spelling, content, keeps, expects, takes_trailers, upgrades } = head;
         let (bare, old) = (encode::is_bare(&parts.method), encode::is_old(parts.version));
         let left = content.left();
         let turn = self.socket.with(|socket| socket.begin(content, expects));
         let taken_over = upgrades.then(|| takeover::promise(&mut parts.extensions));
         let request = Request::from_parts(parts, Content::of(&self.socket, turn, left));
-        let Some(mut response) = self.handled(request).await else { return After::Over };
+        let asker = Asker::new(spelling, &self.socket, !old);
+        let Some(mut response) = self.handled(request, asker).await else { return After::Over };
         let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if self.client.is_last() {
             say_last(&mut response);
@@ -163,8 +166,8 @@ impl Connection {
     }
 
     /// Waits for the answer, and looks after the client meanwhile: nothing if it leaves.
-    async fn handled(&self, request: Request<Content>) -> Option<Response<ResponseBody>> {
-        let mut handling = pin!(exchange::handle(&self.gateway, &self.client, request));
+    async fn handled(&self, request: Request<Content>, asker: Asker) -> Option<Response<ResponseBody>> {
+        let mut handling = pin!(exchange::handle(&self.gateway, &self.client, request, asker));
         std::future::poll_fn(|cx| {
             if let Poll::Ready(response) = handling.as_mut().poll(cx) {
                 return Poll::Ready(Some(response));
@@ -181,7 +184,10 @@ impl Connection {
     async fn send(&mut self, response: Response<ResponseBody>, asked: Asked) -> After {
         let (parts, body) = response.into_parts();
         let length = body.size_hint().exact();
-        let (ending, keeps) = self.outbox.begin(|out| encode::head(out, &parts, length, asked));
+        let (ending, keeps) = {
+            let spelling = body.spelling().or_else(|| parts.extensions.get());
+            self.outbox.begin(|out| encode::head(out, &parts, spelling, length, asked))
+        };
         drop(parts);
         let mut sending = Sending::new(body, ending);
         self.socket.with(socket::Socket::begin_answer);

@@ -28,6 +28,8 @@ async fn ask(plain: Plain, method: Method, body: Option<&Arc<Chunks>>) -> Result
             method: &method,
             target: &target,
             headers: &headers,
+            spelling: &Spelling::default(),
+            interim: None,
             traceparent: None,
             body,
             hold: HOLD,
@@ -146,7 +148,7 @@ async fn what_is_not_plain_is_read_by_hyper_from_its_start() {
         (&["HTTP/1.1 200 OK\r\n\r\nto the ", "end"], "to the end"),
     ] {
         let (begun, _) = answered(pieces, true).await;
-        let Ok(Begun::Other(handed)) = begun else { panic!("{pieces:?} is not plain") };
+        let Ok(Begun::Other(handed, _)) = begun else { panic!("{pieces:?} is not plain") };
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(handed)).await.unwrap();
         let driven = tokio::spawn(connection);
