@@ -287,14 +287,17 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 /// Several fields of one name are a list in their order (RFC 9110, 5.3); the item goes to its end.
 pub fn continue_list(headers: &mut HeaderMap, name: HeaderName, item: HeaderValue) {
-    if !headers.contains_key(&name) {
-        headers.insert(name, item);
-        return;
-    }
-    let earlier: Vec<&[u8]> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
-    let joined = [earlier.as_slice(), &[item.as_bytes()]].concat().join(&b", "[..]);
-    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
-        headers.insert(name, joined);
+    match headers.entry(name) {
+        Entry::Vacant(place) => {
+            place.insert(item);
+        }
+        Entry::Occupied(mut field) => {
+            let earlier: Vec<&[u8]> = field.iter().map(HeaderValue::as_bytes).collect();
+            let joined = [earlier.as_slice(), &[item.as_bytes()]].concat().join(&b", "[..]);
+            if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+                field.insert(joined);
+            }
+        }
     }
 }
 

@@ -10,20 +10,19 @@ use http::{HeaderMap, Request, StatusCode};
 use super::downstream::Asker;
 use super::headers;
 use super::plain::Why;
+use super::spelled::Heads;
+use super::spelling::Spelling;
 
 /// So many before an answer, at the most.
 const MOST: u32 = 64;
 
-/// Whom they are told.
-pub type Interim = Asker;
-
 impl Asker {
     /// Passes one on, where it is for the client.
-    pub fn tell(&self, status: StatusCode, fields: &HeaderMap) {
+    pub fn tell(&self, status: StatusCode, fields: &HeaderMap, spelling: &Spelling) {
         if status != StatusCode::CONTINUE && status != StatusCode::SWITCHING_PROTOCOLS {
             let mut fields = fields.clone();
             headers::prepare_response(&mut fields, false);
-            self.say(status, &fields);
+            self.say(status, &fields, spelling);
         }
     }
 }
@@ -34,13 +33,13 @@ pub struct Interims(Arc<AtomicU32>);
 
 impl Interims {
     /// Counts what hyper takes for the answer to a request, and passes it on.
-    pub fn of<B>(request: &mut Request<B>, told: Option<&Interim>) -> Self {
+    pub fn of<B>(request: &mut Request<B>, told: &Asker, heads: &Heads) -> Self {
         let interims = Self::default();
-        let (count, told) = (interims.0.clone(), told.cloned());
+        let (count, told, heads) = (interims.0.clone(), told.clone(), heads.clone());
         hyper::ext::on_informational(request, move |response| {
             let before = count.fetch_add(1, Ordering::Relaxed);
-            if let Some(told) = told.as_ref().filter(|_| before < MOST) {
-                told.tell(response.status(), response.headers());
+            if before < MOST {
+                told.tell(response.status(), response.headers(), &heads.interim());
             }
         });
         interims

@@ -28,7 +28,7 @@
 //! | `framing` | requests that two readers could take for two different things |
 //! | `upgrade` | WebSocket over HTTP/2 |
 //! | `headers` | fields on their way through |
-//! | `spelling` | their case and order |
+//! | `spelling`, `spelled` | their case and order |
 //! | `interim` | answers before the answer |
 //! | `forwarding` | where a request comes from, and whom to believe about it |
 //! | `trace_context`, `spans` | the trace that it belongs to, and what is recorded of it |
@@ -75,6 +75,7 @@ mod sharing;
 mod shortage;
 pub mod space;
 mod spans;
+mod spelled;
 mod spelling;
 pub mod spool;
 pub mod stream;

@@ -25,11 +25,30 @@ impl Spelling {
             // A map keeps the order of its names: one look at each line is enough.
             let mut lines = Lines::of(&self.0);
             for (name, value) in headers {
-                give(name, lines.find(name).unwrap_or_else(|| name.as_str().as_bytes()), value);
+                let spelled = lines.find(name.as_str()).or_else(|| {
+                    // From here on come those that did not come.
+                    lines.0 = &[];
+                    self.rewritten(name)
+                });
+                give(name, spelled.unwrap_or_else(|| name.as_str().as_bytes()), value);
             }
         } else {
             self.each_of_many(headers, give);
         }
+    }
+
+    /// How one name was spelled.
+    pub fn name(&self, name: &'static str) -> &[u8] {
+        Lines::of(&self.0).find(name).unwrap_or(name.as_bytes())
+    }
+
+    /// The same of a field that every hop writes anew, which puts it behind the others.
+    fn rewritten(&self, name: &HeaderName) -> Option<&[u8]> {
+        if !matches!(name.as_str().len(), 2 | 7 | 10 | 14 | 17) {
+            return None;
+        }
+        let known = REWRITTEN.iter().find(|known| name == *known)?;
+        Lines::of(&self.0).find(known)
     }
 
     /// The same where a name has several values, which a map gives one after the other.
@@ -53,6 +72,9 @@ impl Spelling {
     }
 }
 
+/// What every hop writes anew.
+const REWRITTEN: [&str; 5] = ["content-length", "transfer-encoding", "connection", "upgrade", "te"];
+
 /// The lines of fields that are left.
 struct Lines<'h>(&'h [u8]);
 
@@ -73,8 +95,8 @@ impl<'h> Lines<'h> {
     }
 
     /// This name as it is spelled, if there is a line of it; the lines before that are left behind.
-    fn find(&mut self, name: &HeaderName) -> Option<&'h [u8]> {
-        let name = name.as_str().as_bytes();
+    fn find(&mut self, name: &str) -> Option<&'h [u8]> {
+        let name = name.as_bytes();
         let mut ahead = Self(self.0);
         while !ahead.0.is_empty() {
             let line = ahead.0;
@@ -124,11 +146,15 @@ mod tests {
         for (head, fields, expected) in [
             (head, &[("host", "a"), ("x-low", "1"), ("accept", "b")][..], "Host=a x-LOW=1 Accept=b "),
             (head, &[("host", "new"), ("accept", "b"), ("via", "v")], "Host=new Accept=b via=v "),
-            (head, &[("via", "v"), ("x-low", "1")], "via=v x-LOW=1 "),
             ("", &[("host", "a"), ("x", "1"), ("x", "2")], "host=a x=1 x=2 "),
             ("\r\n\nGET / HTTP/1.1\nHost: a\nX: 1\n\n", &[("host", "a"), ("x", "1")], "Host=a X=1 "),
             // The value of one looks like another.
             ("GET / HTTP/1.1\r\nX: accept:\r\nACCEPT: b\r\n\r\n", &[("accept", "b")], "ACCEPT=b "),
+            (
+                "GET / HTTP/1.1\r\nTE: trailers\r\nX: 1\r\nVIA: v\r\n\r\n",
+                &[("x", "1"), ("via", "v"), ("te", "t")],
+                "X=1 VIA=v TE=t ",
+            ),
             ("GET / HTTP/1.1\r\nAccept-Language: b\r\nAccept: c\r\n\r\n", &[("accept", "c")], "Accept=c "),
         ] {
             assert_eq!(given(head, fields), expected, "{head:?} {fields:?}");

@@ -25,9 +25,9 @@ impl Asker {
     }
 
     /// Tells it something before the answer.
-    pub fn say(&self, status: StatusCode, fields: &HeaderMap) {
+    pub fn say(&self, status: StatusCode, fields: &HeaderMap, spelling: &Spelling) {
         if let Some(socket) = &self.socket {
-            socket.with(|socket| socket.say(&encode::interim(status, fields)));
+            socket.with(|socket| socket.say(&encode::interim(status, fields, spelling)));
         }
     }
 }

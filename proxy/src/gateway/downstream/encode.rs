@@ -46,8 +46,9 @@ pub fn head(
     let keeps = asked.keeps && !closes;
     status_line(out, parts, asked.old);
     let mut told = false;
-    let lines = Spelling::default();
-    spelling.unwrap_or(&lines).each(&parts.headers, |name, spelled, value| match &ending {
+    let none = Spelling::default();
+    let spelling = spelling.unwrap_or(&none);
+    spelling.each(&parts.headers, |name, spelled, value| match &ending {
         _ if *name == header::TRANSFER_ENCODING => {}
         // Where there is no content, the length is that of what there would be.
         Ending::Length(length) if *name == header::CONTENT_LENGTH => {
@@ -63,7 +64,7 @@ pub fn head(
         Ending::Length(length) => {
             field(out, b"content-length", itoa::Buffer::new().format(*length).as_bytes());
         }
-        Ending::Chunked(_) => field(out, b"transfer-encoding", b"chunked"),
+        Ending::Chunked(_) => field(out, spelling.name("transfer-encoding"), b"chunked"),
         Ending::None | Ending::Close => {}
     }
     if !parts.headers.contains_key(header::CONNECTION) {
@@ -105,14 +106,12 @@ pub fn last(trailers: Option<&HeaderMap>, announced: &[HeaderName], first: bool)
 }
 
 /// An interim answer.
-pub fn interim(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
+pub fn interim(status: StatusCode, headers: &HeaderMap, spelling: &Spelling) -> Vec<u8> {
     let mut out = Vec::with_capacity(128);
     let mut parts = http::Response::new(()).into_parts().0;
     parts.status = status;
     status_line(&mut out, &parts, false);
-    for (name, value) in headers {
-        field(&mut out, name.as_str().as_bytes(), value.as_bytes());
-    }
+    spelling.each(headers, |_, spelled, value| field(&mut out, spelled, value.as_bytes()));
     out.extend_from_slice(b"\r\n");
     out
 }

@@ -25,7 +25,8 @@ pub(super) fn head(out: &mut Vec<u8>, request: &Request<'_>, length: u64) {
     });
     // An empty body has a length where the client has said so: that is among the fields.
     if length > 0 {
-        out.extend_from_slice(b"content-length: ");
+        out.extend_from_slice(spelling.name("content-length"));
+        out.extend_from_slice(b": ");
         out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
         out.extend_from_slice(b"\r\n");
     }

@@ -29,7 +29,8 @@ use unsent::Unsent;
 
 use super::body::Chunks;
 use super::buffers::Buffer;
-use super::interim::{self, Interim};
+use super::downstream::Asker;
+use super::interim;
 use super::spelling::Spelling;
 
 /// The memory that an idle connection keeps for the next head is not larger than this, in bytes.
@@ -62,20 +63,20 @@ pub struct Request<'a> {
     /// The longest answer that is plain, in bytes: it is held in memory that nobody counts.
     pub hold: u64,
     /// Who is told what comes before the answer.
-    pub interim: Option<&'a Interim>,
+    pub interim: Option<&'a Asker>,
 }
 
 /// How an answer has begun.
 pub enum Begun {
     /// As plain as can be: [`Plain::content`] has the rest.
     Plain(Expected),
-    /// Not quite as plain, with its head as it came.
-    Other(Handed, Spelling),
+    /// Not quite as plain.
+    Other(Handed),
 }
 
 /// A plain answer, of which the head is here.
 pub struct Expected {
-    connection: Plain,
+    connection: Box<Plain>,
     unsent: Unsent,
     head: Head,
     content: Vec<u8>,
@@ -132,7 +133,7 @@ impl Plain {
     ///
     /// # Errors
     /// Where there is none.
-    pub async fn ask(mut self, request: &Request<'_>) -> Result<Begun, Broken> {
+    pub async fn ask(mut self: Box<Self>, request: &Request<'_>) -> Result<Begun, Broken> {
         self.head.clear();
         let length = request.body.map_or(0, |body| body.length());
         encode::head(&mut self.head, request, length);
@@ -151,19 +152,17 @@ impl Plain {
                         let content = received.get(end..).unwrap_or_default();
                         return Ok(Begun::Plain(Expected::new(self, unsent, head, content)));
                     }
-                    Parsed::Other(end) => {
-                        let head = received.get(..end).unwrap_or_default();
-                        let spelling = Spelling::of(Bytes::copy_from_slice(head));
+                    Parsed::Other => {
                         let received = Bytes::copy_from_slice(received);
-                        return Ok(Begun::Other(Handed::new(self.stream, received, unsent), spelling));
+                        return Ok(Begun::Other(Handed::new(self.stream, received, unsent)));
                     }
-                    Parsed::Interim(interim, end) => {
+                    Parsed::Interim(interim, spelling, end) => {
                         interims += 1;
                         if let Some(why) = interim::flood(interims) {
                             return Err(Broken { why, sent: true });
                         }
                         if let Some(told) = request.interim {
-                            told.tell(interim.status(), interim.headers());
+                            told.tell(interim.status(), interim.headers(), &spelling);
                         }
                         received = received.get(end..).unwrap_or_default();
                     }
@@ -204,7 +203,7 @@ impl Plain {
     }
 
     /// Ready for the next request; `None` where it is not.
-    fn idle(mut self, unsent: Unsent, reusable: bool) -> Option<Self> {
+    fn idle(mut self: Box<Self>, unsent: Unsent, reusable: bool) -> Option<Box<Self>> {
         if !reusable || unsent.has_remaining() || unsent.has_failed() {
             return None;
         }
@@ -218,7 +217,7 @@ impl Plain {
 }
 
 impl Expected {
-    fn new(connection: Plain, unsent: Unsent, head: Head, received: &[u8]) -> Self {
+    fn new(connection: Box<Plain>, unsent: Unsent, head: Head, received: &[u8]) -> Self {
         // It is at most as long as what may be held.
         let length = usize::try_from(head.length).unwrap_or(usize::MAX);
         let mut content = Vec::with_capacity(length);
@@ -250,7 +249,7 @@ impl Expected {
     ///
     /// # Errors
     /// Where the rest does not come.
-    pub async fn content(mut self) -> Result<(Response<Bytes>, Option<Plain>), Broken> {
+    pub async fn content(mut self) -> Result<(Response<Bytes>, Option<Box<Plain>>), Broken> {
         while !self.is_complete() {
             let Self { connection, unsent, content, .. } = &mut self;
             let rest = content.capacity() - content.len();
