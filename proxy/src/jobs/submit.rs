@@ -34,6 +34,10 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
+/// What a client is told that wants a callback of what is no job.
+const NO_JOB: &str = "Longshore-Callback: only the result of a job is posted, and this request becomes none: send \
+                      `Prefer: respond-async` with it, and no Upgrade";
+
 /// A longer key is refused: it is kept with every job.
 const LONGEST_KEY: usize = 255;
 
@@ -75,6 +79,9 @@ impl Jobs {
         submission: Submission<'_>,
         wish: Wish,
     ) -> Result<Response<ResponseBody>, Problem> {
+        if wish == Wish::Unfit {
+            return Err(Problem::Invalid(NO_JOB.to_owned()));
+        }
         let store = self.store().await.map_err(|error| unavailable(&error))?;
         let Submission { begun, client, parts, id } = submission;
         let Begun { service, body, pace, key: holder, .. } = begun;
@@ -113,7 +120,8 @@ impl Jobs {
                     job => answer::result(self, store, &job, &http::Method::GET, &HeaderMap::new()).await,
                 }
             }
-            Wish::Poll => self.polled(store, job, &asked).await,
+            // What is unfit was refused above.
+            Wish::Poll | Wish::Unfit => self.polled(store, job, &asked).await,
         }
     }
 
@@ -153,7 +161,7 @@ impl Jobs {
                     ours.key, owner.id
                 )))
             }
-            _ => Ok(owner),
+            _ => calls_back_as_wanted(&owner, new).map(|()| owner),
         }
     }
 
@@ -175,6 +183,24 @@ impl Jobs {
         }
         Ok(answered)
     }
+}
+
+/// Whether a job that is there already does for a request what it asks for: its result is posted to one place, so whoever
+/// wants it elsewhere is refused, and whoever wants no callback is not bothered by another's.
+fn calls_back_as_wanted(there: &Job, new: &Job) -> Result<(), Problem> {
+    let url = |job: &Job| job.callback.as_ref().map(|callback| callback.url.clone());
+    let Some(wanted) = url(new).filter(|wanted| url(there).as_ref() != Some(wanted)) else { return Ok(()) };
+    let place = url(there).map_or_else(|| "nowhere".to_owned(), |url| format!("to {url}"));
+    let what = format!("job {}, whose result is posted {place} and not to {wanted}", there.id);
+    Err(match &new.key {
+        Some(key) => Problem::KeyReused(format!(
+            "the Idempotency-Key {:?} stands for {what}: use a new key, or leave Longshore-Callback as it was",
+            key.key
+        )),
+        None => Problem::Conflict(format!(
+            "identical input is one job, and is already {what}: ask for it, without Longshore-Callback"
+        )),
+    })
 }
 
 /// Takes the body in.

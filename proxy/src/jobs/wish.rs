@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, header};
 
+use super::callbacks::LONGSHORE_CALLBACK;
 use crate::config::JobsMode;
 
 pub(super) const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -24,16 +25,23 @@ pub enum Wish {
     },
     /// Answered with a ticket until the same request finds the result.
     Poll,
+    /// It is no job, though it has what only a job can have: refused, lest its client waits for a callback that never comes.
+    Unfit,
 }
 
 /// What becomes of a request in this mode; nothing if it is no job. What is upgraded never is.
 pub fn wish(mode: JobsMode, parts: &Parts) -> Option<Wish> {
-    if mode == JobsMode::Off || parts.headers.contains_key(header::UPGRADE) {
+    if mode == JobsMode::Off {
         return None;
+    }
+    let no_job = || parts.headers.contains_key(&LONGSHORE_CALLBACK).then_some(Wish::Unfit);
+    if parts.headers.contains_key(header::UPGRADE) {
+        return no_job();
     }
     let asked = preference(&parts.headers);
     match (mode, asked) {
-        (JobsMode::Off, _) | (JobsMode::Prefer, None) => None,
+        (JobsMode::Off, _) => None,
+        (JobsMode::Prefer, None) => no_job(),
         (JobsMode::Prefer | JobsMode::Always, Some(wait)) => Some(Wish::Ticket { wait, asked: true }),
         (JobsMode::Always, None) => Some(Wish::Ticket { wait: Duration::ZERO, asked: false }),
         (JobsMode::Poll, _) => Some(Wish::Poll),
@@ -98,5 +106,15 @@ mod tests {
         assert_eq!(asked(JobsMode::Always, &[]), always);
         assert_eq!(asked(JobsMode::Poll, &ask), Some(Wish::Poll));
         assert_eq!(asked(JobsMode::Always, &[("upgrade", "websocket")]), None);
+        let callback = ("longshore-callback", "https://hooks.example.com/");
+        for (mode, fields, wish) in [
+            (JobsMode::Off, vec![callback], None),
+            (JobsMode::Prefer, vec![callback], Some(Wish::Unfit)),
+            (JobsMode::Always, vec![callback, ("upgrade", "websocket")], Some(Wish::Unfit)),
+            (JobsMode::Always, vec![callback], always),
+            (JobsMode::Poll, vec![callback], Some(Wish::Poll)),
+        ] {
+            assert_eq!(asked(mode, &fields), wish, "{mode:?} {fields:?}");
+        }
     }
 }
