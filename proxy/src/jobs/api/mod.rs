@@ -56,7 +56,7 @@ impl<'a> Asker<'a> {
     }
 
     fn sees(self, job: &Job) -> bool {
-        self.key().is_none_or(|name| job.request.key.as_deref() == Some(name))
+        self.key().is_none_or(|name| job.is_of(name))
     }
 
     /// What only an operator may do.
