@@ -13,7 +13,7 @@
 //! | `callbacks` | results are posted to whoever wanted that |
 //! | `exports` | all of them, written elsewhere |
 //! | `watch` | waiting for a job to end |
-//! | `api`, `view`, `answer`, `page` | the routes below `/_jobs` |
+//! | `api`, `view`, `answer`, `range`, `page` | the routes below `/_jobs` |
 
 mod answer;
 mod api;
@@ -21,6 +21,7 @@ mod callbacks;
 mod exports;
 mod feed;
 mod page;
+mod range;
 mod stored;
 mod submit;
 mod sweep;

@@ -113,10 +113,10 @@ impl Jobs {
         };
         let job = self.create(store, Job::new(new, Millis::now()), taken.staged).await?;
         match wish {
-            Wish::Ticket { wait, asked: preferred } => {
+            Wish::Ticket { wait } => {
                 let job = self.settled(store, job, wait).await?;
                 match job {
-                    job if job.status().is_pending() => self.ticket(store, &job, preferred, &asked).await,
+                    job if job.status().is_pending() => self.ticket(store, &job, true, &asked).await,
                     job => answer::result(self, store, &job, &http::Method::GET, &HeaderMap::new()).await,
                 }
             }
@@ -175,7 +175,7 @@ impl Jobs {
         if job.status().is_pending() {
             return self.ticket(store, &job, false, asked).await;
         }
-        let answered = answer::polled(self, store, &job, asked).await?;
+        let answered = answer::polled(self, store, &job).await?;
         if job.status() == longshore_jobs::Status::Failed {
             // It is told once: the next request like it tries again. Whoever was faster has done the same.
             let change = Change::update(job.clone(), job.disowned());
@@ -304,7 +304,7 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get(&IDEMPOTENCY_KEY) else { return Ok(None) };
     let key = value.to_str().map(|text| text.trim().trim_matches('"')).unwrap_or_default();
     if key.is_empty() || key.len() > LONGEST_KEY {
-        return Err(Problem::BadRequest(format!(
+        return Err(Problem::Invalid(format!(
             "Idempotency-Key must be from 1 to {LONGEST_KEY} visible characters"
         )));
     }

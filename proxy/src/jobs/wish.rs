@@ -20,8 +20,6 @@ pub enum Wish {
     Ticket {
         /// How long the client waits.
         wait: Duration,
-        /// Whether the client has asked for it.
-        asked: bool,
     },
     /// Answered with a ticket until the same request finds the result.
     Poll,
@@ -42,8 +40,8 @@ pub fn wish(mode: JobsMode, parts: &Parts) -> Option<Wish> {
     match (mode, asked) {
         (JobsMode::Off, _) => None,
         (JobsMode::Prefer, None) => no_job(),
-        (JobsMode::Prefer | JobsMode::Always, Some(wait)) => Some(Wish::Ticket { wait, asked: true }),
-        (JobsMode::Always, None) => Some(Wish::Ticket { wait: Duration::ZERO, asked: false }),
+        (JobsMode::Prefer | JobsMode::Always, Some(wait)) => Some(Wish::Ticket { wait }),
+        (JobsMode::Always, None) => Some(Wish::Ticket { wait: Duration::ZERO }),
         (JobsMode::Poll, _) => Some(Wish::Poll),
     }
 }
@@ -80,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_client_that_asks_gets_a_ticket() {
-        let ticket = |wait| Some(Wish::Ticket { wait: Duration::from_secs(wait), asked: true });
+        let ticket = |wait| Some(Wish::Ticket { wait: Duration::from_secs(wait) });
         for (value, wish) in [
             ("respond-async", ticket(0)),
             ("Respond-Async, wait=5", ticket(5)),
@@ -100,7 +98,7 @@ mod tests {
     #[test]
     fn the_mode_decides() {
         let ask = [("prefer", "respond-async")];
-        let always = Some(Wish::Ticket { wait: Duration::ZERO, asked: false });
+        let always = Some(Wish::Ticket { wait: Duration::ZERO });
         assert_eq!(asked(JobsMode::Off, &ask), None);
         assert_eq!(asked(JobsMode::Prefer, &[]), None);
         assert_eq!(asked(JobsMode::Always, &[]), always);
