@@ -9,14 +9,14 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::Body as _;
 use longshore_jobs::{
-    CREDENTIALS, Change, Fields, Head, IdempotencyKey, Job, JobId, Millis, NewJob, Outcome, Staged, Store,
+    CREDENTIALS, Change, Fields, Head, IdempotencyKey, Job, Millis, NewJob, Outcome, Staged, Store,
     StoreError, Ttl,
 };
 use sha2::{Digest, Sha256};
 
 use super::callbacks::LONGSHORE_CALLBACK;
 use super::wish::PREFER;
-use super::{Jobs, Wish, answer, unavailable};
+use super::{Jobs, Wish, answer, names, unavailable};
 use crate::config::Scheme;
 use crate::config::{Credentials, ServiceJobs};
 use crate::gateway::arrival::{Begun, Upload, body_problem};
@@ -30,16 +30,11 @@ use crate::gateway::service::Service;
 use crate::gateway::spool::SpoolError;
 use crate::problem::Problem;
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// What a client is told that wants a callback of what is no job.
 const NO_JOB: &str = "Longshore-Callback: only the result of a job is posted, and this request becomes none: send \
                       `Prefer: respond-async` with it, and no Upgrade";
-
-/// A longer key is refused: it is kept with every job.
-const LONGEST_KEY: usize = 255;
 
 /// The fields that end here: they made the request a job, or belong to the connection that it came on.
 const DROPPED: [HeaderName; 8] = [
@@ -86,7 +81,7 @@ impl Jobs {
         let Submission { begun, client, parts, id } = submission;
         let Begun { service, body, pace, key: holder, .. } = begun;
         let holder = holder.as_deref().map(Key::name);
-        let key = key(&parts.headers)?;
+        let key = names::key(&parts.headers)?;
         let callback = self.callbacks.wanted(&parts.headers)?;
         let timeout = service.config.timeout;
         let taken = tokio::time::timeout(timeout, take(store, &parts, Source::new(body, pace), &service));
@@ -95,12 +90,10 @@ impl Jobs {
         })??;
         let key = key.map(|key| IdempotencyKey {
             key,
-            scope: scope(holder, &parts.headers),
+            scope: names::scope(holder, &parts.headers),
             fingerprint: taken.digest.clone(),
         });
-        // Whoever has credentials of their own may be answered otherwise.
-        let identity =
-            (wish == Wish::Poll).then(|| format!("{}{}", taken.digest, scope(holder, &parts.headers)));
+        let identity = (wish == Wish::Poll).then(|| names::identity(&taken.digest, holder, &parts.headers));
         let asked = parts.headers.clone();
         let new = NewJob {
             service: service.name.to_string(),
@@ -139,29 +132,13 @@ impl Jobs {
                 self.feed.wake();
                 Ok(job)
             }
-            Some(Outcome::Taken(owner)) => self.found(store, *owner, &job).await,
+            Some(Outcome::Taken(owner)) => {
+                let there = store.get(*owner).await.map_err(|error| unavailable(&error))?;
+                names::same(there, &job)
+            }
             Some(Outcome::Stale) | None => {
                 Err(unavailable(&StoreError::Unavailable("it has another job of this name".to_owned())))
             }
-        }
-    }
-
-    /// The job that has the name already: the same one, if it is the same request.
-    async fn found(&self, store: &Arc<dyn Store>, owner: JobId, new: &Job) -> Result<Job, Problem> {
-        let owner = store.get(owner).await.map_err(|error| unavailable(&error))?;
-        let gone =
-            || Problem::Conflict("the job of this key has just gone: send the request again".to_owned());
-        let owner = owner.ok_or_else(gone)?;
-        match (&owner.key, &new.key) {
-            (Some(theirs), Some(ours))
-                if theirs.key == ours.key && theirs.fingerprint != ours.fingerprint =>
-            {
-                Err(Problem::KeyReused(format!(
-                    "the Idempotency-Key {:?} stands for another request, which is job {}: use a new key",
-                    ours.key, owner.id
-                )))
-            }
-            _ => calls_back_as_wanted(&owner, new).map(|()| owner),
         }
     }
 
@@ -183,24 +160,6 @@ impl Jobs {
         }
         Ok(answered)
     }
-}
-
-/// Whether a job that is there already does for a request what it asks for: its result is posted to one place, so whoever
-/// wants it elsewhere is refused, and whoever wants no callback is not bothered by another's.
-fn calls_back_as_wanted(there: &Job, new: &Job) -> Result<(), Problem> {
-    let url = |job: &Job| job.callback.as_ref().map(|callback| callback.url.clone());
-    let Some(wanted) = url(new).filter(|wanted| url(there).as_ref() != Some(wanted)) else { return Ok(()) };
-    let place = url(there).map_or_else(|| "nowhere".to_owned(), |url| format!("to {url}"));
-    let what = format!("job {}, whose result is posted {place} and not to {wanted}", there.id);
-    Err(match &new.key {
-        Some(key) => Problem::KeyReused(format!(
-            "the Idempotency-Key {:?} stands for {what}: use a new key, or leave Longshore-Callback as it was",
-            key.key
-        )),
-        None => Problem::Conflict(format!(
-            "identical input is one job, and is already {what}: ask for it, without Longshore-Callback"
-        )),
-    })
 }
 
 /// Takes the body in.
@@ -232,7 +191,7 @@ async fn take(
         writer.write(&data).await.map_err(|error| unavailable(&error))?;
     }
     let staged = writer.finish().await.map_err(|error| unavailable(&error))?;
-    Ok(Taken { staged, digest: hex(&digest.finalize()) })
+    Ok(Taken { staged, digest: names::hex(&digest.finalize()) })
 }
 
 /// A body, from where it is by now.
@@ -300,31 +259,7 @@ fn head(
     }
 }
 
-fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let Some(value) = headers.get(&IDEMPOTENCY_KEY) else { return Ok(None) };
-    let key = value.to_str().map(|text| text.trim().trim_matches('"')).unwrap_or_default();
-    if key.is_empty() || key.len() > LONGEST_KEY {
-        return Err(Problem::Invalid(format!(
-            "Idempotency-Key must be from 1 to {LONGEST_KEY} visible characters"
-        )));
-    }
-    Ok(Some(key.to_owned()))
-}
-
-/// Whose key it is: two clients with credentials of their own do not share keys.
-fn scope(key: Option<&str>, headers: &HeaderMap) -> String {
-    if let Some(key) = key {
-        return key.to_owned();
-    }
-    let credentials = [header::AUTHORIZATION, X_API_KEY].into_iter().find_map(|name| headers.get(name));
-    credentials.map(|value| hex(&Sha256::digest(value.as_bytes())[..8])).unwrap_or_default()
-}
-
 fn ttl(jobs: &ServiceJobs) -> Ttl {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     Ttl { input: millis(jobs.input_ttl), result: millis(jobs.result_ttl) }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
