@@ -18,6 +18,8 @@ pub(crate) struct Index {
     services: HashMap<String, Service>,
     due: BTreeSet<(Millis, JobId)>,
     unique: HashMap<String, JobId>,
+    /// The jobs that came with a key, by its name: its holder sees no others, however many there are.
+    owned: HashMap<String, BTreeSet<JobId>>,
     bytes: u64,
 }
 
@@ -64,6 +66,14 @@ impl Index {
                 self.unique.remove(&name);
             }
         }
+        if let Some(owner) = &job.request.key
+            && let Some(owned) = self.owned.get_mut(owner)
+        {
+            owned.remove(&job.id);
+            if owned.is_empty() {
+                self.owned.remove(owner);
+            }
+        }
         self.bytes -= entry.facets.bytes;
         if let Some(at) = entry.facets.due {
             self.due.remove(&(at, job.id));
@@ -81,6 +91,9 @@ impl Index {
         let facets = job.facets();
         for name in job.unique() {
             self.unique.insert(name, job.id);
+        }
+        if let Some(owner) = &job.request.key {
+            self.owned.entry(owner.clone()).or_default().insert(job.id);
         }
         self.bytes += facets.bytes;
         if let Some(at) = facets.due {
@@ -131,8 +144,17 @@ impl Index {
             filter.service.as_deref().is_none_or(|service| service == &*entry.service)
                 && filter.status.is_none_or(|status| status == entry.facets.status)
         };
-        let jobs = self.jobs.range((Bound::Unbounded, newest)).rev();
-        jobs.filter(|(_, entry)| fits(entry)).take(count).map(|(id, _)| *id).collect()
+        let older = (Bound::Unbounded, newest);
+        match &filter.owner {
+            None => {
+                let jobs = self.jobs.range(older).rev();
+                jobs.filter(|(_, entry)| fits(entry)).take(count).map(|(id, _)| *id).collect()
+            }
+            Some(owner) => {
+                let jobs = self.owned.get(owner).into_iter().flat_map(|owned| owned.range(older).rev());
+                jobs.filter(|id| self.jobs.get(id).is_some_and(fits)).take(count).copied().collect()
+            }
+        }
     }
 
     pub(crate) fn queued(&self, service: &str) -> u64 {

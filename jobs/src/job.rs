@@ -146,6 +146,16 @@ pub struct Ttl {
     pub result: u64,
 }
 
+impl Ttl {
+    pub(crate) const fn input(self) -> Duration {
+        Duration::from_millis(self.input)
+    }
+
+    pub(crate) const fn result(self) -> Duration {
+        Duration::from_millis(self.result)
+    }
+}
+
 /// A proxy's claim to a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
@@ -291,6 +301,9 @@ pub struct Job {
     /// Where its result is to be posted.
     #[serde(default)]
     pub callback: Option<Callback>,
+    /// When it came from a file, if it did.
+    #[serde(default)]
+    pub imported_at: Option<Millis>,
 }
 
 /// What makes a job.
@@ -372,6 +385,11 @@ impl Job {
             State::Done { finished_at, .. } | State::Failed { finished_at, .. } => Some(finished_at),
             State::Cancelled { at } | State::Expired { at, .. } => Some(at),
         }
+    }
+
+    /// Whether it came with the key of this name.
+    pub fn is_of(&self, owner: &str) -> bool {
+        self.request.key.as_deref() == Some(owner)
     }
 
     /// The bodies that belong to it.

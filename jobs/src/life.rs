@@ -1,8 +1,6 @@
 //! The only legal changes of a job. Each takes the time as an argument, gives the job as it is afterwards, and leaves
 //! the store to find out whether somebody else was faster.
 
-use std::time::Duration;
-
 use crate::body::Body;
 use crate::id::JobId;
 use crate::job::{Answer, Callback, Hold, Job, Millis, NewJob, State, Status};
@@ -56,6 +54,7 @@ impl Job {
             key: new.key,
             identity: new.identity,
             callback,
+            imported_at: None,
         }
     }
 
@@ -204,13 +203,11 @@ impl Job {
         })
     }
 
-    /// It comes from a file: what another proxy had begun waits.
+    /// It comes from a file: what another proxy had begun waits, and it is kept as long as if it had come now.
     #[must_use]
-    pub(crate) fn imported(self) -> Self {
-        match self.released() {
-            Ok(waiting) => waiting,
-            Err(_) => Self { rev: next_rev(), ..self },
-        }
+    pub(crate) fn imported(self, now: Millis) -> Self {
+        let waiting = self.released().unwrap_or_else(|_| Self { rev: next_rev(), ..self });
+        Self { imported_at: Some(now), ..waiting }
     }
 
     /// Its bodies have got other names.
@@ -251,7 +248,7 @@ impl Job {
     /// Whether nobody has started it in time.
     pub fn is_overdue(&self, now: Millis) -> bool {
         match &self.state {
-            State::Queued { order, .. } => order.after(Duration::from_millis(self.ttl.input)) <= now,
+            State::Queued { order, .. } => self.here_since(*order).after(self.ttl.input()) <= now,
             State::Running { .. }
             | State::Done { .. }
             | State::Failed { .. }
@@ -279,13 +276,19 @@ impl Job {
     }
 
     fn end_of_state(&self) -> Millis {
-        let (input, result) = (Duration::from_millis(self.ttl.input), Duration::from_millis(self.ttl.result));
         match &self.state {
-            State::Queued { order, hold: None } => order.after(input),
+            State::Queued { order, hold: None } => self.here_since(*order).after(self.ttl.input()),
             State::Queued { hold: Some(hold), .. } | State::Running { hold, .. } => hold.until,
-            State::Done { finished_at, .. } | State::Failed { finished_at, .. } => finished_at.after(result),
-            State::Cancelled { at } | State::Expired { at, .. } => at.after(result),
+            State::Done { finished_at: at, .. }
+            | State::Failed { finished_at: at, .. }
+            | State::Cancelled { at }
+            | State::Expired { at, .. } => self.here_since(*at).after(self.ttl.result()),
         }
+    }
+
+    /// From when its time counts: what was elsewhere until later counts from then.
+    fn here_since(&self, at: Millis) -> Millis {
+        self.imported_at.map_or(at, |imported| at.max(imported))
     }
 
     fn at_end_of_state(&self, now: Millis) -> Lapse {

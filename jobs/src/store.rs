@@ -125,6 +125,8 @@ pub struct News {
 /// Which jobs to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
+    /// That came with the key of this name only.
+    pub owner: Option<String>,
     /// Of this service only.
     pub service: Option<String>,
     /// In this state only.

@@ -54,8 +54,8 @@ pub enum Problem {
     QueueTimeout(String),
     /// The request's own deadline passed.
     Timeout(String),
-    /// The path does not know the method.
-    MethodNotAllowed(String),
+    /// The path does not know the method. With the methods that it knows, as `Allow` names them.
+    MethodNotAllowed(String, &'static str),
     /// A client expects what is not promised.
     Expectation(String),
     /// The job has no result any more, or never will.
@@ -142,7 +142,7 @@ impl Problem {
             | Self::ShuttingDown(detail)
             | Self::QueueTimeout(detail)
             | Self::Timeout(detail)
-            | Self::MethodNotAllowed(detail)
+            | Self::MethodNotAllowed(detail, _)
             | Self::Expectation(detail)
             | Self::Gone(detail)
             | Self::Conflict(detail)
@@ -174,7 +174,7 @@ impl Problem {
             | Self::ShuttingDown(_)
             | Self::QueueTimeout(_)
             | Self::Timeout(_)
-            | Self::MethodNotAllowed(_)
+            | Self::MethodNotAllowed(..)
             | Self::Expectation(_)
             | Self::Gone(_)
             | Self::Conflict(_)
@@ -209,7 +209,7 @@ impl Problem {
             Self::ShuttingDown(_) => ("shutting-down", StatusCode::SERVICE_UNAVAILABLE, "Shutting down"),
             Self::QueueTimeout(_) => ("queue-timeout", StatusCode::GATEWAY_TIMEOUT, "Waited too long"),
             Self::Timeout(_) => ("timeout", StatusCode::GATEWAY_TIMEOUT, "Timed out"),
-            Self::MethodNotAllowed(_) => {
+            Self::MethodNotAllowed(..) => {
                 ("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "Method not allowed")
             }
             Self::Expectation(_) => {
@@ -248,7 +248,7 @@ impl Problem {
             | Self::Stopped(_)
             | Self::QueueTimeout(_)
             | Self::Timeout(_)
-            | Self::MethodNotAllowed(_)
+            | Self::MethodNotAllowed(..)
             | Self::Expectation(_)
             | Self::Gone(_)
             | Self::Conflict(_)
@@ -276,6 +276,9 @@ impl Problem {
         }
         if matches!(self, Self::Unauthorized(_)) {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Self::MethodNotAllowed(_, allowed) = self {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
         }
         // A client that waits for a sign to send its body gets none, and may send it or not: what comes next is not known.
         let may_send = asked.contains_key(header::EXPECT);

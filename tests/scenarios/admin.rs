@@ -65,7 +65,9 @@ async fn alive_is_at_once_and_ready_is_with_the_last_service() {
     for (path, status) in [("/nowhere", 404), ("/services/clac", 404)] {
         assert_eq!(admin.client().get(path).await.status, status, "{path}");
     }
-    assert_eq!(admin.post("/metrics").await.status, 405);
+    let wrong = admin.post("/metrics").await;
+    assert_eq!((wrong.status, wrong.problem().as_str()), (405, "method-not-allowed"));
+    assert_eq!((&wrong.json()["status"], wrong.header("allow")), (&405.into(), "GET,HEAD"));
     cluster.stop().await;
 }
 

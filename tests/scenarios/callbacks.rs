@@ -231,6 +231,62 @@ async fn a_callback_outlives_the_proxy() {
     cluster.stop().await;
 }
 
+async fn a_callback_that_would_never_come_is_refused() {
+    let hook = Hook::start().await;
+    let jobs = to(&format!("\"{}\"", hook.address), "");
+    let cluster = setup()
+        .service(&jobs)
+        .model("echo", "echo", "")
+        .model("off", "echo", "jobs.mode = \"off\"")
+        .model("poll", "sleep", "jobs.mode = \"poll\"\nconcurrency = 1\nsize = 1")
+        .start()
+        .await;
+    let client = cluster.client();
+    let (here, there) = (format!("http://{}/here", hook.address), format!("http://{}/there", hook.address));
+    // What is no job has no result that could be posted.
+    let plain = async |service: &str, fields: &[(&str, &str)]| {
+        let mut request = Request::post("/x").header("host", service).header("longshore-callback", &here);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        client.send(request, Bytes::new()).await
+    };
+    for fields in [&[][..], &[("prefer", "wait=5")], &[("prefer", "respond-async"), ("upgrade", "websocket")]]
+    {
+        let refused = plain("echo", fields).await;
+        assert_eq!((refused.status, refused.problem().as_str()), (400, "invalid"), "{}", refused.text());
+        assert!(refused.detail().contains("Prefer: respond-async"), "{}", refused.detail());
+    }
+    let passed = plain("off", &[]).await;
+    assert!(passed.status == 200 && passed.text().contains("/here"), "where no jobs are: {}", passed.text());
+    // The same key is the same job, but not with another place for its result.
+    let key = [("idempotency-key", "order-1"), ("host", "echo")];
+    let job = submit(&client, "/x", b"one", &here, &key).await.json()["id"].clone();
+    let again = submit(&client, "/x", b"one", &here, &key).await;
+    assert!([200, 202].contains(&again.status), "{}", again.text());
+    let elsewhere = submit(&client, "/x", b"one", &there, &key).await;
+    assert_eq!((elsewhere.status, elsewhere.problem().as_str()), (422, "idempotency-key-reused"));
+    assert!(elsewhere.detail().contains(&here), "{}", elsewhere.detail());
+    let request = Request::post("/x").header("prefer", "respond-async").header(key[0].0, key[0].1);
+    let without = client.send(request.header("host", "echo"), Bytes::from_static(b"one")).await;
+    assert!([200, 202].contains(&without.status), "{}", without.text());
+    hook.has(1).await;
+    let id = job.as_str().expect("its id");
+    callback_is(&client, &format!("/_jobs/{id}"), "delivered").await;
+    // Neither is identical input, where that is one job.
+    let poll = [("host", "poll")];
+    assert_eq!(submit(&client, "/sleep/20s", b"", &here, &poll).await.status, 202);
+    assert_eq!(submit(&client, "/sleep/20s", b"", &here, &poll).await.status, 202);
+    let elsewhere = submit(&client, "/sleep/20s", b"", &there, &poll).await;
+    assert_eq!((elsewhere.status, elsewhere.problem().as_str()), (409, "conflict"));
+    let posted: Vec<String> = hook.taken().iter().map(|message| message.head.uri.to_string()).collect();
+    assert_eq!(posted, ["/here"]);
+    let delete = Request::delete("/_jobs");
+    client.send(delete, Bytes::new()).await;
+    cluster.stop().await;
+}
+
+each!(light 60: a_callback_that_would_never_come_is_refused);
 each!(light 60: a_result_is_posted_as_it_was_and_signed, a_large_result_is_posted_whole);
 each!(light 90: a_callback_is_tried_until_it_is_taken_or_given_up, nothing_but_what_is_listed_can_be_reached);
 each!(light 60: tls_is_spoken_with_whom_the_system_believes, a_callback_outlives_the_proxy);

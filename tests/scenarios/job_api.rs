@@ -96,10 +96,18 @@ async fn the_api_answers_as_its_document_says() {
     // Every path and method of the document is there, and what it does not have is refused.
     for (path, methods) in document["paths"].as_object().expect("paths") {
         let path = path.replace("{id}", "00000000000070008000000000000000");
-        for method in ["GET", "POST", "PUT", "DELETE"] {
+        let has = |method: &str| {
+            let method = if method == "HEAD" { "get" } else { &method.to_ascii_lowercase() };
+            methods.get(method).is_some()
+        };
+        let all = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+        let known: Vec<&str> = all.into_iter().filter(|method| has(method)).collect();
+        for method in all {
             let reply = ask_plainly(&client, method, &path).await;
-            let there = methods.get(method.to_ascii_lowercase()).is_some();
-            assert_eq!(reply.status != 405, there, "{method} {path}: {}", reply.status);
+            assert_eq!(reply.status != 405, has(method), "{method} {path}: {}", reply.status);
+            if reply.status == 405 {
+                assert_eq!(reply.header("allow"), known.join(", "), "{method} {path}");
+            }
         }
     }
     let admin = cluster.admin();
@@ -312,6 +320,25 @@ async fn a_store_that_is_full_says_so_before_it_is() {
     cluster.stop().await;
 }
 
+async fn an_answer_that_does_not_fit_is_a_failure_and_not_asked_for_again() {
+    let cluster =
+        setup().service("[jobs]\nmax_bytes = \"200KiB\"\n").model("echo", "echo", "size = 1").start().await;
+    let client = cluster.client();
+    let job = submit(&client, "/bytes/500000", &[]).await;
+    let view = becomes(&client, &job, "failed").await;
+    assert_eq!((&view["attempts"], &view["response_status"]), (&1.into(), &507.into()), "{view}");
+    let result = client.get(&format!("{job}/result")).await;
+    assert_eq!((result.status, result.problem().as_str()), (507, "storage"));
+    let detail = result.detail();
+    assert!(detail.contains("jobs.max_bytes") && detail.contains("retry"), "{detail}");
+    // Others go on, and so does this one when there is room.
+    let other = submit(&client, "/bytes/5000", &[]).await;
+    assert_eq!(client.get(&format!("{other}/result?wait=20s")).await.status, 200);
+    assert_eq!(ask(&client, "POST", &format!("{job}/retry"), b"", &[]).await.status, 202);
+    assert_eq!(becomes(&client, &job, "failed").await["attempts"], 2);
+    cluster.stop().await;
+}
+
 async fn jobs_are_exported_by_the_clock_and_when_somebody_asks() {
     let jobs = "[jobs]\nexport = { every = \"1s\", to = \"backups\", keep = 2 }\n";
     let cluster = setup().service(jobs).model("echo", "echo", "").start().await;
@@ -396,15 +423,22 @@ async fn a_browser_gets_pages() {
 async fn who_polls_with_credentials_gets_an_answer_of_their_own() {
     let cluster = setup().model("echo", "echo", "jobs.mode = \"poll\"").start().await;
     let client = cluster.client();
-    let answer = async |who: &'static str| {
+    let answer = async |field: &'static str, who: &'static str| {
         eventually(PATIENCE, "it is answered", async || {
-            let reply = ask(&client, "POST", "/x", b"same", &[("authorization", who)]).await;
+            let reply = ask(&client, "POST", "/x", b"same", &[(field, who)]).await;
             (reply.status == 200).then(|| reply.text())
         })
         .await
     };
-    let (ann, bob) = (answer("Bearer ann").await, answer("Bearer bob").await);
-    assert!(ann.contains("Bearer ann") && bob.contains("Bearer bob"), "{ann}\n{bob}");
+    for (field, who) in [
+        ("authorization", "Bearer ann"),
+        ("authorization", "Bearer bob"),
+        ("cookie", "session=ann"),
+        ("cookie", "session=bob"),
+    ] {
+        let told = answer(field, who).await;
+        assert!(told.contains(who), "{field}: {who}: {told}");
+    }
     cluster.stop().await;
 }
 
@@ -414,4 +448,5 @@ each!(light 60: a_key_sees_the_jobs_that_came_with_it, credentials_are_kept_as_l
 each!(light 60: sizes_are_decided_for_all_jobs_that_wait, who_waits_for_a_job_is_sent_on_when_the_proxy_ends);
 each!(light 60: a_store_that_is_full_says_so_before_it_is, jobs_are_exported_by_the_clock_and_when_somebody_asks);
 each!(light 60: a_command_that_fails_to_take_an_export_is_reported, a_browser_gets_pages);
+each!(light 60: an_answer_that_does_not_fit_is_a_failure_and_not_asked_for_again);
 each!(light 60: who_polls_with_credentials_gets_an_answer_of_their_own);

@@ -74,6 +74,9 @@ async fn a_request_becomes_a_job_and_its_answer_is_read_later() {
     let part = ask(&client, "GET", &format!("{job}/result"), &[("range", "bytes=2-6")]).await;
     assert_eq!((part.status, &part.body[..]), (206, &result.body[2..7]));
     assert_eq!(part.header("content-range"), format!("bytes 2-6/{length}"));
+    let whole = [("range", "bytes=2-6"), ("if-range", "\"another\"")];
+    assert_eq!(ask(&client, "GET", &format!("{job}/result"), &whole).await.status, 200);
+    assert_eq!(ask(&client, "HEAD", &format!("{job}/result"), &whole[..1]).await.status, 200);
     let beyond = ask(&client, "GET", &format!("{job}/result"), &[("range", "bytes=999999-")]).await;
     assert_eq!(beyond.status, 416);
     let page = ask(&client, "GET", &job, &[("accept", "text/html")]).await;
@@ -155,6 +158,8 @@ async fn the_same_key_is_the_same_job_and_never_another_request() {
         let other = submit(&client, path, body, &key).await;
         assert_eq!((other.status, other.problem().as_str()), (422, "idempotency-key-reused"));
     }
+    let empty = submit(&client, "/x", b"one", &[("idempotency-key", "\"\"")]).await;
+    assert_eq!((empty.status, empty.problem().as_str()), (400, "invalid"));
     let stranger = [key[0], ("authorization", "Bearer somebody-else")];
     assert_eq!(submit(&client, "/x", b"two", &stranger).await.status, 202);
     cluster.stop().await;
@@ -174,12 +179,15 @@ async fn the_mode_of_a_service_decides_what_becomes_a_job() {
         let path = format!("/{service}");
         assert_eq!(submit(&client, &path, b"", &[("host", service)]).await.status, asked, "{service}");
     }
+    let ticket = client.get_from("always", "/y").await;
+    assert_eq!(ticket.header("preference-applied"), "respond-async");
+    assert!(!ticket.header("retry-after").is_empty() && !ticket.header("location").is_empty());
     let list = client.get("/_jobs?service=always").await.json();
-    assert_eq!(list["jobs"].as_array().map(Vec::len), Some(2), "{list}");
+    assert_eq!(list["jobs"].as_array().map(Vec::len), Some(3), "{list}");
     let deleted = ask(&client, "DELETE", "/_jobs?service=always", &[]).await.json();
     let count = deleted["cancelled"].as_u64().expect("it is there")
         + deleted["forgotten"].as_u64().expect("it is there");
-    assert_eq!(count, 2, "{deleted}");
+    assert_eq!(count, 3, "{deleted}");
     cluster.stop().await;
 }
 
@@ -197,6 +205,8 @@ async fn the_command_lists_shows_moves_and_removes_jobs() {
         let done = submit(&client, "/x", body, &[("prefer", "wait=10")]).await;
         ids.push(done.header("longshore-job").to_owned());
     }
+    let wrong = run(&admin, &["ls", "--status", "lost"]).await;
+    assert!(wrong.code == 2 && wrong.stderr.contains("cancelled"), "{wrong:?}");
     let list = run(&admin, &["ls", "--status", "done"]).await;
     assert!(list.code == 0 && ids.iter().all(|id| list.stdout.contains(id)), "{list:?}");
     let result = run(&admin, &["result", &ids[0], "--wait", "1s"]).await;

@@ -23,6 +23,7 @@ mod framing;
 mod grpc;
 mod hangs;
 mod job_api;
+mod job_waits;
 mod jobs;
 mod keys;
 mod limits;

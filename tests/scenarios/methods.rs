@@ -249,6 +249,7 @@ async fn a_head_over_http2_is_a_head() {
     }
     let trace = client.send(Request::builder().method("TRACE").uri("http://tap/a"), "").await;
     assert_eq!((trace.status, trace.problem().as_str()), (405, "method-not-allowed"));
+    assert!(trace.header("allow").contains("PATCH") && !trace.header("allow").contains("TRACE"));
     let chunked = client.send(Request::get("http://tap/chunked"), "").await;
     assert_eq!(chunked.text(), "abcdef");
     cluster.stop().await;

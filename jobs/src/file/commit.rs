@@ -1,9 +1,12 @@
 //! The one thread that writes. Whatever has come while it wrote goes into the next transaction together: one sync of the
-//! disk for all of it.
+//! disk for all of it. What need not last is synced with the next that must, or a moment later if nothing else comes, so that
+//! a crash undoes no more than that moment.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -14,6 +17,10 @@ use crate::store::{Change, Outcome, StoreError};
 
 /// Changes in one transaction at the most.
 const TOGETHER: usize = 512;
+
+/// So long after it was written, what need not last has lasted: longer than most jobs that are over at once, so that these
+/// are synced once.
+const LASTS_WITHIN: Duration = Duration::from_millis(20);
 
 pub(super) struct Committer {
     /// There until it is dropped, which ends the thread.
@@ -57,17 +64,47 @@ impl Drop for Committer {
 
 fn run(shared: &Shared, receiver: &mpsc::Receiver<Work>) {
     let mut waiting: VecDeque<Work> = VecDeque::new();
+    // Since when something is written and not synced.
+    let mut unsynced: Option<Instant> = None;
     loop {
+        let left = unsynced.map(|since| LASTS_WITHIN.saturating_sub(since.elapsed()));
         if waiting.is_empty() {
-            match receiver.recv() {
+            match next(receiver, left) {
                 Ok(work) => waiting.push_back(work),
-                // The store is closed.
-                Err(mpsc::RecvError) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+                // The store is closed: the file is synced with that.
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
         waiting.extend(receiver.try_iter());
-        Batch::gather(&mut waiting).commit(shared);
+        let is_late = unsynced.is_some_and(|since| since.elapsed() >= LASTS_WITHIN);
+        match Batch::gather(&mut waiting).commit(shared, is_late) {
+            // What a failure left unsynced is synced with the next that must last.
+            Written::Synced | Written::Failed => unsynced = None,
+            Written::Unsynced => unsynced = unsynced.or_else(|| Some(Instant::now())),
+            Written::Nothing => {}
+        }
     }
+}
+
+/// The next work, or none within the time that is left.
+fn next(receiver: &mpsc::Receiver<Work>, left: Option<Duration>) -> Result<Work, RecvTimeoutError> {
+    match left {
+        Some(left) => receiver.recv_timeout(left),
+        None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+    }
+}
+
+/// What came of a transaction.
+enum Written {
+    /// All that was written so far is on the disk.
+    Synced,
+    /// It would not outlive a crash yet.
+    Unsynced,
+    /// There was nothing to write.
+    Nothing,
+    /// The disk fails, which whoever waits is told.
+    Failed,
 }
 
 /// What goes into one transaction: no job and no name twice, so that each change can be judged by what is there now.
@@ -93,7 +130,8 @@ impl Batch {
         batch
     }
 
-    fn commit(self, shared: &Shared) {
+    /// Writes it; with `sync` also what was written before is synced.
+    fn commit(self, shared: &Shared, sync: bool) -> Written {
         let judged: Vec<(Work, Result<Vec<Outcome>, StoreError>)> = self
             .works
             .into_iter()
@@ -108,12 +146,19 @@ impl Batch {
                 work.changes.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Outcome::Made)
             })
         };
-        let lasting = made().any(|(change, _)| change.lasting);
-        let written = match made().next() {
-            None => Ok(()),
-            Some(_) => {
+        let lasting = sync || made().any(|(change, _)| change.lasting);
+        let is_empty = !sync && made().next().is_none();
+        let written = match is_empty {
+            true => Ok(()),
+            false => {
                 shared.table.write(lasting, |rows| made().try_for_each(|(change, _)| write(rows, change)))
             }
+        };
+        let came_of_it = match (&written, lasting) {
+            (Ok(()), _) if is_empty => Written::Nothing,
+            (Ok(()), true) => Written::Synced,
+            (Ok(()), false) => Written::Unsynced,
+            (Err(_), _) => Written::Failed,
         };
         for (work, outcomes) in judged {
             let answer = match (&written, outcomes) {
@@ -127,6 +172,7 @@ impl Batch {
             // Whoever asked may have gone.
             let _ = work.done.send(answer);
         }
+        came_of_it
     }
 }
 

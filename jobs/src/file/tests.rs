@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::body::SMALL;
 use crate::job::{Fields, Head, NewJob, Status, Ttl};
@@ -64,6 +66,30 @@ async fn what_was_kept_is_there_when_it_is_opened_again() {
             store.read(job.input.unwrap(), 0).await.unwrap()[..],
             vec![7; job.input.unwrap().length as usize]
         );
+    }
+}
+
+/// What a process would find that opens the store after this one was killed: the file as it is now.
+async fn after_a_crash(folder: &Path, id: JobId) -> Option<Job> {
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::copy(folder.join("jobs.redb"), copy.path().join("jobs.redb")).unwrap();
+    // It may have been copied in the middle of a write.
+    open(copy.path()).ok()?.get(id).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_waits_for_has_lasted_soon() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    let job = with_body(&store, 100).await;
+    let held = job.held("me", Millis::now().after(Duration::from_secs(60))).unwrap();
+    store.swap(vec![Change::note(job.clone(), held.clone())]).await.unwrap();
+    let running = held.started(Millis::now()).unwrap();
+    store.swap(vec![Change::note(held, running)]).await.unwrap();
+    let until = std::time::Instant::now() + Duration::from_secs(10);
+    while after_a_crash(folder.path(), job.id).await.is_none_or(|job| job.attempts == 0) {
+        assert!(std::time::Instant::now() < until, "an attempt is not counted after a crash");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

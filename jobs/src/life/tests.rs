@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::job::{Fields, Head, Ttl};
 
@@ -126,4 +128,19 @@ fn every_value_of_a_field_survives_its_record() {
     let text = serde_json::to_string(&headers).unwrap();
     let back: Fields = serde_json::from_str(&text).unwrap();
     assert_eq!(back.iter().collect::<Vec<_>>(), [("x", bytes)]);
+}
+
+#[test]
+fn what_comes_from_a_file_is_kept_as_long_as_if_it_had_come_now() {
+    let late = NOW.after(Duration::from_secs(3600));
+    let done = running().finished(answer(200), 1, NOW).unwrap();
+    for job in [job(), running(), done, job().cancelled(NOW).unwrap()] {
+        let before = job.clone();
+        let job = Job { callback: None, ..job.imported(late) };
+        assert_eq!(job.lapse(late), Lapse::Nothing, "{before:?}");
+        assert_eq!((job.submitted_at, job.ended_at()), (before.submitted_at, before.ended_at()));
+        assert_ne!(job.lapse(late.after(Duration::from_secs(5))), Lapse::Nothing, "{before:?}");
+    }
+    let waiting = job().imported(late);
+    assert!(!waiting.is_overdue(late) && waiting.is_overdue(late.after(Duration::from_secs(1))));
 }

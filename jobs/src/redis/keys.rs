@@ -3,7 +3,7 @@
 use crate::body::{Body, BodyId, CHUNK};
 use crate::id::JobId;
 use crate::job::{Job, Status};
-use crate::store::Change;
+use crate::store::{Change, Filter};
 
 /// The format of what is kept.
 pub(super) const FORMAT: u64 = 1;
@@ -66,6 +66,22 @@ impl Keys {
         self.key(&format!("list:{}:{status}", service.unwrap_or_default()))
     }
 
+    /// The same, of those that came with the key of this name.
+    pub(super) fn owned(&self, owner: &str, service: Option<&str>, status: Option<Status>) -> String {
+        let status = status.map_or("", Status::name);
+        // A service's name has no colon; an owner's may.
+        self.key(&format!("owned:{}:{status}:{owner}", service.unwrap_or_default()))
+    }
+
+    /// The list that has what a filter lets through.
+    pub(super) fn filtered(&self, filter: &Filter) -> String {
+        let (service, status) = (filter.service.as_deref(), filter.status);
+        match &filter.owner {
+            None => self.list(service, status),
+            Some(owner) => self.owned(owner, service, status),
+        }
+    }
+
     /// What a change does beside the record.
     pub(super) fn effects(&self, change: &Change) -> Vec<Effect> {
         let (from, to) = (change.from.as_ref(), change.to.as_ref());
@@ -99,11 +115,14 @@ impl Keys {
     fn entries(&self, job: &Job) -> Vec<Entry> {
         let facets = job.facets();
         let (service, status) = (Some(job.service.as_str()), Some(facets.status));
-        let lists = [(None, None), (service, None), (None, status), (service, status)];
-        let lists = lists.map(|(service, status)| (self.list(service, status), 0));
+        let kinds = [(None, None), (service, None), (None, status), (service, status)];
+        let owned = job.request.key.iter();
+        let owned = owned.flat_map(|owner| kinds.map(|(service, status)| self.owned(owner, service, status)));
+        let lists = kinds.map(|(service, status)| self.list(service, status)).into_iter().chain(owned);
+        let lists = lists.map(|list| (list, 0));
         let queue = facets.queued.map(|order| (self.queue(&job.service), order.0));
         let due = facets.due.map(|at| (self.due(), at.0));
-        let all = lists.into_iter().chain(queue).chain(due);
+        let all = lists.chain(queue).chain(due);
         all.map(|(key, score)| Entry { key, score, member: job.id.to_string() }).collect()
     }
 }

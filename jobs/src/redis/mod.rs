@@ -203,8 +203,7 @@ impl Store for RedisStore {
     async fn page(&self, filter: &Filter, count: usize) -> Result<Vec<Job>, StoreError> {
         let newest = filter.after.map_or_else(|| "+".to_owned(), |id| format!("({id}"));
         let mut range = cmd("ZREVRANGEBYLEX");
-        let list = self.keys.list(filter.service.as_deref(), filter.status);
-        range.arg(list).arg(newest).arg("-").arg("LIMIT").arg(0).arg(count);
+        range.arg(self.keys.filtered(filter)).arg(newest).arg("-").arg("LIMIT").arg(0).arg(count);
         let ids = self.ids(&range).await?;
         self.jobs(ids).await
     }

@@ -96,9 +96,44 @@ pub async fn jobs_are_found_by_service_and_state(fixture: &Fixture) {
         (Some("calc"), Some(Status::Cancelled), vec![two.id]),
         (Some("calc"), Some(Status::Done), vec![]),
     ] {
-        let filter = Filter { service: service.map(str::to_owned), status, after: None };
+        let filter = Filter { service: service.map(str::to_owned), status, ..Filter::default() };
         assert_eq!(ids(&store.page(&filter, 10).await.unwrap()), expected, "{filter:?}");
     }
+}
+
+pub async fn the_holder_of_a_key_finds_those_that_came_with_it(fixture: &Fixture) {
+    let store = &fixture.store;
+    let of = |owner: &str, service: &str| {
+        let mut job = job(service);
+        job.request.key = Some(owner.to_owned());
+        job
+    };
+    let (one_of_ann, bobs, nobodys) = (of("ann", "calc"), of("ann:calc", "calc"), job("calc"));
+    let (two_of_ann, three_of_ann) = (of("ann", "calc"), of("ann", "else"));
+    for job in [&one_of_ann, &bobs, &nobodys, &two_of_ann, &three_of_ann] {
+        put(store, job).await;
+    }
+    let called_off = two_of_ann.cancelled(NOW).unwrap();
+    update(store, &two_of_ann, &called_off).await;
+    let all = [three_of_ann.id, two_of_ann.id, one_of_ann.id];
+    for (owner, service, status, after, expected) in [
+        ("ann", None, None, None, &all[..]),
+        ("ann", Some("calc"), None, None, &all[1..]),
+        ("ann", None, Some(Status::Cancelled), None, &all[1..2]),
+        ("ann", Some("calc"), Some(Status::Queued), None, &all[2..]),
+        ("ann", None, None, Some(all[1]), &all[2..]),
+        ("ann:calc", None, None, None, &[bobs.id]),
+        ("an", None, None, None, &[]),
+    ] {
+        let (owner, service) = (Some(owner.to_owned()), service.map(str::to_owned));
+        let filter = Filter { owner, service, status, after };
+        assert_eq!(ids(&store.page(&filter, 10).await.unwrap()), expected, "{filter:?}");
+        assert_eq!(ids(&store.page(&filter, 1).await.unwrap()), expected[..expected.len().min(1)]);
+    }
+    assert_eq!(store.page(&Filter::default(), 10).await.unwrap().len(), 5);
+    assert_eq!(one(store, Change::forget(called_off)).await, Outcome::Made);
+    let filter = Filter { owner: Some("ann".to_owned()), ..Filter::default() };
+    assert_eq!(ids(&store.page(&filter, 10).await.unwrap()), [all[0], all[2]]);
 }
 
 pub async fn jobs_are_counted(fixture: &Fixture) {

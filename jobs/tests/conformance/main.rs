@@ -73,6 +73,7 @@ of_every_store! {
     lists::what_is_due_is_found_when_it_is_due
     lists::pages_stay_whole_while_jobs_come_and_go
     lists::jobs_are_found_by_service_and_state
+    lists::the_holder_of_a_key_finds_those_that_came_with_it
     lists::jobs_are_counted
     bodies::a_body_comes_back_as_it_was_written
     bodies::a_body_is_read_from_any_place
@@ -80,6 +81,8 @@ of_every_store! {
     bodies::a_body_without_a_record_takes_no_room
     transfers::what_is_exported_can_be_imported_elsewhere
     transfers::one_job_is_exported_alone
+    transfers::a_job_that_changes_while_it_is_exported_is_in_the_file_as_it_is_then
+    transfers::an_import_that_fills_the_store_says_what_it_has_done
     transfers::jobs_that_are_there_stay_or_are_replaced
     transfers::a_broken_file_names_its_line_and_changes_nothing
 }

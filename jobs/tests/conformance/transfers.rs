@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use longshore_jobs::{
-    Change, Filter, Import, ImportError, Imported, Job, Limits, MemoryStore, Outcome, Status, Store, export,
+    Change, Filter, Import, ImportError, Imported, Job, Limits, MemoryStore, Outcome, Status, Store,
+    StoreError, export,
 };
 use tokio::sync::mpsc;
 
@@ -65,6 +66,58 @@ pub async fn what_is_exported_can_be_imported_elsewhere(fixture: &Fixture) {
         assert!(whole(&store, answer.body.unwrap()).await == bytes(600_000));
         assert_eq!(store.heads("calc", 10).await.unwrap().len(), 2);
     }
+}
+
+pub async fn a_job_that_changes_while_it_is_exported_is_in_the_file_as_it_is_then(fixture: &Fixture) {
+    let store = &fixture.store;
+    let other = with_body(store, "calc", &bytes(10)).await;
+    for forgotten in [false, true] {
+        let long = with_body(store, "calc", &bytes(6_000_000)).await;
+        let (out, mut lines) = mpsc::channel(1);
+        let exporting = tokio::spawn(export(store.clone(), None, None, out));
+        let mut file = Vec::new();
+        while let Some(line) = lines.recv().await {
+            file.extend_from_slice(&line.unwrap());
+            // In the middle of its body: the newest job is the first.
+            if file.iter().filter(|byte| **byte == b'\n').count() == 2 {
+                let cancelled = long.cancelled(NOW).unwrap();
+                match forgotten {
+                    false => update(store, &long, &cancelled).await,
+                    true => assert_eq!(one(store, Change::forget(long.clone())).await, Outcome::Made),
+                }
+            }
+        }
+        exporting.await.unwrap();
+        let there = elsewhere();
+        let done = imported(&there, &file, false).await.unwrap();
+        assert_eq!(done, Imported { imported: 2, kept: 0 }, "{forgotten}");
+        let status = there.get(long.id).await.unwrap().map(|job| job.status());
+        assert_eq!(status, (!forgotten).then_some(Status::Cancelled));
+        assert!(whole(&there, there.get(other.id).await.unwrap().unwrap().input.unwrap()).await == bytes(10));
+    }
+}
+
+pub async fn an_import_that_fills_the_store_says_what_it_has_done(fixture: &Fixture) {
+    let mut jobs = Vec::new();
+    for _ in 0..5 {
+        jobs.push(with_body(&fixture.store, "calc", &bytes(100_000)).await);
+    }
+    let file = exported(&fixture.store, None).await;
+    let small: Arc<dyn Store> = Arc::new(MemoryStore::new(Limits { max_bytes: 250_000 }));
+    put(&small, &crate::support::job("mine")).await;
+    let error = imported(&small, &file, false).await.unwrap_err();
+    let text = error.to_string();
+    let ImportError::Store { why: StoreError::Full(_), done } = error else { panic!("{text}") };
+    assert_eq!(done, Imported { imported: 2, kept: 0 }, "{text}");
+    assert!(text.contains("2 jobs of the file were imported before that and 0 stayed"), "{text}");
+    assert_eq!(small.page(&Filter::default(), 10).await.unwrap().len(), 3);
+    // With more room the same file brings the others.
+    let large = elsewhere();
+    let first = with_body(&large, "calc", &bytes(10)).await;
+    imported(&large, &file, false).await.unwrap();
+    let again = imported(&large, &file, false).await.unwrap();
+    assert_eq!(again, Imported { imported: 0, kept: 5 });
+    assert!(large.get(first.id).await.unwrap().is_some());
 }
 
 pub async fn one_job_is_exported_alone(fixture: &Fixture) {

@@ -70,8 +70,10 @@ async fn nowhere() -> Response {
 }
 
 async fn wrong_method() -> Response {
-    let mut response = refused(&Problem::Invalid("this path does not know that method".to_owned()));
-    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    let mut response =
+        refused(&Problem::MethodNotAllowed("this path does not know that method".to_owned(), ""));
+    // The router names those of the path.
+    response.headers_mut().remove(header::ALLOW);
     response
 }
 

@@ -11,6 +11,7 @@ use futures_util::StreamExt;
 use http::{Method, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
+use longshore_jobs::Status;
 use serde::Deserialize;
 use tokio_util::io::ReaderStream;
 
@@ -71,7 +72,7 @@ struct LsArgs {
     #[arg(long)]
     service: Option<String>,
     /// In this state only.
-    #[arg(long)]
+    #[arg(long, value_parser = Status::ALL.map(Status::name))]
     status: Option<String>,
     /// So many at the most.
     #[arg(short = 'n', long, default_value_t = 50)]

@@ -72,6 +72,9 @@ pub enum Upload {
     Begun(RequestBody),
 }
 
+/// What `Allow` names where `TRACE` is refused: any other method may be known to the instance.
+const NOT_TRACE: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
 /// What is answered before there is a service.
 pub enum Early {
     /// A problem.
@@ -100,7 +103,8 @@ pub async fn begin(
     upgrade::from_http2(parts);
     framing::check(parts)?;
     if parts.method == Method::TRACE && !gateway.settings.load().trace {
-        return Err(Problem::MethodNotAllowed("TRACE is not served (proxy.trace)".to_owned()).into());
+        let refused = "TRACE is not served (proxy.trace)".to_owned();
+        return Err(Problem::MethodNotAllowed(refused, NOT_TRACE).into());
     }
     let sender = Requester { connected: client.connected(), address: client.address(&parts.headers) };
     let (permits, key) = gateway.admission.admit(&sender, &mut parts.headers, now)?;

@@ -12,7 +12,7 @@ use longshore_jobs::{Answer, Body, Job, Reader, State, Store};
 
 use super::page::{self, Preview};
 use super::stored::Sized;
-use super::{JobView, Jobs, unavailable};
+use super::{JobView, Jobs, range, unavailable};
 use crate::gateway::body::ResponseBody;
 use crate::gateway::stream::StreamError;
 use crate::problem::{Problem, prefers_html};
@@ -180,7 +180,11 @@ fn verbatim(
         return response;
     };
     let whole = 0..body.length;
-    let range = match range(asked, body.length).filter(|_| response.status() == StatusCode::OK) {
+    let asked_for = match response.status() {
+        StatusCode::OK => range::asked(method, asked, response.headers(), body.length),
+        _ => None,
+    };
+    let range = match asked_for {
         None => whole,
         Some(Some(range)) => {
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
@@ -217,38 +221,16 @@ fn stored(store: &Arc<dyn Store>, body: Body, range: std::ops::Range<u64>) -> Re
     ResponseBody::Own(Box::pin(Sized { body: StreamBody::new(pieces.boxed()), length }))
 }
 
-/// The one range that is asked for; `Some(None)` if it lies outside. Several at once are answered with all of it.
-fn range(asked: &HeaderMap, length: u64) -> Option<Option<std::ops::Range<u64>>> {
-    let value = asked.get(header::RANGE)?.to_str().ok()?.trim();
-    let (from, to) = value.strip_prefix("bytes=")?.split_once('-')?;
-    let (from, to) = (from.trim(), to.trim());
-    if to.contains(',') {
-        return None;
-    }
-    let range = match (from.is_empty(), to.is_empty()) {
-        (true, true) => return None,
-        (true, false) => length.saturating_sub(to.parse().ok()?)..length,
-        (false, true) => from.parse().ok()?..length,
-        (false, false) => {
-            let (from, to): (u64, u64) = (from.parse().ok()?, to.parse().ok()?);
-            if to < from {
-                return None;
-            }
-            from..to.saturating_add(1).min(length)
-        }
-    };
-    Some((range.start < range.end).then_some(range))
-}
-
 /// The answer to a request that is repeated until it is answered. A JSON object that does not say whether it is `done` is
 /// made to say so, beside the `load`: a client that polls finds both in every answer.
 pub(super) async fn polled(
     jobs: &Jobs,
     store: &Arc<dyn Store>,
     job: &Job,
-    asked: &HeaderMap,
 ) -> Result<Response<ResponseBody>, Problem> {
-    let plain = |jobs, store| result(jobs, store, job, &Method::GET, asked);
+    // What the request says of ranges was the instance's to answer.
+    let nothing = HeaderMap::new();
+    let plain = |jobs, store| result(jobs, store, job, &Method::GET, &nothing);
     let Some((answer, body)) = job.answer().and_then(|answer| Some((answer, answer.body?))) else {
         return plain(jobs, store).await;
     };
@@ -274,7 +256,7 @@ pub(super) async fn polled(
     object.insert("done".to_owned(), true.into());
     let load = jobs.load(store, &job.service).await?;
     object.entry("load").or_insert_with(|| load.into());
-    let mut response = verbatim(store, job, answer, &Method::GET, &HeaderMap::new());
+    let mut response = verbatim(store, job, answer, &Method::GET, &nothing);
     let text = serde_json::Value::Object(object).to_string();
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
     *response.body_mut() = ResponseBody::from(Bytes::from(text));
@@ -293,31 +275,4 @@ pub(super) fn streamed(
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_range_is_understood() {
-        for (value, expected) in [
-            ("bytes=0-0", Some(Some(0..1))),
-            ("bytes=10-", Some(Some(10..100))),
-            ("bytes=-5", Some(Some(95..100))),
-            ("bytes=-500", Some(Some(0..100))),
-            ("bytes=90-500", Some(Some(90..100))),
-            ("bytes=100-", Some(None)),
-            ("bytes=-0", Some(None)),
-            ("bytes=5-2", None),
-            ("bytes=0-1,5-6", None),
-            ("items=0-1", None),
-            ("bytes=x-y", None),
-        ] {
-            let mut asked = HeaderMap::new();
-            asked.insert(header::RANGE, HeaderValue::from_static(value));
-            assert_eq!(range(&asked, 100), expected, "{value}");
-        }
-        assert_eq!(range(&HeaderMap::new(), 100), None);
-    }
 }

@@ -6,21 +6,25 @@
 //! | this one | the store, opened when it is first needed, and what runs beside it |
 //! | `wish` | what a client asks for |
 //! | `submit` | a request becomes a job |
+//! | `names` | one that is sent twice is one job |
 //! | `feed` | jobs go into the services' queues, a bounded number at a time |
-//! | `work` | one job: the request is made, the answer kept |
+//! | `work`, `keep` | one job: the request is made, the answer kept |
 //! | `stored` | that request, with its body read from the store |
 //! | `sweep` | what is due: expired, forgotten, taken over from a dead proxy |
 //! | `callbacks` | results are posted to whoever wanted that |
 //! | `exports` | all of them, written elsewhere |
 //! | `watch` | waiting for a job to end |
-//! | `api`, `view`, `answer`, `page` | the routes below `/_jobs` |
+//! | `api`, `view`, `answer`, `range`, `page` | the routes below `/_jobs` |
 
 mod answer;
 mod api;
 mod callbacks;
 mod exports;
 mod feed;
+mod keep;
+mod names;
 mod page;
+mod range;
 mod stored;
 mod submit;
 mod sweep;

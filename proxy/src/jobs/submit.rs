@@ -9,14 +9,14 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::Body as _;
 use longshore_jobs::{
-    CREDENTIALS, Change, Fields, Head, IdempotencyKey, Job, JobId, Millis, NewJob, Outcome, Staged, Store,
+    CREDENTIALS, Change, Fields, Head, IdempotencyKey, Job, Millis, NewJob, Outcome, Staged, Store,
     StoreError, Ttl,
 };
 use sha2::{Digest, Sha256};
 
 use super::callbacks::LONGSHORE_CALLBACK;
 use super::wish::PREFER;
-use super::{Jobs, Wish, answer, unavailable};
+use super::{Jobs, Wish, answer, names, unavailable};
 use crate::config::Scheme;
 use crate::config::{Credentials, ServiceJobs};
 use crate::gateway::arrival::{Begun, Upload, body_problem};
@@ -30,12 +30,11 @@ use crate::gateway::service::Service;
 use crate::gateway::spool::SpoolError;
 use crate::problem::Problem;
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// A longer key is refused: it is kept with every job.
-const LONGEST_KEY: usize = 255;
+/// What a client is told that wants a callback of what is no job.
+const NO_JOB: &str = "Longshore-Callback: only the result of a job is posted, and this request becomes none: send \
+                      `Prefer: respond-async` with it, and no Upgrade";
 
 /// The fields that end here: they made the request a job, or belong to the connection that it came on.
 const DROPPED: [HeaderName; 8] = [
@@ -75,11 +74,14 @@ impl Jobs {
         submission: Submission<'_>,
         wish: Wish,
     ) -> Result<Response<ResponseBody>, Problem> {
+        if wish == Wish::Unfit {
+            return Err(Problem::Invalid(NO_JOB.to_owned()));
+        }
         let store = self.store().await.map_err(|error| unavailable(&error))?;
         let Submission { begun, client, parts, id } = submission;
         let Begun { service, body, pace, key: holder, .. } = begun;
         let holder = holder.as_deref().map(Key::name);
-        let key = key(&parts.headers)?;
+        let key = names::key(&parts.headers)?;
         let callback = self.callbacks.wanted(&parts.headers)?;
         let timeout = service.config.timeout;
         let taken = tokio::time::timeout(timeout, take(store, &parts, Source::new(body, pace), &service));
@@ -88,12 +90,10 @@ impl Jobs {
         })??;
         let key = key.map(|key| IdempotencyKey {
             key,
-            scope: scope(holder, &parts.headers),
+            scope: names::scope(holder, &parts.headers),
             fingerprint: taken.digest.clone(),
         });
-        // Whoever has credentials of their own may be answered otherwise.
-        let identity =
-            (wish == Wish::Poll).then(|| format!("{}{}", taken.digest, scope(holder, &parts.headers)));
+        let identity = (wish == Wish::Poll).then(|| names::identity(&taken.digest, holder, &parts.headers));
         let asked = parts.headers.clone();
         let new = NewJob {
             service: service.name.to_string(),
@@ -106,14 +106,15 @@ impl Jobs {
         };
         let job = self.create(store, Job::new(new, Millis::now()), taken.staged).await?;
         match wish {
-            Wish::Ticket { wait, asked: preferred } => {
+            Wish::Ticket { wait } => {
                 let job = self.settled(store, job, wait).await?;
                 match job {
-                    job if job.status().is_pending() => self.ticket(store, &job, preferred, &asked).await,
+                    job if job.status().is_pending() => self.ticket(store, &job, true, &asked).await,
                     job => answer::result(self, store, &job, &http::Method::GET, &HeaderMap::new()).await,
                 }
             }
-            Wish::Poll => self.polled(store, job, &asked).await,
+            // What is unfit was refused above.
+            Wish::Poll | Wish::Unfit => self.polled(store, job, &asked).await,
         }
     }
 
@@ -131,29 +132,13 @@ impl Jobs {
                 self.feed.wake();
                 Ok(job)
             }
-            Some(Outcome::Taken(owner)) => self.found(store, *owner, &job).await,
+            Some(Outcome::Taken(owner)) => {
+                let there = store.get(*owner).await.map_err(|error| unavailable(&error))?;
+                names::same(there, &job)
+            }
             Some(Outcome::Stale) | None => {
                 Err(unavailable(&StoreError::Unavailable("it has another job of this name".to_owned())))
             }
-        }
-    }
-
-    /// The job that has the name already: the same one, if it is the same request.
-    async fn found(&self, store: &Arc<dyn Store>, owner: JobId, new: &Job) -> Result<Job, Problem> {
-        let owner = store.get(owner).await.map_err(|error| unavailable(&error))?;
-        let gone =
-            || Problem::Conflict("the job of this key has just gone: send the request again".to_owned());
-        let owner = owner.ok_or_else(gone)?;
-        match (&owner.key, &new.key) {
-            (Some(theirs), Some(ours))
-                if theirs.key == ours.key && theirs.fingerprint != ours.fingerprint =>
-            {
-                Err(Problem::KeyReused(format!(
-                    "the Idempotency-Key {:?} stands for another request, which is job {}: use a new key",
-                    ours.key, owner.id
-                )))
-            }
-            _ => Ok(owner),
         }
     }
 
@@ -167,7 +152,7 @@ impl Jobs {
         if job.status().is_pending() {
             return self.ticket(store, &job, false, asked).await;
         }
-        let answered = answer::polled(self, store, &job, asked).await?;
+        let answered = answer::polled(self, store, &job).await?;
         if job.status() == longshore_jobs::Status::Failed {
             // It is told once: the next request like it tries again. Whoever was faster has done the same.
             let change = Change::update(job.clone(), job.disowned());
@@ -206,7 +191,7 @@ async fn take(
         writer.write(&data).await.map_err(|error| unavailable(&error))?;
     }
     let staged = writer.finish().await.map_err(|error| unavailable(&error))?;
-    Ok(Taken { staged, digest: hex(&digest.finalize()) })
+    Ok(Taken { staged, digest: names::hex(&digest.finalize()) })
 }
 
 /// A body, from where it is by now.
@@ -274,31 +259,7 @@ fn head(
     }
 }
 
-fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let Some(value) = headers.get(&IDEMPOTENCY_KEY) else { return Ok(None) };
-    let key = value.to_str().map(|text| text.trim().trim_matches('"')).unwrap_or_default();
-    if key.is_empty() || key.len() > LONGEST_KEY {
-        return Err(Problem::BadRequest(format!(
-            "Idempotency-Key must be from 1 to {LONGEST_KEY} visible characters"
-        )));
-    }
-    Ok(Some(key.to_owned()))
-}
-
-/// Whose key it is: two clients with credentials of their own do not share keys.
-fn scope(key: Option<&str>, headers: &HeaderMap) -> String {
-    if let Some(key) = key {
-        return key.to_owned();
-    }
-    let credentials = [header::AUTHORIZATION, X_API_KEY].into_iter().find_map(|name| headers.get(name));
-    credentials.map(|value| hex(&Sha256::digest(value.as_bytes())[..8])).unwrap_or_default()
-}
-
 fn ttl(jobs: &ServiceJobs) -> Ttl {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     Ttl { input: millis(jobs.input_ttl), result: millis(jobs.result_ttl) }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, header};
 
+use super::callbacks::LONGSHORE_CALLBACK;
 use crate::config::JobsMode;
 
 pub(super) const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -19,23 +20,28 @@ pub enum Wish {
     Ticket {
         /// How long the client waits.
         wait: Duration,
-        /// Whether the client has asked for it.
-        asked: bool,
     },
     /// Answered with a ticket until the same request finds the result.
     Poll,
+    /// It is no job, though it has what only a job can have: refused, lest its client waits for a callback that never comes.
+    Unfit,
 }
 
 /// What becomes of a request in this mode; nothing if it is no job. What is upgraded never is.
 pub fn wish(mode: JobsMode, parts: &Parts) -> Option<Wish> {
-    if mode == JobsMode::Off || parts.headers.contains_key(header::UPGRADE) {
+    if mode == JobsMode::Off {
         return None;
+    }
+    let no_job = || parts.headers.contains_key(&LONGSHORE_CALLBACK).then_some(Wish::Unfit);
+    if parts.headers.contains_key(header::UPGRADE) {
+        return no_job();
     }
     let asked = preference(&parts.headers);
     match (mode, asked) {
-        (JobsMode::Off, _) | (JobsMode::Prefer, None) => None,
-        (JobsMode::Prefer | JobsMode::Always, Some(wait)) => Some(Wish::Ticket { wait, asked: true }),
-        (JobsMode::Always, None) => Some(Wish::Ticket { wait: Duration::ZERO, asked: false }),
+        (JobsMode::Off, _) => None,
+        (JobsMode::Prefer, None) => no_job(),
+        (JobsMode::Prefer | JobsMode::Always, Some(wait)) => Some(Wish::Ticket { wait }),
+        (JobsMode::Always, None) => Some(Wish::Ticket { wait: Duration::ZERO }),
         (JobsMode::Poll, _) => Some(Wish::Poll),
     }
 }
@@ -72,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_client_that_asks_gets_a_ticket() {
-        let ticket = |wait| Some(Wish::Ticket { wait: Duration::from_secs(wait), asked: true });
+        let ticket = |wait| Some(Wish::Ticket { wait: Duration::from_secs(wait) });
         for (value, wish) in [
             ("respond-async", ticket(0)),
             ("Respond-Async, wait=5", ticket(5)),
@@ -92,11 +98,21 @@ mod tests {
     #[test]
     fn the_mode_decides() {
         let ask = [("prefer", "respond-async")];
-        let always = Some(Wish::Ticket { wait: Duration::ZERO, asked: false });
+        let always = Some(Wish::Ticket { wait: Duration::ZERO });
         assert_eq!(asked(JobsMode::Off, &ask), None);
         assert_eq!(asked(JobsMode::Prefer, &[]), None);
         assert_eq!(asked(JobsMode::Always, &[]), always);
         assert_eq!(asked(JobsMode::Poll, &ask), Some(Wish::Poll));
         assert_eq!(asked(JobsMode::Always, &[("upgrade", "websocket")]), None);
+        let callback = ("longshore-callback", "https://hooks.example.com/");
+        for (mode, fields, wish) in [
+            (JobsMode::Off, vec![callback], None),
+            (JobsMode::Prefer, vec![callback], Some(Wish::Unfit)),
+            (JobsMode::Always, vec![callback, ("upgrade", "websocket")], Some(Wish::Unfit)),
+            (JobsMode::Always, vec![callback], always),
+            (JobsMode::Poll, vec![callback], Some(Wish::Poll)),
+        ] {
+            assert_eq!(asked(mode, &fields), wish, "{mode:?} {fields:?}");
+        }
     }
 }

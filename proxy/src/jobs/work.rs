@@ -1,17 +1,14 @@
 //! One job: its request is made through the service's queue, and its answer is kept.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Response;
-use http_body::Body as _;
-use longshore_jobs::{Answer, Body, Change, Fields, Job, Millis, Outcome, Staged, State, Store, StoreError};
+use longshore_jobs::{Change, Job, Millis, Outcome, Staged, State, Store, StoreError};
 use tokio::sync::{Notify, oneshot};
 
 use super::Jobs;
+use super::keep::{Answered, Asked, head, kept};
 use super::stored::{Failure, request};
-use crate::gateway::body::ResponseBody;
 use crate::gateway::exchange;
 use crate::problem::Problem;
 
@@ -36,20 +33,6 @@ enum End {
     Again(String),
     /// Somebody else has the job now, or nobody.
     Taken,
-}
-
-/// An answer, its body, and how many instances it took.
-struct Answered {
-    answer: Answer,
-    staged: Option<Staged>,
-    attempts: u32,
-}
-
-/// What came of asking.
-enum Asked {
-    Answered(Answered),
-    Broken(String),
-    Refused(Problem),
 }
 
 /// Runs a job that this process holds, to its end or until it is given back.
@@ -94,7 +77,7 @@ impl Run {
         let store = self.store.clone();
         let mut asking = Box::pin(async move {
             match exchange::absent(&gateway, request).await {
-                Ok(response) => keep(&store, response).await,
+                Ok(response) => kept(&store, response).await,
                 Err(problem) => Ok(Asked::Refused(problem)),
             }
         });
@@ -213,11 +196,19 @@ impl Run {
 
     async fn refuse(&mut self, problem: &Problem) -> Result<bool, StoreError> {
         let response = problem.response(Some(&self.job.service), None, &http::HeaderMap::new());
-        let mut writer = self.store.write()?;
-        writer.write(response.body()).await?;
-        let staged = writer.finish().await?;
+        let staged = match self.staged(response.body()).await {
+            // Its status says it, too.
+            Err(StoreError::Full(_)) => None,
+            staged => staged?,
+        };
         let answer = head(&response, staged.as_ref().map(|staged| staged.body));
         self.finish(Answered { answer, staged, attempts: 0 }).await
+    }
+
+    async fn staged(&self, body: &[u8]) -> Result<Option<Staged>, StoreError> {
+        let mut writer = self.store.write()?;
+        writer.write(body).await?;
+        writer.finish().await
     }
 
     async fn finish(&mut self, answered: Answered) -> Result<bool, StoreError> {
@@ -244,44 +235,6 @@ fn unread(failure: &StoreError) -> End {
         ))),
         StoreError::Full(_) | StoreError::Unavailable(_) | StoreError::Locked(_) => End::NotNow(PAUSE),
     }
-}
-
-/// Takes the answer into the store as it comes.
-async fn keep(store: &Arc<dyn Store>, response: Response<ResponseBody>) -> Result<Asked, StoreError> {
-    let (parts, mut body) = response.into_parts();
-    let mut writer = store.write()?;
-    let mut trailers = Fields::default();
-    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        let frame = match frame {
-            Ok(frame) => frame,
-            Err(error) => return Ok(Asked::Broken(error.to_string())),
-        };
-        match frame.into_data() {
-            Ok(data) => writer.write(&data).await?,
-            Err(other) => {
-                for (name, value) in other.into_trailers().iter().flatten() {
-                    trailers.push(name.as_str(), value.as_bytes());
-                }
-            }
-        }
-    }
-    let staged = writer.finish().await?;
-    let response = Response::from_parts(parts, ());
-    let attempts =
-        response.headers().get("longshore-attempts").and_then(|value| value.to_str().ok()?.parse().ok());
-    let mut answer = head(&response, staged.as_ref().map(|staged| staged.body));
-    answer.trailers = trailers;
-    Ok(Asked::Answered(Answered { answer, staged, attempts: attempts.unwrap_or(1) }))
-}
-
-fn head<B>(response: &Response<B>, body: Option<Body>) -> Answer {
-    let mut headers = Fields::default();
-    for (name, value) in response.headers() {
-        if *name != http::header::CONTENT_LENGTH {
-            headers.push(name.as_str(), value.as_bytes());
-        }
-    }
-    Answer { status: response.status().as_u16(), headers, body, trailers: Fields::default() }
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ impl Problem {
             | Self::Gone(_) => INVALID_ARGUMENT,
             Self::Unauthorized(_) => UNAUTHENTICATED,
             Self::Forbidden(_) => PERMISSION_DENIED,
-            Self::NoService(..) | Self::NotFound(_) | Self::MethodNotAllowed(_) => UNIMPLEMENTED,
+            Self::NoService(..) | Self::NotFound(_) | Self::MethodNotAllowed(..) => UNIMPLEMENTED,
             Self::BodyTooLarge(_) | Self::HeadersTooLarge(_) | Self::ClientLimit(..) | Self::Storage(_) => {
                 RESOURCE_EXHAUSTED
             }

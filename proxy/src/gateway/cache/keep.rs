@@ -87,7 +87,7 @@ impl Keeping {
             | Problem::Overloaded(..)
             | Problem::QueueTimeout(_)
             | Problem::Timeout(_)
-            | Problem::MethodNotAllowed(_)
+            | Problem::MethodNotAllowed(..)
             | Problem::Expectation(_)
             | Problem::Gone(_)
             | Problem::Conflict(_)

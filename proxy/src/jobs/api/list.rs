@@ -6,15 +6,12 @@ use http::StatusCode;
 use longshore_jobs::{Filter, Job, JobId, Status, Store};
 use serde::Serialize;
 
-use super::{Answered, Asked, Asker};
+use super::{Answered, Asked};
 use crate::jobs::{JobView, Jobs, answer, unavailable};
 use crate::problem::Problem;
 
 /// Jobs on a page, if the client does not say, and at the most.
 pub(super) const PAGE: (usize, usize) = (50, 1000);
-
-/// Jobs of others that are looked at for one page at the most. A page that is short for that has a next one.
-const LOOKED_AT: usize = 20_000;
 
 /// A page of jobs.
 #[derive(Serialize)]
@@ -40,6 +37,7 @@ impl Jobs {
         });
         let limit = limit.transpose()?.unwrap_or(PAGE.0);
         let filter = Filter {
+            owner: asked.asker.key().map(str::to_owned),
             service: query.get("service").map(str::to_owned),
             status: status.transpose()?,
             after: after.transpose()?,
@@ -47,7 +45,7 @@ impl Jobs {
         let Some(store) = self.known_store().await? else {
             return Ok(answer::json(StatusCode::OK, &Page { jobs: Vec::new(), next: None }));
         };
-        let (jobs, next) = page(&store, filter, limit, asked.asker).await?;
+        let (jobs, next) = page(&store, &filter, limit).await?;
         let counts = store.counts().await.map_err(|error| unavailable(&error))?;
         let view = |job: &Job| {
             let load = counts.get(&(job.service.clone(), Status::Queued)).copied().unwrap_or(0);
@@ -58,34 +56,15 @@ impl Jobs {
     }
 }
 
-/// So many jobs that the asker may see, and behind which one to go on.
+/// So many jobs, and behind which one to go on if there are more.
 async fn page(
     store: &Arc<dyn Store>,
-    mut filter: Filter,
+    filter: &Filter,
     limit: usize,
-    asker: Asker<'_>,
 ) -> Result<(Vec<Job>, Option<JobId>), Problem> {
-    let at_once = match asker {
-        Asker::Anybody => limit + 1,
-        Asker::Key(_) => PAGE.1,
-    };
-    let (mut jobs, mut looked_at) = (Vec::new(), 0);
-    loop {
-        let found = store.page(&filter, at_once).await.map_err(|error| unavailable(&error))?;
-        let (last, many) = (found.last().map(|job| job.id), found.len() == at_once);
-        looked_at += found.len();
-        jobs.extend(found.into_iter().filter(|job| asker.sees(job)));
-        if jobs.len() > limit {
-            jobs.truncate(limit);
-            let next = jobs.last().map(|job| job.id);
-            return Ok((jobs, next));
-        }
-        if !many {
-            return Ok((jobs, None));
-        }
-        filter.after = last;
-        if looked_at >= LOOKED_AT {
-            return Ok((jobs, last));
-        }
-    }
+    let mut jobs = store.page(filter, limit + 1).await.map_err(|error| unavailable(&error))?;
+    let more = jobs.len() > limit;
+    jobs.truncate(limit);
+    let next = jobs.last().map(|job| job.id).filter(|_| more);
+    Ok((jobs, next))
 }

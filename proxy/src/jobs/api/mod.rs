@@ -56,7 +56,7 @@ impl<'a> Asker<'a> {
     }
 
     fn sees(self, job: &Job) -> bool {
-        self.key().is_none_or(|name| job.request.key.as_deref() == Some(name))
+        self.key().is_none_or(|name| job.is_of(name))
     }
 
     /// What only an operator may do.
@@ -124,13 +124,16 @@ impl Jobs {
             }
             (&Method::POST, [id, "cancel"]) => self.cancel(id, asked).await,
             (&Method::POST, [id, "retry"]) => self.retry(id, asked).await,
-            (method, [] | [_] | [_, "result" | "events" | "export" | "cancel" | "retry"]) => {
-                Err(Problem::MethodNotAllowed(format!("{path} does not know {method}")))
-            }
-            (_, _) => Err(Problem::NotFound(format!(
-                "jobs have no such path; {} lists them, {0}/ID is one of them",
-                self.config.path
-            ))),
+            (method, segments) => Err(match allowed(segments) {
+                Some(allowed) => Problem::MethodNotAllowed(
+                    format!("{path} does not know {method}; it knows {allowed}"),
+                    allowed,
+                ),
+                None => Problem::NotFound(format!(
+                    "jobs have no such path; {} lists them, {0}/ID is one of them",
+                    self.config.path
+                )),
+            }),
         }
     }
 
@@ -150,6 +153,17 @@ impl Jobs {
         let job = self.settled(&store, job, wait).await?;
         answer::result(self, &store, &job, asked.method, asked.headers).await
     }
+}
+
+/// The methods that a path knows, if there is one: what `route` takes, as `Allow` names it.
+fn allowed(segments: &[&str]) -> Option<&'static str> {
+    Some(match segments {
+        ["openapi.json"] | [_, "result" | "events" | "export"] => "GET, HEAD",
+        ["export"] => "GET, HEAD, POST",
+        ["import"] | [_, "cancel" | "retry"] => "POST",
+        [] | [_] => "GET, HEAD, DELETE",
+        [_, ..] => return None,
+    })
 }
 
 /// `30s`, or a number of seconds.

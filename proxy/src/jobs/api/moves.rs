@@ -98,7 +98,11 @@ impl Jobs {
 fn not_imported(error: ImportError) -> Problem {
     match error {
         ImportError::Line { .. } => Problem::Invalid(format!("nothing was imported: {error}")),
-        ImportError::Store(error) => unavailable(&error),
+        ImportError::Store { why: StoreError::Full(_), .. } => Problem::Storage(error.to_string()),
+        ImportError::Store { ref why, .. } => {
+            tracing::error!(error = %why, "the job store fails under an import");
+            Problem::JobsUnavailable(error.to_string())
+        }
         ImportError::Io(_) => Problem::Storage(error.to_string()),
     }
 }
