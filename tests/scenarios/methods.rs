@@ -30,6 +30,15 @@ const CASES: &[Case] = &[
     // Methods.
     case("OPTIONS * HTTP/1.1\r\nHost: tap\r\n\r\n", &["HTTP/1.1 200 OK|content-length: 1||*", OVER]),
     case("OPTIONS /a HTTP/1.1\r\nHost: tap\r\n\r\n", &["HTTP/1.1 200 OK|content-length: 2||/a", OVER]),
+    case(
+        "OPTIONS /a HTTP/1.1\r\nHost: tap\r\nMax-Forwards: 1\r\n\r\n",
+        &["HTTP/1.1 200 OK|content-length: 2||/a", OVER],
+    ),
+    // The last one that is asked is the proxy.
+    case(
+        "OPTIONS * HTTP/1.1\r\nHost: tap\r\nMax-Forwards: 0\r\n\r\n",
+        &["HTTP/1.1 200 OK|content-length: 0||", OVER],
+    ),
     case("BREW /a HTTP/1.1\r\nHost: tap\r\n\r\n", &["HTTP/1.1 200 OK|content-length: 2||/a", OVER]),
     case(
         "TRACE /a HTTP/1.1\r\nHost: tap\r\n\r\n",

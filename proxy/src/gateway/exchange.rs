@@ -91,10 +91,11 @@ pub async fn handle(
             spans.end(None);
             return response;
         }
-        Err(Early::Own(json)) => {
+        Err(Early::Own(mut response)) => {
             spans.answered(started, StatusCode::OK.as_u16());
             spans.end(None);
-            return headers::own(json, &request_id).map(ResponseBody::from);
+            headers::name(response.headers_mut(), &request_id);
+            return response.map(ResponseBody::from);
         }
         Err(Early::Problem(problem)) => {
             let (headers, bare) = (parts.headers, parts.method == Method::HEAD);

@@ -98,12 +98,11 @@ pub fn prepare_response(headers: &mut HeaderMap, upgrade: bool) {
 }
 
 /// An answer of Longshore's own, in JSON.
-pub fn own(json: Bytes, request_id: &HeaderValue) -> Response<Bytes> {
+pub fn json(json: Bytes) -> Response<Bytes> {
     let mut response = Response::new(json);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_REQUEST_ID, request_id.clone());
     response
 }
 

@@ -30,6 +30,7 @@
 //! | `headers` | fields on their way through |
 //! | `spelling`, `spelled` | their case and order |
 //! | `interim` | answers before the answer |
+//! | `forwards` | how many proxies an OPTIONS or a TRACE may still pass |
 //! | `forwarding` | where a request comes from, and whom to believe about it |
 //! | `trace_context`, `spans` | the trace that it belongs to, and what is recorded of it |
 //! | `ids` | names for requests |
@@ -50,6 +51,7 @@ mod downstream;
 pub mod ending;
 pub mod exchange;
 mod forwarding;
+mod forwards;
 mod framing;
 mod headers;
 mod held;
