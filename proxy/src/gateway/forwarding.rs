@@ -64,8 +64,10 @@ impl Sender {
         }
         if headers.contains_key(&X_FORWARDED_FOR) {
             nearest(self.ip, entries(headers, &X_FORWARDED_FOR).map(address), &self.trusted)
-        } else {
+        } else if headers.contains_key(header::FORWARDED) {
             nearest(self.ip, entries(headers, &header::FORWARDED).map(forwarded_for), &self.trusted)
+        } else {
+            self.ip
         }
     }
 

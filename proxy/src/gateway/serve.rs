@@ -214,21 +214,17 @@ impl Connection {
     }
 
     /// Until it ends, or, once it is to, until its last answer is out.
-    fn serve<S>(self, watched: Watched<S>, http2: bool) -> impl Future<Output = ()> + Send
+    async fn serve<S>(self, watched: Watched<S>, http2: bool)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        async move {
-            if http2 {
-                self.multiplexed(watched).await;
-            } else {
-                let Self { gateway, client, timeouts, rules, notice, .. } = self;
-                let stream = Box::new(watched);
-                downstream::Connection::new(gateway, client, rules, timeouts.half_close, stream)
-                    .serve(notice)
-                    .await;
-            }
+        if http2 {
+            return self.multiplexed(watched).await;
         }
+        let Self { gateway, client, timeouts, rules, notice, .. } = self;
+        let stream = Box::new(watched);
+        let connection = downstream::Connection::new(gateway, client, rules, timeouts.half_close, stream);
+        connection.serve(notice).await;
     }
 
     /// Request beside request, by hyper. In a box, so that a connection of the other kind does without the room for it.

@@ -21,6 +21,9 @@ use crate::problem::Problem;
 /// What the client of a request that waits for a word is told.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
+/// A piece of content shorter than this is copied, in bytes: the buffer that it came in is much larger.
+const SHORT: usize = 16 * 1024;
+
 /// Bytes of a content that nobody wants are read and dropped up to this, so that its connection stays good.
 const DRAINED: u64 = 64 * 1024;
 
@@ -63,6 +66,8 @@ pub struct Socket {
     received: Bytes,
     /// Whether that lies in a buffer much larger than itself.
     roomy: bool,
+    /// So many bytes of it are the beginning of a head, and have been looked at.
+    seen: usize,
     /// Nothing more comes.
     ended: bool,
     /// Which request is under way, counted.
@@ -97,6 +102,7 @@ impl Shared {
             stream,
             received: Bytes::new(),
             roomy: false,
+            seen: 0,
             ended: false,
             turn: 0,
             content: Decoder::Over,
@@ -153,13 +159,13 @@ impl Socket {
     /// Waits for the next request.
     pub fn poll_next(&mut self, cx: &mut Context<'_>, limits: &Limits) -> Poll<Next> {
         loop {
-            if !self.received.is_empty() {
+            if self.may_be_whole(limits) {
                 match head::parse(&self.received, limits) {
                     Ok(Parsed::Whole(head, length)) => {
                         self.taken(length);
                         return Poll::Ready(Next::Request(head));
                     }
-                    Ok(Parsed::Partial) => {}
+                    Ok(Parsed::Partial) => self.seen = self.received.len(),
                     Err(problem) => return Poll::Ready(Next::Refused(problem)),
                 }
             }
@@ -175,6 +181,10 @@ impl Socket {
         self.turn += 1;
         (self.content, self.expects) = (content, expects);
         (self.unwanted, self.answered) = (false, false);
+        if self.content.is_over() {
+            // It is the next request's, and that may be long.
+            self.fit();
+        }
         self.turn
     }
 
@@ -272,7 +282,7 @@ impl Socket {
             if self.content.is_over() {
                 return Poll::Ready(true);
             }
-            if self.expects || !self.content.left().is_some_and(|left| left <= DRAINED) {
+            if self.expects || self.content.left().is_none_or(|left| left > DRAINED) {
                 return Poll::Ready(false);
             }
             match ready!(self.poll_content(cx)) {
@@ -301,7 +311,7 @@ impl Socket {
         let _ = self.poll_interim(cx);
         loop {
             match self.content.decode(&mut self.received) {
-                Ok(Piece::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Ok(Piece::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(fitting(data))))),
                 Ok(Piece::Trailers(trailers)) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
                 Ok(Piece::End) => return Poll::Ready(None),
                 Ok(Piece::None) => {}
@@ -318,11 +328,30 @@ impl Socket {
         }
     }
 
+    /// Whether it is worth a look for a whole head. Each look reads it from its start: whoever sends it byte by byte would
+    /// cost much more than they send.
+    fn may_be_whole(&self, limits: &Limits) -> bool {
+        let new = self.received.get(self.seen.saturating_sub(3)..).unwrap_or_default();
+        let ends = || memchr::memmem::find(new, b"\n\r\n").or_else(|| memchr::memmem::find(new, b"\n\n"));
+        match self.seen {
+            0 => !self.received.is_empty(),
+            _ => self.received.len() >= limits.header_bytes || ends().is_some(),
+        }
+    }
+
     /// So many bytes of what was received are done with; a buffer of which nothing is left goes back.
     fn taken(&mut self, count: usize) {
         self.received.advance(count);
+        self.seen = 0;
         if self.received.is_empty() {
             self.received = Bytes::new();
+        }
+    }
+
+    /// What was received and not taken takes no more memory than it is long.
+    fn fit(&mut self) {
+        if std::mem::take(&mut self.roomy) {
+            self.received = Bytes::copy_from_slice(&self.received);
         }
     }
 
@@ -333,12 +362,14 @@ impl Socket {
         match &received {
             Poll::Ready(Ok(1..)) => (self.received, self.roomy) = (buffer.share(), true),
             Poll::Ready(Ok(0) | Err(_)) => {}
-            Poll::Pending if self.roomy => {
-                // It may be long until the rest of it comes.
-                (self.received, self.roomy) = (Bytes::copy_from_slice(&self.received), false);
-            }
-            Poll::Pending => {}
+            // It may be long until the rest of it comes.
+            Poll::Pending => self.fit(),
         }
         received
     }
+}
+
+/// The same bytes, in memory of their own if they are few.
+fn fitting(data: Bytes) -> Bytes {
+    if data.len() < SHORT { Bytes::copy_from_slice(&data) } else { data }
 }
