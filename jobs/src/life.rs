@@ -247,13 +247,18 @@ impl Job {
 
     /// Whether nobody has started it in time.
     pub fn is_overdue(&self, now: Millis) -> bool {
+        self.overdue_at().is_some_and(|at| at <= now)
+    }
+
+    /// When that will be so, if it still waits.
+    pub fn overdue_at(&self) -> Option<Millis> {
         match &self.state {
-            State::Queued { order, .. } => self.here_since(*order).after(self.ttl.input()) <= now,
+            State::Queued { order, .. } => Some(self.here_since(*order).after(self.ttl.input())),
             State::Running { .. }
             | State::Done { .. }
             | State::Failed { .. }
             | State::Cancelled { .. }
-            | State::Expired { .. } => false,
+            | State::Expired { .. } => None,
         }
     }
 

@@ -157,10 +157,12 @@ async fn a_page_goes_on_where_the_last_one_ended_while_jobs_come_and_go() {
         let page = client.get(&format!("/_jobs?limit=4{after}")).await.json();
         let ids = page["jobs"].as_array().expect("jobs").iter();
         seen.extend(ids.map(|job| format!("/_jobs/{}", job["id"].as_str().expect("its id"))));
-        // One comes, and the last one that was seen goes.
+        // One comes, and every other time the last one that was seen goes.
         submit(&client, "/x", &[]).await;
         becomes(&client, &seen[seen.len() - 1], "done").await;
-        ask(&client, "DELETE", &seen[seen.len() - 1], b"", &[]).await;
+        if seen.len() % 8 == 4 {
+            ask(&client, "DELETE", &seen[seen.len() - 1], b"", &[]).await;
+        }
         match page["next"].as_str() {
             Some(next) => after = format!("&after={next}"),
             None => break,

@@ -89,11 +89,12 @@ async fn a_request_becomes_a_job_and_its_answer_is_read_later() {
 
 async fn each_end_of_a_job_has_its_own_answer() {
     let keys = "concurrency = 1\nsize = 1\njobs = { input_ttl = \"2s\", result_ttl = \"2s\" }";
-    let cluster = setup().model("sleep", "sleep", keys).start().await;
+    // A lease is renewed seldom: it is not by that that an end is heard of.
+    let cluster = setup().service("[jobs]\nlease = \"180s\"\n").model("sleep", "sleep", keys).start().await;
     let client = cluster.client();
     let unknown = client.get("/_jobs/00000000000070008000000000000000/result").await;
     assert_eq!((unknown.status, unknown.problem().as_str()), (404, "not-found"));
-    let running = submit(&client, "/sleep/20s", b"", &[]).await.header("location").to_owned();
+    let running = submit(&client, "/sleep/60s", b"", &[]).await.header("location").to_owned();
     becomes(&client, &running, "running").await;
     let waiting = submit(&client, "/sleep/0s", b"", &[]).await.header("location").to_owned();
     let pending = client.get(&format!("{waiting}/result")).await;

@@ -83,6 +83,8 @@ impl Run {
         });
         let mut renewal = tokio::time::interval(self.jobs.config.lease / RENEWALS);
         renewal.tick().await;
+        let overdue = overdue(self.job.overdue_at());
+        tokio::pin!(overdue);
         let mut told = false;
         loop {
             tokio::select! {
@@ -102,12 +104,9 @@ impl Run {
                         return Ok(End::Taken);
                     }
                 }
+                () = &mut overdue, if !told => return Ok(End::NotNow(Duration::ZERO)),
                 _ = renewal.tick() => {
-                    let now = Millis::now();
-                    if self.job.is_overdue(now) {
-                        return Ok(End::NotNow(Duration::ZERO));
-                    }
-                    let until = now.after(self.jobs.config.lease);
+                    let until = Millis::now().after(self.jobs.config.lease);
                     let Ok(renewed) = self.job.renewed(until) else { return Ok(End::Taken) };
                     if !self.note(renewed).await? {
                         return Ok(End::Taken);
@@ -224,6 +223,14 @@ impl Run {
             }
         }
         Ok(true)
+    }
+}
+
+/// Until nobody has started a job in time, if it waits.
+async fn overdue(at: Option<Millis>) {
+    match at {
+        Some(at) => tokio::time::sleep(at.since(Millis::now())).await,
+        None => std::future::pending().await,
     }
 }
 
