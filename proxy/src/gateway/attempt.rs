@@ -123,7 +123,13 @@ impl Attempt<'_> {
         let (answered, wire) = self.send(lease).await?;
         let response = match answered {
             Answered::Begun(response) => response,
-            Answered::Plain(expected) => return self.plainly(lease, expected, wire).await,
+            Answered::Whole(response) => {
+                return match self.is_busy(&response) {
+                    Some(busy) => Err(busy),
+                    None => Ok(Answer::Held(response, Some(wire))),
+                };
+            }
+            Answered::Plain(expected) => return self.plainly(lease, *expected, wire).await,
         };
         framing::check_answer(&response, self.headers).map_err(|why| Failure::Lost {
             how: format!("its answer is not HTTP: {why}"),
@@ -131,8 +137,8 @@ impl Attempt<'_> {
             sent: true,
         })?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            if self.busy.contains(&response.status().as_u16()) {
-                return Err(Failure::Busy(retry_after(response.headers())));
+            if let Some(busy) = self.is_busy(&response) {
+                return Err(busy);
             }
             if let Some(holding) = self.holding(&response) {
                 return self.hold(lease, response, wire, holding).await;
@@ -141,18 +147,19 @@ impl Attempt<'_> {
         Ok(Answer::Live(response, wire))
     }
 
+    /// Whether the instance says that it has enough to do.
+    fn is_busy<B>(&self, response: &Response<B>) -> Option<Failure> {
+        let busy = self.busy.contains(&response.status().as_u16());
+        busy.then(|| Failure::Busy(retry_after(response.headers())))
+    }
+
     async fn plainly(&self, lease: &Lease, expected: Expected, mut wire: Wire) -> Result<Answer, Failure> {
-        let head = expected.head();
-        if self.busy.contains(&head.status().as_u16()) {
-            return Err(Failure::Busy(retry_after(head.headers())));
+        if let Some(busy) = self.is_busy(expected.head()) {
+            return Err(busy);
         }
-        let (whole, spelling) = (expected.is_complete(), expected.spelling().clone());
-        let content = wire.content(expected);
-        let content = if whole {
-            content.await
-        } else {
-            tokio::time::timeout_at(self.deadline, content).await.map_err(|_| Failure::Deadline)?
-        };
+        let spelling = expected.spelling().clone();
+        let content = tokio::time::timeout_at(self.deadline, wire.content(expected)).await;
+        let content = content.map_err(|_| Failure::Deadline)?;
         let response = content.map_err(|broke| cut(lease, &seen_of(&broke).0))?;
         Ok(Answer::Held(response.map(|content| ResponseBody::Plain(content, spelling)), Some(wire)))
     }

@@ -70,6 +70,46 @@ impl Drop for Buffer {
     }
 }
 
+/// A copy of few bytes in one piece of memory, of which parts can be shared: a copy as a vector would need a second one for
+/// that.
+pub fn own(bytes: &[u8]) -> Bytes {
+    if bytes.is_empty() {
+        Bytes::new()
+    } else if bytes.len() <= SMALL {
+        Bytes::from_owner(Inline::<SMALL>::of(bytes))
+    } else if bytes.len() <= MEDIUM {
+        Bytes::from_owner(Inline::<MEDIUM>::of(bytes))
+    } else {
+        Bytes::copy_from_slice(bytes)
+    }
+}
+
+/// Heads of requests, as programs send them, and of browsers, in bytes.
+const SMALL: usize = 224;
+const MEDIUM: usize = 992;
+
+/// So many bytes at the most.
+struct Inline<const N: usize> {
+    length: usize,
+    bytes: [u8; N],
+}
+
+impl<const N: usize> Inline<N> {
+    fn of(bytes: &[u8]) -> Self {
+        let mut own = Self { length: bytes.len().min(N), bytes: [0; N] };
+        if let Some((place, bytes)) = own.bytes.get_mut(..own.length).zip(bytes.get(..own.length)) {
+            place.copy_from_slice(bytes);
+        }
+        own
+    }
+}
+
+impl<const N: usize> AsRef<[u8]> for Inline<N> {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +134,14 @@ mod tests {
             let mut buffer = Buffer::after(&vec![7; length]);
             assert!(buffer.room().remaining_mut() >= length.max(1));
             assert_eq!(buffer.filled().len(), length);
+        }
+    }
+
+    #[test]
+    fn what_is_owned_is_the_same_however_long() {
+        for length in [0, 1, SMALL - 1, SMALL, SMALL + 1, MEDIUM, MEDIUM + 1, 5000] {
+            let bytes: Vec<u8> = (0..length).map(|number| (number % 251) as u8).collect();
+            assert_eq!(own(&bytes), bytes, "{length}");
         }
     }
 

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use arc_swap::{ArcSwapOption, Guard};
 use http::Version;
 use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 
@@ -18,7 +19,7 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
 /// What a client's connection adds to the forwarding fields of each of its requests, made once.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Sender {
     ip: IpAddr,
     is_trusted: bool,
@@ -26,11 +27,22 @@ pub struct Sender {
     address: HeaderValue,
     /// `Forwarded` up to the host.
     element: Vec<u8>,
+    scheme: &'static str,
+    /// What is told of a request for the host that was asked for last, which is most often asked for next.
+    last: ArcSwapOption<Asked>,
+}
+
+/// What is told of a request for a host.
+#[derive(Debug)]
+struct Asked {
+    host: HeaderValue,
+    element: HeaderValue,
+    port: HeaderValue,
 }
 
 impl Sender {
     /// Of a peer at this address, which speaks this scheme.
-    pub fn new(peer: IpAddr, scheme: &str, trusted: Arc<[Network]>) -> Self {
+    pub fn new(peer: IpAddr, scheme: &'static str, trusted: Arc<[Network]>) -> Self {
         let ip = peer.to_canonical();
         let element = match ip {
             IpAddr::V4(v4) => format!("for={v4};proto={scheme}"),
@@ -43,6 +55,8 @@ impl Sender {
             trusted,
             address: address.unwrap_or_else(|_| HeaderValue::from_static("unknown")),
             element: element.into_bytes(),
+            scheme,
+            last: ArcSwapOption::empty(),
         }
     }
 
@@ -69,6 +83,18 @@ impl Sender {
         } else {
             self.ip
         }
+    }
+
+    /// What is told of a request for this host.
+    fn asked(&self, host: &HeaderValue) -> Option<Arc<Asked>> {
+        let last = Guard::into_inner(self.last.load());
+        if let Some(last) = last.filter(|last| last.host == *host) {
+            return Some(last);
+        }
+        let (element, port) = (self.element(Some(host))?, port(host, self.scheme));
+        let asked = Arc::new(Asked { host: host.clone(), element, port });
+        self.last.store(Some(asked.clone()));
+        Some(asked)
     }
 
     fn element(&self, host: Option<&HeaderValue>) -> Option<HeaderValue> {
@@ -132,15 +158,21 @@ pub fn add(headers: &mut HeaderMap, version: Version, origin: &Origin<'_>) {
     let Some(sender) = origin.sender else { return };
     continue_list(headers, X_FORWARDED_FOR, sender.address.clone());
     headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(origin.scheme));
-    if let Some(host) = origin.host {
-        // The port belongs to the host that it was asked for at: a trusted peer tells both or neither.
-        if let Entry::Vacant(place) = headers.entry(X_FORWARDED_HOST) {
-            place.insert(host.clone());
-            headers.entry(X_FORWARDED_PORT).or_insert_with(|| port(host, origin.scheme));
+    let asked = origin.host.and_then(|host| sender.asked(host));
+    match asked.as_deref() {
+        Some(Asked { host, element, port }) => {
+            // The port belongs to the host that it was asked for at: a trusted peer tells both or neither.
+            if let Entry::Vacant(place) = headers.entry(X_FORWARDED_HOST) {
+                place.insert(host.clone());
+                headers.entry(X_FORWARDED_PORT).or_insert_with(|| port.clone());
+            }
+            continue_list(headers, header::FORWARDED, element.clone());
         }
-    }
-    if let Some(element) = sender.element(origin.host) {
-        continue_list(headers, header::FORWARDED, element);
+        None => {
+            if let Some(element) = sender.element(None) {
+                continue_list(headers, header::FORWARDED, element);
+            }
+        }
     }
 }
 

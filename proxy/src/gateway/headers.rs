@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, Version};
 
@@ -139,22 +139,24 @@ pub fn tell(headers: &mut HeaderMap, told: &Told<'_>) {
 }
 
 fn timing(queue: Duration, instance: Duration) -> HeaderValue {
-    let mut text = Vec::with_capacity(64);
-    text.extend_from_slice(b"queue;dur=");
-    push_millis(&mut text, queue);
-    text.extend_from_slice(b", instance;dur=");
-    push_millis(&mut text, instance);
-    HeaderValue::from_maybe_shared(bytes::Bytes::from(text))
-        .unwrap_or_else(|_| HeaderValue::from_static("queue"))
+    let mut text = [0; 96];
+    let mut rest = &mut text[..];
+    // Two numbers of 64 bits have room.
+    rest.put_slice(b"queue;dur=");
+    put_millis(&mut rest, queue);
+    rest.put_slice(b", instance;dur=");
+    put_millis(&mut rest, instance);
+    let left = rest.len();
+    HeaderValue::from_bytes(&text[..text.len() - left]).unwrap_or_else(|_| HeaderValue::from_static("queue"))
 }
 
 /// Milliseconds with three decimals. Formatting machinery would cost more than the rest of an answer's fields.
-fn push_millis(text: &mut Vec<u8>, duration: Duration) {
+fn put_millis(text: &mut impl BufMut, duration: Duration) {
     let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-    text.extend_from_slice(itoa::Buffer::new().format(micros / 1000).as_bytes());
+    text.put_slice(itoa::Buffer::new().format(micros / 1000).as_bytes());
     let rest = micros % 1000;
     let digit = |value: u64| b'0' + (value % 10) as u8;
-    text.extend_from_slice(&[b'.', digit(rest / 100), digit(rest / 10), digit(rest)]);
+    text.put_slice(&[b'.', digit(rest / 100), digit(rest / 10), digit(rest)]);
 }
 
 fn upgrade_token(headers: &HeaderMap) -> Option<HeaderValue> {

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::body::AttemptBody;
+use super::body::{AttemptBody, ResponseBody};
 use super::downstream::Asker;
 use super::interim::Interims;
 use super::plain::{self, Begun, Expected, Plain, Progress};
@@ -129,7 +129,13 @@ impl Http1 {
         outgoing: &Outgoing<'_>,
     ) -> Result<Answered, SendError> {
         let handed = match plain.ask(request).await {
-            Ok(Begun::Plain(expected)) => return Ok(Answered::Plain(expected)),
+            Ok(Begun::Plain(expected)) if expected.is_complete() => {
+                let spelling = expected.spelling().clone();
+                let (response, plain) = expected.finish();
+                self.keep(plain);
+                return Ok(Answered::Whole(response.map(|content| ResponseBody::Plain(content, spelling))));
+            }
+            Ok(Begun::Plain(expected)) => return Ok(Answered::Plain(Box::new(expected))),
             Ok(Begun::Other(handed)) => handed,
             Err(broken) => {
                 let fate = if broken.sent { Fate::Unknown } else { Fate::Untouched };
@@ -151,10 +157,15 @@ impl Http1 {
     /// Where the rest does not come.
     pub async fn content(&mut self, expected: Expected) -> Result<Response<bytes::Bytes>, Broke> {
         let (response, plain) = expected.content().await.map_err(|broken| broken.why)?;
+        self.keep(plain);
+        Ok(response)
+    }
+
+    /// For the next exchange, if the connection is good for one.
+    fn keep(&mut self, plain: Option<Box<Plain>>) {
         if let Some(plain) = plain {
             self.spoken = Spoken::Plain(plain);
         }
-        Ok(response)
     }
 
     /// Whether it can carry a request, now or very soon.

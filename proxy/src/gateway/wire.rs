@@ -10,7 +10,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::body::{AttemptBody, RequestBody};
+use super::body::{AttemptBody, RequestBody, ResponseBody};
 use super::downstream::Asker;
 use super::held;
 use super::http1::Http1;
@@ -48,8 +48,10 @@ pub struct Outgoing<'a> {
 
 /// How an answer has begun.
 pub enum Answered {
+    /// And ended: it is plain, and all of it is here.
+    Whole(Response<ResponseBody>),
     /// Plainly: the rest comes by [`Wire::content`].
-    Plain(Expected),
+    Plain(Box<Expected>),
     /// In any other way: the rest comes by hyper.
     Begun(Response<Incoming>),
 }

@@ -2,13 +2,13 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Uri, Version};
 
 use super::decode::{Chunks, Decoder};
 use crate::config::Limits;
+use crate::gateway::buffers;
 use crate::gateway::headers::keep;
 use crate::gateway::spelling::Spelling;
 use crate::problem::Problem;
@@ -40,19 +40,11 @@ pub struct Head {
     pub upgrades: bool,
 }
 
-/// What has been received so far.
-pub enum Parsed {
-    /// Not all of a head.
-    Partial,
-    /// All of one, of so many bytes.
-    Whole(Box<Head>, usize),
-}
-
-/// Reads the head of a request, if all of it is here.
+/// Reads the head of a request, if all of it is here. Returns how many bytes it has, too.
 ///
 /// # Errors
 /// What is wrong with it: its connection ends with that answer.
-pub fn parse(received: &[u8], limits: &Limits) -> Result<Parsed, Problem> {
+pub fn parse(received: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>, Problem> {
     if limits.header_fields <= USUAL_FIELDS {
         let mut fields = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
         return parse_with(received, limits, fields.get_mut(..limits.header_fields).unwrap_or_default());
@@ -71,13 +63,13 @@ fn parse_with<'b>(
     received: &'b [u8],
     limits: &Limits,
     fields: &mut [MaybeUninit<httparse::Header<'b>>],
-) -> Result<Parsed, Problem> {
+) -> Result<Option<(Head, usize)>, Problem> {
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(received, fields) {
         Ok(httparse::Status::Complete(length)) if length <= limits.header_bytes => {
-            Head::of(&request, received, length).map(|head| Parsed::Whole(Box::new(head), length))
+            Head::of(&request, received, length).map(|head| Some((head, length)))
         }
-        Ok(httparse::Status::Partial) if received.len() < limits.header_bytes => Ok(Parsed::Partial),
+        Ok(httparse::Status::Partial) if received.len() < limits.header_bytes => Ok(None),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => Err(Problem::HeadersTooLarge(format!(
             "the header section is larger than {} bytes or has too many fields",
             limits.header_bytes
@@ -97,7 +89,7 @@ fn malformed() -> Problem {
 impl Head {
     fn of(request: &httparse::Request<'_, '_>, received: &[u8], length: usize) -> Result<Self, Problem> {
         // A copy of its own: what a request holds on to is as long as it is, and the buffer is free for the next.
-        let bytes = Bytes::copy_from_slice(received.get(..length).unwrap_or_default());
+        let bytes = buffers::own(received.get(..length).unwrap_or_default());
         let part = |part: &[u8]| {
             let from = part.as_ptr() as usize - received.as_ptr() as usize;
             bytes.slice(from..from + part.len())
@@ -213,11 +205,11 @@ mod tests {
 
     fn whole(text: &str) -> Result<Head, &'static str> {
         match parse(text.as_bytes(), &Limits::default()) {
-            Ok(Parsed::Whole(head, length)) => {
+            Ok(Some((head, length))) => {
                 assert_eq!(length, text.len());
-                Ok(*head)
+                Ok(head)
             }
-            Ok(Parsed::Partial) => Err("partial"),
+            Ok(None) => Err("partial"),
             Err(problem) => Err(problem.kind()),
         }
     }

@@ -122,7 +122,7 @@ impl Connection {
                 .await
             };
             let after = match next {
-                Next::Request(head) => self.answer(*head).await,
+                Next::Request(head) => self.answer(head).await,
                 Next::Refused(problem) => self.refuse(&problem).await,
                 Next::Over => After::Over,
             };

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use super::decode::{Decoder, Piece};
-use super::head::{self, Head, Parsed};
+use super::head::{self, Head};
 use crate::config::Limits;
 use crate::gateway::buffers::Buffer;
 use crate::problem::Problem;
@@ -86,9 +86,10 @@ pub struct Socket {
 }
 
 /// What comes next on a connection.
+#[expect(clippy::large_enum_variant, reason = "it is moved once a request, and a box would be made for each")]
 pub enum Next {
     /// A request.
-    Request(Box<Head>),
+    Request(Head),
     /// Something that is none: the connection ends with this answer.
     Refused(Problem),
     /// Its end.
@@ -158,22 +159,56 @@ impl Shared {
 impl Socket {
     /// Waits for the next request.
     pub fn poll_next(&mut self, cx: &mut Context<'_>, limits: &Limits) -> Poll<Next> {
+        if let Some(next) = self.look(limits) {
+            return Poll::Ready(next);
+        }
         loop {
-            if self.may_be_whole(limits) {
-                match head::parse(&self.received, limits) {
-                    Ok(Parsed::Whole(head, length)) => {
-                        self.taken(length);
-                        return Poll::Ready(Next::Request(head));
-                    }
-                    Ok(Parsed::Partial) => self.seen = self.received.len(),
-                    Err(problem) => return Poll::Ready(Next::Refused(problem)),
+            let mut buffer = Buffer::after(&self.received);
+            match poll_read_buf(Pin::new(&mut *self.stream), cx, &mut buffer.room()) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::Over),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => {
+                    self.fit();
+                    return Poll::Pending;
                 }
             }
-            match ready!(self.poll_receive(cx)) {
-                Ok(0) | Err(_) => return Poll::Ready(Next::Over),
-                Ok(_) => {}
+            match self.look_at(buffer, limits) {
+                Some(next) => return Poll::Ready(next),
+                // Most of a buffer would be empty.
+                None => self.fit(),
             }
         }
+    }
+
+    /// Looks for a request in what came along with the last one.
+    fn look(&mut self, limits: &Limits) -> Option<Next> {
+        if self.received.is_empty() {
+            return None;
+        }
+        let next = parsed(&self.received, limits);
+        match &next {
+            Some((_, length)) => self.taken(*length),
+            None => self.seen = self.received.len(),
+        }
+        next.map(|(next, _)| next)
+    }
+
+    /// Looks for one in what has just come. Few are longer than what comes at once, and nothing is left of the buffer.
+    fn look_at(&mut self, buffer: Buffer, limits: &Limits) -> Option<Next> {
+        let received = buffer.filled();
+        if !is_worth(received, self.seen, limits) {
+            (self.received, self.roomy) = (buffer.share(), true);
+            return None;
+        }
+        let next = parsed(received, limits);
+        let length = next.as_ref().map_or(0, |(_, length)| *length);
+        self.seen = if next.is_some() { 0 } else { received.len() };
+        if length == received.len() {
+            (self.received, self.roomy) = (Bytes::new(), false);
+        } else {
+            (self.received, self.roomy) = (buffer.share().slice(length..), true);
+        }
+        next.map(|(next, _)| next)
     }
 
     /// A request is under way. Returns whose turn it is.
@@ -328,17 +363,6 @@ impl Socket {
         }
     }
 
-    /// Whether it is worth a look for a whole head. Each look reads it from its start: whoever sends it byte by byte would
-    /// cost much more than they send.
-    fn may_be_whole(&self, limits: &Limits) -> bool {
-        let new = self.received.get(self.seen.saturating_sub(3)..).unwrap_or_default();
-        let ends = || memchr::memmem::find(new, b"\n\r\n").or_else(|| memchr::memmem::find(new, b"\n\n"));
-        match self.seen {
-            0 => !self.received.is_empty(),
-            _ => self.received.len() >= limits.header_bytes || ends().is_some(),
-        }
-    }
-
     /// So many bytes of what was received are done with; a buffer of which nothing is left goes back.
     fn taken(&mut self, count: usize) {
         self.received.advance(count);
@@ -372,4 +396,20 @@ impl Socket {
 /// The same bytes, in memory of their own if they are few.
 fn fitting(data: Bytes) -> Bytes {
     if data.len() < SHORT { Bytes::copy_from_slice(&data) } else { data }
+}
+
+/// A request, or what is no request, and how many bytes it has; `None` where not all of it is here.
+fn parsed(received: &[u8], limits: &Limits) -> Option<(Next, usize)> {
+    match head::parse(received, limits) {
+        Ok(whole) => whole.map(|(head, length)| (Next::Request(head), length)),
+        Err(problem) => Some((Next::Refused(problem), received.len())),
+    }
+}
+
+/// Whether it is worth a look for a whole head, after so many bytes have been `seen`. Each look reads it from its start:
+/// whoever sends it byte by byte would cost much more than they send.
+fn is_worth(received: &[u8], seen: usize, limits: &Limits) -> bool {
+    let new = received.get(seen.saturating_sub(3)..).unwrap_or_default();
+    let ends = || memchr::memmem::find(new, b"\n\r\n").or_else(|| memchr::memmem::find(new, b"\n\n"));
+    seen == 0 || received.len() >= limits.header_bytes || ends().is_some()
 }

@@ -257,7 +257,12 @@ impl Expected {
                 .await
                 .map_err(|why| Broken { why, sent: true })?;
         }
+        Ok(self.finish())
+    }
+
+    /// The answer, if all of it is here, and the connection if it can carry another request.
+    pub fn finish(self) -> (Response<Bytes>, Option<Box<Plain>>) {
         let connection = self.connection.idle(self.unsent, self.head.reusable && !self.excess);
-        Ok((self.head.response.map(|()| self.content.into()), connection))
+        (self.head.response.map(|()| self.content.into()), connection)
     }
 }

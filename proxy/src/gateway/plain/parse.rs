@@ -2,11 +2,11 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
 
 use super::Request;
+use crate::gateway::buffers;
 use crate::gateway::spelling::Spelling;
 
 /// Fields of an answer at the most, as hyper has it.
@@ -84,7 +84,7 @@ fn head(
     status: StatusCode,
     lines: &[u8],
 ) -> Result<(Response<()>, Spelling), String> {
-    let own = Bytes::copy_from_slice(lines);
+    let own = buffers::own(lines);
     let part = |part: &[u8]| {
         let from = part.as_ptr() as usize - lines.as_ptr() as usize;
         own.slice(from..from + part.len())
