@@ -215,6 +215,30 @@ async fn what_http_leaves_to_a_proxy_is_as_the_standard_has_it() {
     cluster.stop().await;
 }
 
+async fn an_answer_that_is_cut_never_looks_complete() {
+    let tap = Tap::answering(|message| match message.target.as_str() {
+        "/cut" => {
+            Answered::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n").closing()
+        }
+        _ => Answered::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"),
+    })
+    .await;
+    let cluster = cluster(&tap, "").await;
+    for (request, body, is_reset) in [
+        ("GET /whole HTTP/1.0\r\n\r\n", "\r\n\r\nabc", false),
+        // Nothing but the end of its connection says that it is over.
+        ("GET /cut HTTP/1.0\r\n\r\n", "\r\n\r\nabc", true),
+        ("GET /cut HTTP/1.1\r\nHost: tap\r\n\r\n", "\r\n\r\n3\r\nabc", false),
+    ] {
+        let mut raw = Raw::connect(cluster.address()).await;
+        raw.send(request).await;
+        let (answer, was_reset) = raw.end().await;
+        assert!(answer.trim_end().ends_with(body), "{request:?}: {answer}");
+        assert_eq!(was_reset, is_reset, "{request:?}: {answer}");
+    }
+    cluster.stop().await;
+}
+
 async fn a_client_is_asked_for_its_body_only_when_it_is_wanted() {
     let tap = Tap::start().await;
     let cluster = cluster(&tap, "").await;
@@ -290,3 +314,4 @@ each!(light 60: what_http_leaves_to_a_proxy_is_as_the_standard_has_it);
 each!(light 60: a_client_is_asked_for_its_body_only_when_it_is_wanted, trace_is_passed_on_where_that_is_wanted);
 each!(light 60: a_head_over_http2_is_a_head);
 each!(light 90: a_client_that_has_finished_sending_is_there_only_if_the_file_says_so);
+each!(light 60: an_answer_that_is_cut_never_looks_complete);

@@ -80,6 +80,13 @@ impl Raw {
         String::from_utf8_lossy(&self.received).into_owned()
     }
 
+    /// Reads until the connection ends; says whether it was reset.
+    pub async fn end(mut self) -> (String, bool) {
+        let mut all = std::mem::take(&mut self.received);
+        let read = timeout(PATIENCE, self.stream.read_to_end(&mut all)).await.expect("the connection ends");
+        (String::from_utf8_lossy(&all).into_owned(), read.is_err())
+    }
+
     /// Whether nothing more comes for so long, and the connection stays open.
     pub async fn is_silent_for(&mut self, time: Duration) -> bool {
         let mut byte = [0];
