@@ -44,6 +44,7 @@ mod shutdown;
 mod sizes;
 mod slow;
 mod smuggling;
+mod spelling;
 mod standby;
 mod streams;
 mod stuck;

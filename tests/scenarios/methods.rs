@@ -30,6 +30,15 @@ const CASES: &[Case] = &[
     // Methods.
     case("OPTIONS * HTTP/1.1\r\nHost: tap\r\n\r\n", &["HTTP/1.1 200 OK|content-length: 1||*", OVER]),
     case("OPTIONS /a HTTP/1.1\r\nHost: tap\r\n\r\n", &["HTTP/1.1 200 OK|content-length: 2||/a", OVER]),
+    case(
+        "OPTIONS /a HTTP/1.1\r\nHost: tap\r\nMax-Forwards: 1\r\n\r\n",
+        &["HTTP/1.1 200 OK|content-length: 2||/a", OVER],
+    ),
+    // The last one that is asked is the proxy.
+    case(
+        "OPTIONS * HTTP/1.1\r\nHost: tap\r\nMax-Forwards: 0\r\n\r\n",
+        &["HTTP/1.1 200 OK|content-length: 0||", OVER],
+    ),
     case("BREW /a HTTP/1.1\r\nHost: tap\r\n\r\n", &["HTTP/1.1 200 OK|content-length: 2||/a", OVER]),
     case(
         "TRACE /a HTTP/1.1\r\nHost: tap\r\n\r\n",
@@ -64,8 +73,16 @@ const CASES: &[Case] = &[
         "GET /chunked HTTP/1.1\r\nHost: tap\r\n\r\n",
         &["HTTP/1.1 200 OK|transfer-encoding: chunked||3|abc|3|def|0||", OVER],
     ),
-    // Answers before the answer end at the proxy.
-    case("GET /hints HTTP/1.1\r\nHost: tap\r\n\r\n", &["HTTP/1.1 200 OK|content-length: 6||/hints", OVER]),
+    // Answers before the answer are for who understands them.
+    case(
+        "GET /hints HTTP/1.1\r\nHost: tap\r\n\r\n",
+        &[
+            "HTTP/1.1 103 Early Hints||",
+            "HTTP/1.1 102 Processing||",
+            "HTTP/1.1 200 OK|content-length: 6||/hints",
+            OVER,
+        ],
+    ),
     case("GET /hints HTTP/1.0\r\nHost: tap\r\n\r\n", &["HTTP/1.0 200 OK|content-length: 6||/hints"]),
     // Expectations.
     case(

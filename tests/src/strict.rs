@@ -10,6 +10,8 @@ pub struct Message {
     pub target: String,
     /// 0 for HTTP/1.0, 1 for HTTP/1.1.
     pub minor: u8,
+    /// Its head, as it was written.
+    pub head: String,
     /// Its fields in their order; names in lower case.
     pub fields: Vec<(String, Vec<u8>)>,
     /// Its body, without its framing.
@@ -102,9 +104,11 @@ impl Cursor<'_> {
                 self.at += if self.rest()[0] == b'\r' { 2 } else { 1 };
             }
         }
+        let start = self.at;
         let line = self.line(self.reader == Reader::Proxy, false)?;
         let (method, target, minor) = request_line(line)?;
         let fields = self.fields(self.reader == Reader::Proxy)?;
+        let head = String::from_utf8_lossy(&self.bytes[start..self.at]).into_owned();
         check_host(&fields, minor)?;
         let framing = self.framing(&fields, minor)?;
         let mut trailers = Vec::new();
@@ -126,7 +130,7 @@ impl Cursor<'_> {
                 .any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
         };
         let closes = framing.last || connection("close") || (minor == 0 && !connection("keep-alive"));
-        Ok(Message { method, target, minor, fields, body, trailers, closes })
+        Ok(Message { method, target, minor, head, fields, body, trailers, closes })
     }
 
     fn rest(&self) -> &[u8] {

@@ -8,8 +8,7 @@ use std::time::Duration;
 use arc_swap::Guard;
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Method, Version};
-use hyper::body::Incoming;
+use http::{Method, Response, Version};
 use longshore_pool::{Class, Time};
 
 use tokio::sync::oneshot;
@@ -18,6 +17,7 @@ use super::Gateway;
 use super::admission::Requester;
 use super::body::RequestBody;
 use super::by_model::Unchosen;
+use super::downstream::Content;
 use super::keys::Key;
 use super::pace::Pace;
 use super::paced::Paced;
@@ -25,7 +25,7 @@ use super::route::{self, Choice, Routes};
 use super::serve::{Active, Client};
 use super::service::Service;
 use super::spool::SpoolError;
-use super::{class, deadline, framing, shortage, upgrade};
+use super::{class, deadline, forwards, framing, headers, shortage, upgrade};
 use crate::config::Scheme;
 use crate::jobs::Jobs;
 use crate::problem::Problem;
@@ -67,22 +67,19 @@ pub struct Absent {
 /// A request's body, of which something may have been read.
 pub enum Upload {
     /// Nothing.
-    Unread(Incoming),
+    Unread(Content),
     /// Enough to know its service.
     Begun(RequestBody),
 }
-
-/// What `Allow` names where `TRACE` is refused: any other method may be known to the instance.
-const NOT_TRACE: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// What is answered before there is a service.
 pub enum Early {
     /// A problem.
     Problem(Problem),
-    /// This JSON.
-    Own(Bytes),
+    /// This.
+    Own(Response<Bytes>),
     /// What the jobs have to say, to the holder of a key if one is needed.
-    Jobs(Arc<Jobs>, Incoming, Option<Arc<Key>>),
+    Jobs(Arc<Jobs>, Content, Option<Arc<Key>>),
 }
 
 impl From<Problem> for Early {
@@ -97,18 +94,21 @@ pub async fn begin(
     parts: &mut Parts,
     client: &Client,
     active: &mut Active,
-    body: Incoming,
+    body: Content,
     now: Time,
 ) -> Result<Begun, Early> {
     upgrade::from_http2(parts);
     framing::check(parts)?;
     if parts.method == Method::TRACE && !gateway.settings.load().trace {
         let refused = "TRACE is not served (proxy.trace)".to_owned();
-        return Err(Problem::MethodNotAllowed(refused, NOT_TRACE).into());
+        return Err(Problem::MethodNotAllowed(refused, forwards::ALLOWED).into());
     }
     let sender = Requester { connected: client.connected(), address: client.address(&parts.headers) };
     let (permits, key) = gateway.admission.admit(&sender, &mut parts.headers, now)?;
     active.hold(permits);
+    if let Some(answer) = forwards::count(parts) {
+        return Err(Early::Own(answer));
+    }
     if let Some(jobs) = gateway.jobs.as_ref().filter(|jobs| jobs.serves(parts.uri.path())) {
         return Err(Early::Jobs(jobs.clone(), body, key));
     }
@@ -129,7 +129,7 @@ pub async fn begin(
             let (service, taken) = by_model(&routes, parts, Paced::new(body, pace), head, asked).await?;
             (service, route::target(&parts.uri, None), Upload::Begun(taken))
         }
-        Choice::Own(answer) => return Err(Early::Own(answer)),
+        Choice::Own(answer) => return Err(Early::Own(headers::json(answer))),
     };
     let timeout = service.config.timeout;
     let class = class::of(parts, sender.address, key.as_deref().map(Key::name), &service.config)?;

@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -16,6 +15,7 @@ use tokio::time::Instant;
 
 use super::body::{RequestBody, ResponseBody};
 use super::connections::Connection;
+use super::downstream::Asker;
 use super::framing;
 use super::held::Holding;
 use super::lease::Lease;
@@ -43,6 +43,8 @@ pub struct Attempt<'a> {
     pub headers: &'a HeaderMap,
     /// Where the attempt is recorded: its place in the trace.
     pub traceparent: Option<HeaderValue>,
+    /// Who has spelled them, and is told what comes before the answer.
+    pub asker: &'a Asker,
     /// The body.
     pub body: &'a RequestBody,
     /// Whether the connection is to become another protocol's.
@@ -144,7 +146,7 @@ impl Attempt<'_> {
         if self.busy.contains(&head.status().as_u16()) {
             return Err(Failure::Busy(retry_after(head.headers())));
         }
-        let whole = expected.is_complete();
+        let (whole, spelling) = (expected.is_complete(), expected.spelling().clone());
         let content = wire.content(expected);
         let content = if whole {
             content.await
@@ -152,8 +154,7 @@ impl Attempt<'_> {
             tokio::time::timeout_at(self.deadline, content).await.map_err(|_| Failure::Deadline)?
         };
         let response = content.map_err(|broke| cut(lease, &seen_of(&broke).0))?;
-        let body = |content: Bytes| if content.is_empty() { ResponseBody::empty() } else { content.into() };
-        Ok(Answer::Held(response.map(body), Some(wire)))
+        Ok(Answer::Held(response.map(|content| ResponseBody::Plain(content, spelling)), Some(wire)))
     }
 
     async fn send(&self, lease: &Lease) -> Result<(Answered, Wire), Failure> {
@@ -212,8 +213,17 @@ impl Attempt<'_> {
     }
 
     fn outgoing(&self) -> Outgoing<'_> {
-        let Self { method, target, headers, body, upgrade, hold, .. } = *self;
-        Outgoing { method, target, headers, traceparent: self.traceparent.as_ref(), body, upgrade, hold }
+        let Self { method, target, headers, asker, body, upgrade, hold, .. } = *self;
+        Outgoing {
+            method,
+            target,
+            headers,
+            asker,
+            traceparent: self.traceparent.as_ref(),
+            body,
+            upgrade,
+            hold,
+        }
     }
 
     /// Room for an answer that is to be held: its length must be known, and hyper must see to it that it is kept.

@@ -12,6 +12,7 @@ use super::cache::Kept;
 use super::held::HeldBody;
 use super::paced::Paced;
 use super::space::{Room, Space};
+use super::spelling::Spelling;
 use super::spool::{Spool, SpoolError, SpoolReader};
 use super::stream::{StreamError, Streaming};
 
@@ -364,6 +365,8 @@ impl Body for AttemptBody {
 pub enum ResponseBody {
     /// Complete.
     Held(HeldBody),
+    /// The same in one piece, with the spelling of its head.
+    Plain(Bytes, Spelling),
     /// The same, with fields after it.
     Trailed(HeldBody, Option<Box<HeaderMap>>),
     /// As the instance sends it.
@@ -381,6 +384,14 @@ impl ResponseBody {
     /// Nothing.
     pub fn empty() -> Self {
         Self::Held(Vec::new().into())
+    }
+
+    /// How the head that came with it was spelled.
+    pub const fn spelling(&self) -> Option<&Spelling> {
+        match self {
+            Self::Plain(_, spelling) => Some(spelling),
+            Self::Held(_) | Self::Trailed(..) | Self::Streaming(_) | Self::Own(_) | Self::Kept(_) => None,
+        }
     }
 }
 
@@ -403,6 +414,10 @@ impl Body for ResponseBody {
                 let next = held.next().map(|piece| piece.map(Frame::data).map_err(StreamError::Storage));
                 Poll::Ready(next)
             }
+            Self::Plain(content, _) => {
+                let content = std::mem::take(content);
+                Poll::Ready((!content.is_empty()).then(|| Ok(Frame::data(content))))
+            }
             Self::Trailed(held, trailers) => {
                 let next = held.next().map(|piece| piece.map(Frame::data).map_err(StreamError::Storage));
                 Poll::Ready(next.or_else(|| trailers.take().map(|trailers| Ok(Frame::trailers(*trailers)))))
@@ -416,6 +431,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Held(held) => held.left() == 0,
+            Self::Plain(content, _) => content.is_empty(),
             Self::Trailed(_, trailers) => trailers.is_none(),
             Self::Streaming(_) | Self::Kept(_) => false,
             Self::Own(body) => body.is_end_stream(),
@@ -425,6 +441,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Held(held) | Self::Trailed(held, _) => SizeHint::with_exact(held.left()),
+            Self::Plain(content, _) => SizeHint::with_exact(content.len() as u64),
             Self::Streaming(streaming) => streaming.size_hint(),
             Self::Own(body) => body.size_hint(),
             Self::Kept(kept) => kept.size_hint(),

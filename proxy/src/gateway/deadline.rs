@@ -23,7 +23,7 @@ pub fn of(headers: &HeaderMap, grpc: bool) -> Result<Option<Duration>, Problem> 
         }
         None => None,
     };
-    let Some(value) = headers.get(&GRPC_TIMEOUT).filter(|_| grpc) else { return Ok(own) };
+    let Some(value) = grpc.then(|| headers.get(&GRPC_TIMEOUT)).flatten() else { return Ok(own) };
     let wrong =
         || "grpc-timeout must be up to 8 digits and a unit of H, M, S, m, u or n, such as 500m".to_owned();
     let theirs = value.to_str().ok().and_then(grpc_timeout).ok_or_else(|| Problem::BadRequest(wrong()))?;

@@ -13,6 +13,7 @@ use super::Gateway;
 use super::arrival::{self, Absent, Begun, Early, Upload};
 use super::attempt::{Answer, Attempt, Failure};
 use super::body::{RequestBody, ResponseBody};
+use super::downstream::{Asker, Content, Taking};
 use super::headers::{self, Origin, Told};
 use super::ids::Trace;
 use super::keys::Key;
@@ -36,7 +37,8 @@ use crate::problem::{self, Problem};
 pub async fn handle(
     gateway: &Gateway,
     client: &Client,
-    request: Request<Incoming>,
+    request: Request<Content>,
+    asker: Asker,
 ) -> Response<ResponseBody> {
     let mut active = client.begin();
     let started = gateway.clock.now();
@@ -65,7 +67,7 @@ pub async fn handle(
             }
         }
         Ok(begun) => {
-            let name = Name { request: request_in_pool, trace, id: request_id.clone(), spans };
+            let name = Name { request: request_in_pool, trace, id: request_id.clone(), spans, asker };
             let mut exchange = Exchange::new(gateway, client, begun, parts, name, started);
             let answered = match exchange.service.cache.clone() {
                 None => exchange.run(active).await,
@@ -89,10 +91,11 @@ pub async fn handle(
             spans.end(None);
             return response;
         }
-        Err(Early::Own(json)) => {
+        Err(Early::Own(mut response)) => {
             spans.answered(started, StatusCode::OK.as_u16());
             spans.end(None);
-            return headers::own(json, &request_id).map(ResponseBody::from);
+            headers::name(response.headers_mut(), &request_id);
+            return response.map(ResponseBody::from);
         }
         Err(Early::Problem(problem)) => {
             let (headers, bare) = (parts.headers, parts.method == Method::HEAD);
@@ -119,7 +122,7 @@ pub async fn absent(gateway: &Gateway, request: Absent) -> Result<Response<Respo
     let address = || client.address(&request.parts.headers);
     let spans = gateway.tracing.begin(&request.parts, address, trace, started);
     let (begun, parts, told) = arrival::absent(gateway, &client, request)?;
-    let name = Name { request: name, trace, id, spans };
+    let name = Name { request: name, trace, id, spans, asker: Asker::default() };
     let mut exchange = Exchange::new(gateway, &client, begun, parts, name, started);
     exchange.told = Some(told);
     exchange.inside = true;
@@ -134,6 +137,7 @@ struct Name {
     trace: Trace,
     id: HeaderValue,
     spans: Spans,
+    asker: Asker,
 }
 
 pub(super) struct Exchange {
@@ -152,6 +156,7 @@ pub(super) struct Exchange {
     /// How long a connection may be silent that nobody sends anything on any more.
     idle: Duration,
     answered: bool,
+    asker: Asker,
     /// Until it is taken.
     body: Option<Upload>,
     /// Told when the request first has an instance.
@@ -206,6 +211,7 @@ impl Exchange {
             waited,
             idle: settings.timeouts.idle,
             answered: false,
+            asker: name.asker,
             body: Some(body),
             told: None,
             inside: false,
@@ -319,6 +325,7 @@ impl Exchange {
             method: &self.parts.method,
             target: &self.target,
             headers: &self.parts.headers,
+            asker: &self.asker,
             traceparent,
             body,
             upgrade: self.upgrade.is_some(),
@@ -482,6 +489,7 @@ impl Exchange {
             method: self.parts.method.clone(),
             target: self.target.clone(),
             headers: self.parts.headers.clone(),
+            asker: self.asker.clone(),
             body: body.share(),
             deadline: self.deadline_of(response),
             request_id: self.request_id.clone(),
@@ -498,7 +506,7 @@ impl Exchange {
         active: Active,
     ) -> Response<ResponseBody> {
         let upstream = hyper::upgrade::on(&mut response);
-        let downstream = self.parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
+        let downstream = Taking::of(&mut self.parts.extensions);
         if let Some(downstream) = downstream.filter(|_| self.upgrade.is_some()) {
             let idle = self.idle;
             tokio::spawn(Tunnel { upstream, downstream, open, active, idle }.run());

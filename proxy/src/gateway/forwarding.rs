@@ -6,8 +6,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Version, uri::Authority};
+use http::Version;
+use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 
 use super::headers::{Origin, continue_list};
 use crate::config::Network;
@@ -64,8 +64,10 @@ impl Sender {
         }
         if headers.contains_key(&X_FORWARDED_FOR) {
             nearest(self.ip, entries(headers, &X_FORWARDED_FOR).map(address), &self.trusted)
-        } else {
+        } else if headers.contains_key(header::FORWARDED) {
             nearest(self.ip, entries(headers, &header::FORWARDED).map(forwarded_for), &self.trusted)
+        } else {
+            self.ip
         }
     }
 
@@ -132,8 +134,8 @@ pub fn add(headers: &mut HeaderMap, version: Version, origin: &Origin<'_>) {
     headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(origin.scheme));
     if let Some(host) = origin.host {
         // The port belongs to the host that it was asked for at: a trusted peer tells both or neither.
-        if !headers.contains_key(&X_FORWARDED_HOST) {
-            headers.insert(X_FORWARDED_HOST, host.clone());
+        if let Entry::Vacant(place) = headers.entry(X_FORWARDED_HOST) {
+            place.insert(host.clone());
             headers.entry(X_FORWARDED_PORT).or_insert_with(|| port(host, origin.scheme));
         }
     }
@@ -152,7 +154,12 @@ const fn via(version: Version) -> HeaderValue {
 
 /// The port that the client asked at: the host's own, else the scheme's.
 fn port(host: &HeaderValue, scheme: &str) -> HeaderValue {
-    let named = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()?.port_u16());
+    // It is a host, with or without a port, or none of the requests that get here.
+    let (_, end) = host
+        .as_bytes()
+        .split_at(host.as_bytes().iter().rposition(|byte| *byte == b':').unwrap_or(host.len()));
+    let named =
+        std::str::from_utf8(end.get(1..).unwrap_or_default()).ok().and_then(|port| port.parse::<u16>().ok());
     match named {
         Some(port) => HeaderValue::from(port),
         None if scheme == "https" => HeaderValue::from_static("443"),
@@ -210,6 +217,8 @@ mod tests {
             ("calc", "https", "443"),
             ("[::1]:81", "https", "81"),
             ("[::1]", "http", "80"),
+            ("calc:", "http", "80"),
+            ("[2001:db8::7]:8443", "https", "8443"),
         ] {
             assert_eq!(port(&HeaderValue::from_static(host), scheme), expected, "{host} {scheme}");
         }

@@ -98,12 +98,11 @@ pub fn prepare_response(headers: &mut HeaderMap, upgrade: bool) {
 }
 
 /// An answer of Longshore's own, in JSON.
-pub fn own(json: Bytes, request_id: &HeaderValue) -> Response<Bytes> {
+pub fn json(json: Bytes) -> Response<Bytes> {
     let mut response = Response::new(json);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_REQUEST_ID, request_id.clone());
     response
 }
 
@@ -287,14 +286,17 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 /// Several fields of one name are a list in their order (RFC 9110, 5.3); the item goes to its end.
 pub fn continue_list(headers: &mut HeaderMap, name: HeaderName, item: HeaderValue) {
-    if !headers.contains_key(&name) {
-        headers.insert(name, item);
-        return;
-    }
-    let earlier: Vec<&[u8]> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
-    let joined = [earlier.as_slice(), &[item.as_bytes()]].concat().join(&b", "[..]);
-    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
-        headers.insert(name, joined);
+    match headers.entry(name) {
+        Entry::Vacant(place) => {
+            place.insert(item);
+        }
+        Entry::Occupied(mut field) => {
+            let earlier: Vec<&[u8]> = field.iter().map(HeaderValue::as_bytes).collect();
+            let joined = [earlier.as_slice(), &[item.as_bytes()]].concat().join(&b", "[..]);
+            if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+                field.insert(joined);
+            }
+        }
     }
 }
 

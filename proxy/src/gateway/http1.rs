@@ -13,15 +13,17 @@ use http::{HeaderValue, Method, Request, Response, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::body::AttemptBody;
+use super::downstream::Asker;
 use super::interim::Interims;
 use super::plain::{self, Begun, Expected, Plain, Progress};
 use super::relay::Relay;
+use super::spelled::{Heads, Spelled};
 use super::wire::{Answered, Broke, Fate, Outgoing, SendError};
 
 /// A connection that was just used and is not ready yet is about to be; one whose server still reads is not.
@@ -40,7 +42,7 @@ pub struct Http1 {
 
 enum Spoken {
     /// Nothing but plain exchanges so far.
-    Plain(Plain),
+    Plain(Box<Plain>),
     /// By hyper, from now on.
     Hyper(Hyper),
     /// No more, or not by us: a plain answer is under way.
@@ -53,6 +55,7 @@ struct Hyper {
     /// None when it has ended.
     connection: Option<Driven>,
     relay: Relay,
+    heads: Heads,
     /// It was handed over in the middle of an exchange, and this is to be told of the end of it.
     handed: Option<Arc<Progress>>,
     /// The exchange under way is the last.
@@ -65,7 +68,7 @@ impl Http1 {
     /// # Errors
     /// Where there are no more file descriptors.
     pub fn new(stream: TcpStream) -> io::Result<Self> {
-        let plain = Plain::new(stream)?;
+        let plain = Box::new(Plain::new(stream)?);
         Ok(Self { socket: plain.socket().clone(), spoken: Spoken::Plain(plain) })
     }
 
@@ -107,11 +110,13 @@ impl Http1 {
         {
             match outgoing.plain() {
                 Some(request) => return self.ask(plain, &request, outgoing).await,
-                None => self.spoken = Spoken::Hyper(Hyper::new(TokioIo::new(plain.into_stream())).await?),
+                None => self.spoken = Spoken::Hyper(Hyper::new(plain.into_stream()).await?),
             }
         }
         match &mut self.spoken {
-            Spoken::Hyper(hyper) => Ok(Answered::Begun(hyper.send(in_chunks(outgoing.request())).await?)),
+            Spoken::Hyper(hyper) => {
+                Ok(Answered::Begun(hyper.send(in_chunks(outgoing.request()), outgoing.asker).await?))
+            }
             Spoken::Plain(_) | Spoken::Not => Err(plain::Why::Closed.into()),
         }
     }
@@ -119,7 +124,7 @@ impl Http1 {
     /// Asks plainly, and leaves it to hyper to understand any other answer than a plain one.
     async fn ask(
         &mut self,
-        plain: Plain,
+        plain: Box<Plain>,
         request: &plain::Request<'_>,
         outgoing: &Outgoing<'_>,
     ) -> Result<Answered, SendError> {
@@ -132,9 +137,10 @@ impl Http1 {
             }
         };
         let progress = handed.progress();
-        let mut hyper = Hyper::new(TokioIo::new(handed)).await?;
+        let mut hyper = Hyper::new(handed).await?;
         (hyper.last, hyper.handed) = (progress.is_none(), progress);
-        let response = hyper.send(outgoing.request()).await.map_err(SendError::after_all)?;
+        let response = hyper.send(outgoing.request(), outgoing.asker).await;
+        let response = response.map_err(SendError::after_all)?;
         self.spoken = Spoken::Hyper(hyper);
         Ok(Answered::Begun(response))
     }
@@ -162,15 +168,23 @@ impl Http1 {
 }
 
 impl Hyper {
-    async fn new(io: impl Read + Write + Unpin + Send + 'static) -> Result<Self, SendError> {
+    async fn new(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self, SendError> {
+        let heads = Heads::default();
+        let io = TokioIo::new(Spelled::new(stream, heads.clone()));
         let (sender, connection) = http1::Builder::new().handshake(io).await.map_err(Broke::from)?;
         let connection: Driven = Box::pin(connection.with_upgrades());
-        Ok(Self { sender, connection: Some(connection), relay: Relay::new(), handed: None, last: false })
+        let relay = Relay::new();
+        Ok(Self { sender, connection: Some(connection), relay, heads, handed: None, last: false })
     }
 
-    async fn send(&mut self, mut request: Request<AttemptBody>) -> Result<Response<Incoming>, SendError> {
-        let Self { sender, connection, relay, .. } = self;
-        let interims = Interims::of(&mut request);
+    async fn send(
+        &mut self,
+        mut request: Request<AttemptBody>,
+        asker: &Asker,
+    ) -> Result<Response<Incoming>, SendError> {
+        let Self { sender, connection, relay, heads, .. } = self;
+        heads.expect(asker.spelling());
+        let interims = Interims::of(&mut request, asker, heads);
         // Sent when it is polled first, so that the connection's wake stays inside.
         let mut answer = pin!(async { sender.try_send_request(request).await });
         let answer = poll_fn(|cx| {
@@ -183,7 +197,9 @@ impl Hyper {
                 }),
             }
         });
-        answer.await
+        let mut answer = answer.await?;
+        answer.extensions_mut().insert(heads.answer());
+        Ok(answer)
     }
 
     async fn is_ready(&mut self) -> bool {

@@ -3,7 +3,9 @@
 //! | module | owns |
 //! | --- | --- |
 //! | `listen` | sockets, through pingora |
-//! | `serve`, `watched` | one client connection, served by hyper |
+//! | `serve`, `watched`, `unread` | one client connection, however it is spoken on |
+//! | `downstream` | HTTP/1.1 with a client; HTTP/2 is hyper's |
+//! | `buffers` | memory that sockets are read into |
 //! | `tls` | its handshake, where it speaks TLS |
 //! | `ending` | how it learns that it is to end |
 //! | `admission`, `clients`, `keys`, `usage` | who is let in, and how much each may take |
@@ -26,6 +28,9 @@
 //! | `framing` | requests that two readers could take for two different things |
 //! | `upgrade` | WebSocket over HTTP/2 |
 //! | `headers` | fields on their way through |
+//! | `spelling`, `spelled` | their case and order |
+//! | `interim` | answers before the answer |
+//! | `forwards` | how many proxies an OPTIONS or a TRACE may still pass |
 //! | `forwarding` | where a request comes from, and whom to believe about it |
 //! | `trace_context`, `spans` | the trace that it belongs to, and what is recorded of it |
 //! | `ids` | names for requests |
@@ -34,6 +39,7 @@ mod admission;
 pub mod arrival;
 mod attempt;
 pub mod body;
+mod buffers;
 mod by_model;
 mod cache;
 mod class;
@@ -41,9 +47,11 @@ mod clients;
 mod connections;
 mod cut;
 mod deadline;
+mod downstream;
 pub mod ending;
 pub mod exchange;
 mod forwarding;
+mod forwards;
 mod framing;
 mod headers;
 mod held;
@@ -69,6 +77,8 @@ mod sharing;
 mod shortage;
 pub mod space;
 mod spans;
+mod spelled;
+mod spelling;
 pub mod spool;
 pub mod stream;
 mod tls;

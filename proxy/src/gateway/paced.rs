@@ -5,9 +5,9 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use super::downstream::{Content, ContentError};
 use super::pace::{Pace, Patience};
 use crate::clock::Clock;
 
@@ -15,14 +15,14 @@ use crate::clock::Clock;
 #[derive(Debug)]
 pub enum PacedError {
     /// The client broke off, or framed its body wrongly.
-    Client(hyper::Error),
+    Client(ContentError),
     /// It comes too slowly.
     Slow,
 }
 
 /// A body and how long it is waited for. Nothing is timed while it comes as fast as it is read.
 pub struct Paced {
-    source: Incoming,
+    source: Content,
     waiting: Option<Waiting>,
 }
 
@@ -34,7 +34,7 @@ struct Waiting {
 
 impl Paced {
     /// Reads `source`, at whatever pace if none is demanded.
-    pub fn new(source: Incoming, pace: Option<Pace>) -> Self {
+    pub fn new(source: Content, pace: Option<Pace>) -> Self {
         let waiting = pace.map(|pace| Waiting { pace, patience: pace.patience(), alarm: None });
         Self { source, waiting }
     }

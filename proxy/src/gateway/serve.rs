@@ -1,7 +1,8 @@
-//! One client connection: which protocol it speaks, and hyper serving it until it ends.
+//! One client connection: which protocol it speaks, and that served until it ends.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::os::fd::RawFd;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Request, header};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use pingora_core::protocols::{SocketDigest, Stream};
@@ -18,7 +19,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::admission::{Permits, Rules};
 use super::clients::Connected;
-use super::ending::{Notice, say_last};
+use super::downstream::{self, Asker, Content};
+use super::ending::Notice;
 use super::forwarding::Sender;
 use super::tls::{self, Agreed};
 use super::unread::Unread;
@@ -26,9 +28,6 @@ use super::watched::{self, Timeouts, Watched};
 use super::{Gateway, exchange};
 use crate::config::{Http2, Scheme};
 use crate::problem::Problem;
-
-/// hyper's buffers, each way, beside the header section: small enough for ten thousand connections.
-const MORE_BUFFER_BYTES: usize = 16 * 1024;
 
 /// How long a connection that is refused has to take the refusal.
 const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
@@ -100,7 +99,7 @@ impl Client {
     }
 
     /// Whether the connection is to end with its next answer.
-    fn is_last(&self) -> bool {
+    pub fn is_last(&self) -> bool {
         self.activity.notice.as_ref().is_some_and(Notice::is_given)
     }
 
@@ -140,7 +139,7 @@ impl Drop for Active {
 
 /// Serves a connection until it ends, by itself or as `notice` says.
 pub async fn connection(gateway: Arc<Gateway>, stream: Stream, scheme: Scheme, notice: Notice) {
-    let socket = stream.get_socket_digest();
+    let (socket, descriptor) = (stream.get_socket_digest(), stream.id());
     let address = socket.as_ref().and_then(|socket| Some(socket.peer_addr()?.as_inet()?.ip()));
     let (timeouts, trusted, http2_limits) = {
         let settings = gateway.settings.load();
@@ -159,7 +158,8 @@ pub async fn connection(gateway: Arc<Gateway>, stream: Stream, scheme: Scheme, n
     };
     let activity = Activity::new(connected, Some(notice.clone()));
     let client = Client { scheme, sender, activity };
-    let connection = Connection { gateway, client, timeouts, http2_limits, rules, notice, socket };
+    let connection =
+        Connection { gateway, client, timeouts, http2_limits, rules, notice, socket, descriptor };
     match scheme {
         Scheme::Http => connection.plain(stream).await,
         Scheme::Https => connection.secure(stream).await,
@@ -175,6 +175,7 @@ struct Connection {
     rules: Arc<Rules>,
     notice: Notice,
     socket: Option<Arc<SocketDigest>>,
+    descriptor: RawFd,
 }
 
 impl Connection {
@@ -207,71 +208,67 @@ impl Connection {
     }
 
     fn watch<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, http2: bool) -> Watched<S> {
-        let (activity, unread) = (self.client.activity.clone(), Unread::new(self.socket.clone()));
+        let (activity, unread) =
+            (self.client.activity.clone(), Unread::new(self.socket.clone(), self.descriptor));
         Watched::new(stream, activity, self.timeouts, &self.rules.limits, !http2, unread)
     }
 
     /// Until it ends, or, once it is to, until its last answer is out.
-    fn serve<S>(self, watched: Watched<S>, http2: bool) -> impl Future<Output = ()> + Send
+    async fn serve<S>(self, watched: Watched<S>, http2: bool)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { gateway, client, timeouts, http2_limits, rules, notice, socket: _ } = self;
-        let io = TokioIo::new(watched);
+        if http2 {
+            return self.multiplexed(watched).await;
+        }
+        let Self { gateway, client, timeouts, rules, notice, .. } = self;
+        let stream = Box::new(watched);
+        let connection = downstream::Connection::new(gateway, client, rules, timeouts.half_close, stream);
+        connection.serve(notice).await;
+    }
+
+    /// Request beside request, by hyper. In a box, so that a connection of the other kind does without the room for it.
+    fn multiplexed<S>(self, watched: Watched<S>) -> Pin<Box<dyn Future<Output = ()> + Send>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { gateway, client, http2_limits, rules, notice, .. } = self;
         let activity = client.activity.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let (gateway, client) = (gateway.clone(), client.clone());
             async move {
-                let mut response = exchange::handle(&gateway, &client, request).await;
-                if !http2 && client.is_last() {
-                    say_last(&mut response);
-                }
-                Ok::<_, Infallible>(response)
+                let request = request.map(Content::Hyper);
+                Ok::<_, Infallible>(exchange::handle(&gateway, &client, request, Asker::default()).await)
             }
         });
-        async move {
-            let limits = &rules.limits;
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .auto_date_header(false)
+            .max_concurrent_streams(http2_limits.max_streams)
+            .max_pending_accept_reset_streams(http2_limits.max_resets)
+            .max_local_error_reset_streams(http2_limits.max_errors)
+            .initial_stream_window_size(http2_limits.stream_window)
+            .initial_connection_window_size(http2_limits.connection_window)
+            .max_send_buf_size(http2_limits.stream_window as usize)
+            .enable_connect_protocol()
+            .max_header_list_size(u32::try_from(rules.limits.header_bytes).unwrap_or(u32::MAX))
+            .keep_alive_interval(http2_limits.ping)
+            .keep_alive_timeout(http2_limits.ping_timeout);
+        Box::pin(async move {
+            // Its client is told at once, and asks elsewhere; what it has sent before it knew is answered.
+            let serving = pin!(builder.serve_connection(TokioIo::new(watched), service));
+            let overdue = || activity.overdue.load(Ordering::Relaxed);
+            // hyper drops a connection that has not begun yet.
+            let given = later(notice.clone().given(), Instant::now());
             // Whatever ends a connection has been answered or counted where it happened.
-            let _ = if http2 {
-                let mut builder = http2::Builder::new(TokioExecutor::new());
-                builder
-                    .timer(TokioTimer::new())
-                    .auto_date_header(false)
-                    .max_concurrent_streams(http2_limits.max_streams)
-                    .max_pending_accept_reset_streams(http2_limits.max_resets)
-                    .max_local_error_reset_streams(http2_limits.max_errors)
-                    .initial_stream_window_size(http2_limits.stream_window)
-                    .initial_connection_window_size(http2_limits.connection_window)
-                    .max_send_buf_size(http2_limits.stream_window as usize)
-                    .enable_connect_protocol()
-                    .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-                    .keep_alive_interval(http2_limits.ping)
-                    .keep_alive_timeout(http2_limits.ping_timeout);
-                // Its client is told at once, and asks elsewhere; what it has sent before it knew is answered.
-                let serving = pin!(builder.serve_connection(io, service));
-                let overdue = || activity.overdue.load(Ordering::Relaxed);
-                // hyper drops a connection that has not begun yet.
-                let given = later(notice.clone().given(), Instant::now());
-                gracefully(serving, given, notice, overdue, |serving| serving.graceful_shutdown()).await
-            } else {
-                let mut builder = http1::Builder::new();
-                builder
-                    .auto_date_header(false)
-                    .half_close(timeouts.half_close)
-                    .header_read_timeout(None)
-                    .max_header_size(limits.header_bytes)
-                    .max_headers(limits.header_fields)
-                    .max_buf_size(limits.header_bytes + MORE_BUFFER_BYTES);
-                let serving = pin!(builder.serve_connection(io, service).with_upgrades());
-                let closed = notice.clone().closed();
-                gracefully(serving, closed, notice, || false, |serving| serving.graceful_shutdown()).await
-            };
-        }
+            let _ = gracefully(serving, given, notice, overdue, |serving| serving.graceful_shutdown()).await;
+        })
     }
 }
 
 /// Returns when `ended` does, but not as long as the next bytes are on their way, after something has `begun`.
-async fn later(ended: impl Future<Output = ()>, begun: Instant) {
+pub(super) async fn later(ended: impl Future<Output = ()>, begun: Instant) {
     ended.await;
     sleep_until(begun + ON_THE_WAY).await;
 }

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 
 mod ahead;
 
+use super::downstream::ContentError;
 use super::kept::Kept;
 use super::paced::{Paced, PacedError};
 use super::space::{Room, Space};
@@ -34,7 +35,7 @@ pub enum SpoolError {
     Storage(PathBuf, Arc<std::io::Error>),
     /// The client broke off, or framed its body wrongly.
     #[error("failed to read the body: {0}")]
-    Client(Arc<hyper::Error>),
+    Client(Arc<ContentError>),
     /// Where it is kept, it cannot be read.
     #[error("failed to read the body: {0}")]
     Kept(String),

@@ -36,12 +36,13 @@ pub fn parent(headers: &HeaderMap) -> Option<Parent> {
 /// A valid `traceparent` is passed on as it is; otherwise a trace begins here, and a `tracestate` belongs to none. `sampled` marks
 /// what begins here.
 pub fn pass_on(headers: &mut HeaderMap, trace: Trace, sampled: bool) {
-    if parent(headers).is_none() {
-        if headers.contains_key(&TRACESTATE) {
-            keep(headers, |name| *name != TRACESTATE);
-        }
-        headers.insert(TRACEPARENT, trace.begin(sampled));
+    if headers.contains_key(&TRACEPARENT) && parent(headers).is_some() {
+        return;
     }
+    if headers.contains_key(&TRACESTATE) {
+        keep(headers, |name| *name != TRACESTATE);
+    }
+    headers.insert(TRACEPARENT, trace.begin(sampled));
 }
 
 /// A `traceparent` of version 0.

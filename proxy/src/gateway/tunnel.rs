@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
 use super::cut;
+use super::downstream::Taking;
 use super::serve::Active;
 use super::stream::Open;
 use super::wire::Carrier;
@@ -22,7 +23,7 @@ pub struct Tunnel {
     /// The instance's.
     pub upstream: OnUpgrade,
     /// The client's.
-    pub downstream: OnUpgrade,
+    pub downstream: Taking,
     /// What ends with it.
     pub open: Open,
     /// The client's request, under way as long as it lasts.
@@ -36,13 +37,13 @@ impl Tunnel {
     pub async fn run(self) {
         let Self { upstream, downstream, mut open, active, idle } = self;
         active.take_over();
-        let both = async { tokio::join!(upstream, downstream) };
+        let both = async { tokio::join!(upstream, downstream.taken()) };
         let both = match &mut open.carrier {
             Carrier::Wire(wire) => wire.driving(both).await,
             Carrier::Task(_) => both.await,
         };
-        if let (Ok(upstream), Ok(downstream)) = both {
-            join(TokioIo::new(downstream), TokioIo::new(upstream), idle).await;
+        if let (Ok(upstream), Some(downstream)) = both {
+            join(downstream, TokioIo::new(upstream), idle).await;
             if open.lease.link().was_drained() {
                 let seen = "the upgraded connection ended with its instance";
                 cut::report(&open.service, open.lease.link(), &open.request_id, seen);

@@ -1,6 +1,7 @@
-//! A client of whom nothing is read for now, because it has sent ahead or because nobody takes its body: hyper would not
-//! see it leave, so the socket is asked.
+//! A client of whom nothing is read for now, because it has sent ahead or because nobody takes its body: it would not
+//! be seen to leave, so the socket is asked.
 
+use std::os::fd::RawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -20,6 +21,7 @@ const CLOSE_WAIT: u8 = 8;
 /// What is known of a client between two reads.
 pub struct Unread {
     socket: Option<Arc<SocketDigest>>,
+    descriptor: RawFd,
     /// Whether somebody has begun to wait for it since the last look.
     is_awaited: bool,
     alarm: Option<Pin<Box<Sleep>>>,
@@ -27,8 +29,15 @@ pub struct Unread {
 
 impl Unread {
     /// Of a client on this socket; one that is no TCP socket is never asked.
-    pub const fn new(socket: Option<Arc<SocketDigest>>) -> Self {
-        Self { socket, is_awaited: false, alarm: None }
+    pub const fn new(socket: Option<Arc<SocketDigest>>, descriptor: RawFd) -> Self {
+        Self { socket, descriptor, is_awaited: false, alarm: None }
+    }
+
+    /// The end of the connection is to be no proper one: its client hears that it broke.
+    pub fn reset(&self) {
+        let Some(descriptor) = self.socket.as_ref().map(|_| self.descriptor) else { return };
+        // Where the system does not allow it, the end looks like any other.
+        let _ = reset(descriptor);
     }
 
     /// Somebody has tried to read; whoever waits for more sees the end.
@@ -54,4 +63,12 @@ impl Unread {
         }
         Poll::Pending
     }
+}
+
+/// A second descriptor of the socket is the way to it that needs no trust in a number.
+fn reset(descriptor: RawFd) -> rustix::io::Result<()> {
+    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+    let process = pidfd_open(getpid(), PidfdFlags::empty())?;
+    let socket = pidfd_getfd(process, descriptor, PidfdGetfdFlags::empty())?;
+    rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO))
 }

@@ -1,5 +1,4 @@
-//! A client's socket, watched: no connection stays idle, or dribbles its header, for longer than allowed; and what
-//! hyper refuses by itself, before any request exists, is answered in Longshore's words.
+//! A client's socket, watched: no connection stays idle, or dribbles its header, for longer than allowed.
 
 use std::io;
 use std::pin::Pin;
@@ -8,17 +7,17 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use http::{HeaderMap, Response};
+use bytes::Bytes;
+use http::Response;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::downstream::ClientStream;
 use super::pace::{Pace, Patience};
 use super::serve::Activity;
 use super::unread::Unread;
 use crate::clock::Clock;
 use crate::config::Limits;
-use crate::problem::Problem;
 
 /// How patient a connection is.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +35,7 @@ pub struct Watched<S> {
     stream: S,
     activity: Arc<Activity>,
     timeouts: Timeouts,
-    /// Whether hyper's own refusals are HTTP/1.1 and to be put into words.
+    /// Whether HTTP/1.1 is spoken.
     http1: bool,
     /// When the first byte of a header came that is not complete yet. Of HTTP/2, that is known of the first request only:
     /// what comes later may be anything, a ping for one.
@@ -49,9 +48,6 @@ pub struct Watched<S> {
     begun: usize,
     /// Until when a client that has been told of its idleness may still ask.
     leaves_by: Option<Duration>,
-    refusal: Option<Bytes>,
-    /// Bytes of a header at the most, for the words of a refusal.
-    header_bytes: usize,
     /// How long the client is waited for to take its answer, if that is limited.
     patience: Option<(Pace, Patience)>,
     /// A client of whom nothing is read.
@@ -91,8 +87,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
             alarm,
             was_active: false,
             leaves_by: None,
-            refusal: None,
-            header_bytes: limits.header_bytes,
             patience: Pace::of(limits).map(|pace| (pace, pace.patience())),
             unread,
             lingers_until: None,
@@ -148,15 +142,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
         Poll::Pending
     }
 
-    /// Whether a client has left in the middle of a request, unseen by hyper because nothing is read of it.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !(self.http1 && self.unread.is_overlooked() && self.is_active()) {
-            return Poll::Pending;
-        }
-        let finished = !self.timeouts.half_close && !self.activity.taken_over.load(Ordering::Relaxed);
-        self.unread.poll_gone(cx, finished)
-    }
-
     /// A client of HTTP/2 is told before it is cut off, so that it sends no request at that very moment.
     fn may_still_ask(&mut self, now: Duration) -> bool {
         if self.http1 {
@@ -164,27 +149,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
         }
         self.activity.overdue.store(true, Ordering::Relaxed);
         now < *self.leaves_by.get_or_insert(now + LEAVE)
-    }
-
-    /// hyper's own answer to bytes that are no request, in Longshore's words.
-    fn reword(&mut self, written: &[u8]) -> Option<Bytes> {
-        if !self.http1 || self.is_active() || self.head_since.is_none() {
-            return None;
-        }
-        let problem = match written.get(..12)? {
-            b"HTTP/1.1 431" => Problem::HeadersTooLarge(format!(
-                "the header section is larger than {} bytes or has too many fields",
-                self.header_bytes
-            )),
-            b"HTTP/1.1 414" => Problem::HeadersTooLarge("the request target is too long".to_owned()),
-            b"HTTP/1.1 400" => Problem::BadRequest(
-                "the request is malformed or its length is ambiguous: check the request line, Host, Content-Length \
-                 and Transfer-Encoding"
-                    .to_owned(),
-            ),
-            _ => return None,
-        };
-        Some(render(&problem.response(None, None, &HeaderMap::new())))
     }
 
     /// What a write has come to; an error when the client has not taken its answer for too long.
@@ -238,17 +202,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
             }
         }
     }
-
-    fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(rest) = self.refusal.as_mut().filter(|rest| rest.has_remaining()) {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            rest.advance(written);
-        }
-        Poll::Ready(Ok(()))
-    }
 }
 
 /// An answer of Longshore's own as bytes, for a connection that hyper does not serve.
@@ -263,6 +216,20 @@ pub fn render(response: &Response<Bytes>) -> Bytes {
     text.extend_from_slice(format!("content-length: {}\r\n\r\n", response.body().len()).as_bytes());
     text.extend_from_slice(response.body());
     text.into()
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> ClientStream for Watched<S> {
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !(self.unread.is_overlooked() && self.is_active()) {
+            return Poll::Pending;
+        }
+        let finished = !self.timeouts.half_close && !self.activity.taken_over.load(Ordering::Relaxed);
+        self.unread.poll_gone(cx, finished)
+    }
+
+    fn abort(&mut self) {
+        self.unread.reset();
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S> {
@@ -298,13 +265,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.refusal.is_some() {
-            return Poll::Ready(Ok(buf.len()));
-        }
-        if let Some(refusal) = self.reword(buf) {
-            self.refusal = Some(refusal);
-            return Poll::Ready(Ok(buf.len()));
-        }
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.paced(cx, written)
     }
@@ -314,13 +274,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        // hyper writes a refusal in one piece; what it is made of does not matter.
-        if self.refusal.is_none() {
-            self.refusal = bufs.first().and_then(|first| self.reword(first));
-        }
-        if self.refusal.is_some() {
-            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
-        }
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.paced(cx, written)
     }
@@ -330,16 +283,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_refusal(cx))?;
-        if self.poll_gone(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.lingers_until.is_none() {
-            ready!(self.poll_refusal(cx))?;
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
         }
         if self.http1 {

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::body::{AttemptBody, RequestBody};
+use super::downstream::Asker;
 use super::held;
 use super::http1::Http1;
 use super::multiplex::Http2;
@@ -33,6 +34,8 @@ pub struct Outgoing<'a> {
     pub target: &'a Uri,
     /// Header fields, fit for an instance.
     pub headers: &'a HeaderMap,
+    /// Who has spelled them, and is told what comes before the answer.
+    pub asker: &'a Asker,
     /// In place of the one among them, where the attempt is recorded.
     pub traceparent: Option<&'a HeaderValue>,
     /// The body.
@@ -200,8 +203,18 @@ impl<'a> Outgoing<'a> {
             RequestBody::Whole(chunks) => Some(chunks),
             RequestBody::Spooled(_) | RequestBody::Elsewhere(_) => return None,
         };
-        let Self { method, target, headers, traceparent, .. } = *self;
+        let Self { method, target, headers, asker, traceparent, .. } = *self;
+        let (spelling, interim) = (asker.spelling(), Some(asker));
         let hold = self.hold.min(held::SMALL);
-        (!self.upgrade).then_some(plain::Request { method, target, headers, traceparent, body, hold })
+        (!self.upgrade).then_some(plain::Request {
+            method,
+            target,
+            headers,
+            spelling,
+            traceparent,
+            body,
+            hold,
+            interim,
+        })
     }
 }

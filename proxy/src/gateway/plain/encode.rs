@@ -6,7 +6,7 @@ use crate::gateway::trace_context::TRACEPARENT;
 /// Writes the head of a request whose body is `length` bytes long. Among its fields are none of framing, but for the
 /// length of an empty body.
 pub(super) fn head(out: &mut Vec<u8>, request: &Request<'_>, length: u64) {
-    let Request { method, target, headers, .. } = *request;
+    let Request { method, target, headers, spelling, .. } = *request;
     out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
     let target = target.path_and_query().map_or("/", |target| target.as_str());
@@ -16,16 +16,17 @@ pub(super) fn head(out: &mut Vec<u8>, request: &Request<'_>, length: u64) {
     }
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    for (name, value) in headers {
+    spelling.each(headers, |name, spelled, value| {
         let value = request.traceparent.filter(|_| *name == TRACEPARENT).unwrap_or(value);
-        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(spelled);
         out.extend_from_slice(b": ");
         out.extend_from_slice(value.as_bytes());
         out.extend_from_slice(b"\r\n");
-    }
+    });
     // An empty body has a length where the client has said so: that is among the fields.
     if length > 0 {
-        out.extend_from_slice(b"content-length: ");
+        out.extend_from_slice(spelling.name("content-length"));
+        out.extend_from_slice(b": ");
         out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
         out.extend_from_slice(b"\r\n");
     }
@@ -57,7 +58,18 @@ mod tests {
             let mut out = Vec::new();
             let (ours, target) = (http::HeaderValue::from_static("ours"), target.parse().unwrap());
             let (method, target, headers, traceparent) = (&method, &target, &headers, Some(&ours));
-            head(&mut out, &Request { method, target, headers, traceparent, body: None, hold: 0 }, length);
+            let spelling = &crate::gateway::spelling::Spelling::default();
+            let request = Request {
+                method,
+                target,
+                headers,
+                spelling,
+                traceparent,
+                body: None,
+                hold: 0,
+                interim: None,
+            };
+            head(&mut out, &request, length);
             let fields = "traceparent: ours\r\nhost: calc\r\nx-twice: 1\r\nx-twice: 2\r\n";
             assert_eq!(String::from_utf8(out).unwrap(), expected.replace("{}", fields));
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_write_buf;
@@ -17,7 +17,7 @@ use super::unsent::Unsent;
 /// was left to be sent is sent meanwhile. From the next request on it is a connection like any other.
 pub struct Handed {
     stream: TcpStream,
-    received: BytesMut,
+    received: Bytes,
     unsent: Unsent,
     progress: Arc<Progress>,
     reader: Option<Waker>,
@@ -40,7 +40,7 @@ impl Progress {
 }
 
 impl Handed {
-    pub(super) fn new(stream: TcpStream, received: BytesMut, unsent: Unsent) -> Self {
+    pub(super) fn new(stream: TcpStream, received: Bytes, unsent: Unsent) -> Self {
         Self { stream, received, unsent, progress: Arc::new(Progress(AtomicU8::new(BEGUN))), reader: None }
     }
 

@@ -1,13 +1,13 @@
 //! The head of an answer: what is in it, and whether the rest of the answer is as plain as can be.
 
 use std::mem::MaybeUninit;
-use std::ops::Range;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
 
 use super::Request;
+use crate::gateway::spelling::Spelling;
 
 /// Fields of an answer at the most, as hyper has it.
 const MAX_FIELDS: usize = 100;
@@ -23,6 +23,8 @@ const ADDED: usize = 10;
 pub struct Head {
     /// Status, fields, and the reason where it is not the usual one.
     pub response: Response<()>,
+    /// How its fields were spelled.
+    pub spelling: Spelling,
     /// How many bytes of content follow.
     pub length: u64,
     /// Whether the connection can be used again after it.
@@ -34,11 +36,11 @@ pub struct Head {
 pub enum Parsed {
     /// Not all of a head.
     Partial,
-    /// A head that nothing but `length` bytes of content follows, as many as may be held. It is taken out of the buffer.
-    Plain(Head),
-    /// One before the answer. It is taken out of the buffer.
-    Interim,
-    /// Something else: chunked, long, without length, of another protocol. Nothing is taken out.
+    /// A head of so many bytes that nothing but `length` bytes of content follows, as many as may be held.
+    Plain(Head, usize),
+    /// One before the answer, of so many bytes.
+    Interim(Response<()>, Spelling, usize),
+    /// Something else: chunked, long, without length, of another protocol.
     Other,
 }
 
@@ -46,14 +48,14 @@ pub enum Parsed {
 ///
 /// # Errors
 /// What is wrong with it, if it is no HTTP.
-pub(super) fn parse(buffer: &mut BytesMut, request: &Request<'_>) -> Result<Parsed, String> {
+pub(super) fn parse(received: &[u8], request: &Request<'_>) -> Result<Parsed, String> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default()
-        .parse_response_with_uninit_headers(&mut response, buffer, &mut fields)
+        .parse_response_with_uninit_headers(&mut response, received, &mut fields)
         .map_err(|error| error.to_string())?;
     let httparse::Status::Complete(end) = parsed else {
-        return if buffer.len() > MAX_HEAD {
+        return if received.len() > MAX_HEAD {
             Err("its head is too long".to_owned())
         } else {
             Ok(Parsed::Partial)
@@ -61,62 +63,61 @@ pub(super) fn parse(buffer: &mut BytesMut, request: &Request<'_>) -> Result<Pars
     };
     let status =
         response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or("its status is none")?;
+    let lines = received.get(..end).unwrap_or_default();
     if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
-        buffer.advance(end);
-        return Ok(Parsed::Interim);
+        let (interim, spelling) = head(&response, status, lines)?;
+        return Ok(Parsed::Interim(interim, spelling, end));
     }
-    let Some(framing) =
-        Framing::of(&response, request.method, status).filter(|framing| framing.length <= request.hold)
-    else {
+    let framing = Framing::of(&response, request.method, status);
+    let Some(framing) = framing.filter(|framing| framing.length <= request.hold) else {
         return Ok(Parsed::Other);
     };
-    let start = buffer.as_ptr() as usize;
-    let place = |part: &[u8]| {
-        let from = part.as_ptr() as usize - start;
-        from..from + part.len()
+    let (response, spelling) = head(&response, status, lines)?;
+    let Framing { length, reusable } = framing;
+    Ok(Parsed::Plain(Head { response, spelling, length, reusable }, end))
+}
+
+/// Status and fields, in memory of their own: nobody holds on to the buffer that they were read into. What is about this
+/// connection alone goes.
+fn head(
+    response: &httparse::Response<'_, '_>,
+    status: StatusCode,
+    lines: &[u8],
+) -> Result<(Response<()>, Spelling), String> {
+    let own = Bytes::copy_from_slice(lines);
+    let part = |part: &[u8]| {
+        let from = part.as_ptr() as usize - lines.as_ptr() as usize;
+        own.slice(from..from + part.len())
     };
-    let reason = response.reason.filter(|reason| status.canonical_reason() != Some(reason));
-    let reason = reason.map(|reason| place(reason.as_bytes()));
-    let mut places = Places { count: 0, list: [const { (0..0, 0..0) }; MAX_FIELDS] };
-    for (slot, field) in places.list.iter_mut().zip(response.headers.iter()) {
-        *slot = (place(field.name.as_bytes()), place(field.value));
-        places.count += 1;
+    let mut built = Response::new(());
+    *built.status_mut() = status;
+    let unusual = response.reason.filter(|reason| status.canonical_reason() != Some(reason));
+    if let Some(reason) = unusual.and_then(|it| hyper::ext::ReasonPhrase::try_from(part(it.as_bytes())).ok())
+    {
+        built.extensions_mut().insert(reason);
     }
-    let head = buffer.split_to(end).freeze();
-    Ok(Parsed::Plain(Head {
-        response: places.response(&head, status, reason)?,
-        length: framing.length,
-        reusable: framing.reusable,
-    }))
+    let mut headers = HeaderMap::with_capacity(response.headers.len() + ADDED);
+    for field in response.headers.iter().filter(|field| !is_of_connection(field)) {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|error| error.to_string())?;
+        let value = HeaderValue::from_maybe_shared(part(field.value)).map_err(|error| error.to_string())?;
+        headers.append(name, value);
+    }
+    *built.headers_mut() = headers;
+    Ok((built, Spelling::of(own)))
 }
 
-/// Where names and values are in the head.
-struct Places {
-    count: usize,
-    list: [(Range<usize>, Range<usize>); MAX_FIELDS],
-}
-
-impl Places {
-    fn response(
-        self,
-        head: &Bytes,
-        status: StatusCode,
-        reason: Option<Range<usize>>,
-    ) -> Result<Response<()>, String> {
-        let mut response = Response::new(());
-        *response.status_mut() = status;
-        if let Some(reason) = reason.and_then(|at| hyper::ext::ReasonPhrase::try_from(head.slice(at)).ok()) {
-            response.extensions_mut().insert(reason);
+/// Whether a field is about the connection that it came on and names no other.
+fn is_of_connection(field: &httparse::Header<'_>) -> bool {
+    let said = |token: &[u8]| {
+        let token = token.trim_ascii();
+        token.eq_ignore_ascii_case(b"close") || token.eq_ignore_ascii_case(b"keep-alive")
+    };
+    match field.name.len() {
+        10 if field.name.eq_ignore_ascii_case("connection") => {
+            field.value.split(|byte| *byte == b',').all(said)
         }
-        let mut headers = HeaderMap::with_capacity(self.count + ADDED);
-        for (name, value) in self.list.into_iter().take(self.count) {
-            let name = HeaderName::from_bytes(head.get(name).unwrap_or_default());
-            let value = HeaderValue::from_maybe_shared(head.slice(value));
-            headers
-                .append(name.map_err(|error| error.to_string())?, value.map_err(|error| error.to_string())?);
-        }
-        *response.headers_mut() = headers;
-        Ok(response)
+        10 => field.name.eq_ignore_ascii_case("keep-alive"),
+        _ => false,
     }
 }
 
@@ -187,16 +188,20 @@ fn closes(value: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn look(method: &Method, buffer: &mut BytesMut) -> Result<Parsed, String> {
-        let (target, headers) = (http::Uri::from_static("/"), HeaderMap::new());
-        parse(
-            buffer,
-            &Request { method, target: &target, headers: &headers, traceparent: None, body: None, hold: 4 },
-        )
-    }
-
     fn parsed(method: Method, text: &str) -> Result<Parsed, String> {
-        look(&method, &mut BytesMut::from(text))
+        let (target, headers) = (http::Uri::from_static("/"), HeaderMap::new());
+        let (method, target, headers, spelling) = (&method, &target, &headers, &Spelling::default());
+        let request = Request {
+            method,
+            target,
+            headers,
+            spelling,
+            traceparent: None,
+            body: None,
+            hold: 4,
+            interim: None,
+        };
+        parse(text.as_bytes(), &request)
     }
 
     #[test]
@@ -223,13 +228,13 @@ mod tests {
             (Method::GET, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", None),
             (Method::GET, "HTTP/1.1 101 Switching\r\nUpgrade: x\r\nContent-Length: 0\r\n\r\n", None),
         ] {
-            let mut buffer = BytesMut::from(text);
-            match (look(&method, &mut buffer).unwrap(), expected) {
-                (Parsed::Plain(head), Some(expected)) => {
+            let end = text.find("\r\n\r\n").unwrap() + 4;
+            match (parsed(method, text).unwrap(), expected) {
+                (Parsed::Plain(head, length), Some(expected)) => {
                     assert_eq!((head.length, head.reusable), expected, "{text:?}");
-                    assert!(text.ends_with(std::str::from_utf8(&buffer).unwrap()), "the head is taken out");
+                    assert_eq!(length, end, "{text:?}");
                 }
-                (Parsed::Other, None) => assert_eq!(buffer, text, "nothing is taken out"),
+                (Parsed::Other, None) => {}
                 (parsed, expected) => panic!("{text:?}: {parsed:?}, not {expected:?}"),
             }
         }
@@ -239,7 +244,7 @@ mod tests {
     fn fields_keep_their_order_and_the_reason_is_kept_where_it_is_unusual() {
         let text =
             "HTTP/1.1 200 Fine\r\nSet-Cookie: a\r\nX-Own: ä\r\nset-cookie: b\r\nContent-Length: 0\r\n\r\n";
-        let Ok(Parsed::Plain(head)) = parsed(Method::GET, text) else { panic!() };
+        let Ok(Parsed::Plain(head, _)) = parsed(Method::GET, text) else { panic!() };
         let reason = head.response.extensions().get::<hyper::ext::ReasonPhrase>().unwrap();
         assert_eq!(reason.as_bytes(), b"Fine");
         let cookies: Vec<_> = head.response.headers().get_all("set-cookie").iter().collect();
@@ -248,12 +253,30 @@ mod tests {
     }
 
     #[test]
-    fn an_interim_answer_is_taken_out_and_nothing_after_it() {
-        for head in ["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nContent-Length: 3\r\n\r\n"]
-        {
-            let mut buffer = BytesMut::from(&*format!("{head}HTTP/1.1 2"));
-            assert!(matches!(look(&Method::GET, &mut buffer), Ok(Parsed::Interim)), "{head:?}");
-            assert_eq!(buffer, "HTTP/1.1 2");
+    fn what_is_about_the_connection_alone_goes() {
+        for (fields, left) in [
+            ("Connection: keep-alive\r\nKeep-Alive: timeout=5\r\n", 1),
+            ("connection: Close\r\nX-Own: 1\r\n", 2),
+            ("Connection: x-own\r\nX-Own: 1\r\n", 3),
+            ("Connectiox: close\r\n", 2),
+        ] {
+            let text = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 0\r\n\r\n");
+            let Ok(Parsed::Plain(head, _)) = parsed(Method::GET, &text) else { panic!("{fields:?}") };
+            assert_eq!(head.response.headers().len(), left, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn an_interim_answer_is_known_and_nothing_after_it() {
+        for (head, status) in [
+            ("HTTP/1.1 100 Continue\r\n\r\n", 100),
+            ("HTTP/1.1 103 Early Hints\r\nContent-Length: 3\r\n\r\n", 103),
+        ] {
+            let Ok(Parsed::Interim(interim, _, end)) = parsed(Method::GET, &format!("{head}HTTP/1.1 2"))
+            else {
+                panic!("{head:?}")
+            };
+            assert_eq!((interim.status().as_u16(), end), (status, head.len()));
         }
     }
 

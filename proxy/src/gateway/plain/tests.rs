@@ -15,19 +15,21 @@ const LARGE: usize = 32 << 20;
 const HOLD: u64 = 64;
 
 /// A connection, and its other end.
-async fn pair() -> (Plain, TcpStream) {
+async fn pair() -> (Box<Plain>, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    (Plain::new(near).unwrap(), listener.accept().await.unwrap().0)
+    (Box::new(Plain::new(near).unwrap()), listener.accept().await.unwrap().0)
 }
 
-async fn ask(plain: Plain, method: Method, body: Option<&Arc<Chunks>>) -> Result<Begun, Broken> {
+async fn ask(plain: Box<Plain>, method: Method, body: Option<&Arc<Chunks>>) -> Result<Begun, Broken> {
     let (target, headers) = (Uri::from_static("/"), HeaderMap::new());
     plain
         .ask(&Request {
             method: &method,
             target: &target,
             headers: &headers,
+            spelling: &Spelling::default(),
+            interim: None,
             traceparent: None,
             body,
             hold: HOLD,

@@ -13,6 +13,7 @@ use longshore_pool::{Outcome, RejectReason, Time};
 use super::record::{Comparison, Difference, Record};
 use crate::gateway::attempt::{self, Answer, Attempt, Failure};
 use crate::gateway::body::RequestBody;
+use crate::gateway::downstream::Asker;
 use crate::gateway::lease::{Entry, Lease};
 use crate::gateway::service::Service;
 use crate::gateway::spans::Spans;
@@ -29,6 +30,8 @@ pub struct Question {
     pub target: Uri,
     /// Header fields, fit for an instance.
     pub headers: HeaderMap,
+    /// Who has spelled them.
+    pub asker: Asker,
     /// The body, all of it.
     pub body: RequestBody,
     /// By when the answer must be complete, if it must.
@@ -208,6 +211,7 @@ impl Question {
             method: &self.method,
             target: &self.target,
             headers: &self.headers,
+            asker: &self.asker,
             traceparent,
             body: &self.body,
             upgrade: false,

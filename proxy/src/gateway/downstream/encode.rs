@@ -1,0 +1,191 @@
+//! The head of an answer, as bytes, and where its content ends (RFC 9112, sections 4, 6 and 7).
+
+use http::header::{self, HeaderName, HeaderValue};
+use http::response::Parts;
+use http::{HeaderMap, Method, StatusCode, Version};
+
+use crate::gateway::spelling::Spelling;
+
+/// What an answer depends on beside itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// Whether only a head was asked for.
+    pub bare: bool,
+    /// Whether the client speaks HTTP/1.0.
+    pub old: bool,
+    /// Whether another request may follow, as far as the client and the proxy are concerned.
+    pub keeps: bool,
+    /// Whether the client understands fields after the content.
+    pub takes_trailers: bool,
+}
+
+/// How the content of an answer ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// There is none.
+    None,
+    /// After so many bytes.
+    Length(u64),
+    /// With the last chunk, and these fields after it, if they come.
+    Chunked(Vec<HeaderName>),
+    /// With its connection.
+    Close,
+}
+
+/// Writes the head of an answer whose content is `length` bytes long, where that is known. Returns how the content ends,
+/// and whether another request may follow it.
+pub fn head(
+    out: &mut Vec<u8>,
+    parts: &Parts,
+    spelling: Option<&Spelling>,
+    length: Option<u64>,
+    asked: Asked,
+) -> (Ending, bool) {
+    let ending = ending(parts, length, asked);
+    let closes = closes(&parts.headers) || ending == Ending::Close;
+    let keeps = asked.keeps && !closes;
+    status_line(out, parts, asked.old);
+    let mut told = false;
+    let none = Spelling::default();
+    let spelling = spelling.unwrap_or(&none);
+    spelling.each(&parts.headers, |name, spelled, value| match &ending {
+        _ if *name == header::TRANSFER_ENCODING => {}
+        // Where there is no content, the length is that of what there would be.
+        Ending::Length(length) if *name == header::CONTENT_LENGTH => {
+            if !std::mem::replace(&mut told, true) {
+                field(out, spelled, itoa::Buffer::new().format(*length).as_bytes());
+            }
+        }
+        Ending::Chunked(_) | Ending::Close if *name == header::CONTENT_LENGTH => {}
+        _ => field(out, spelled, value.as_bytes()),
+    });
+    match &ending {
+        Ending::Length(_) if told => {}
+        Ending::Length(length) => {
+            field(out, b"content-length", itoa::Buffer::new().format(*length).as_bytes());
+        }
+        Ending::Chunked(_) => field(out, spelling.name("transfer-encoding"), b"chunked"),
+        Ending::None | Ending::Close => {}
+    }
+    if !parts.headers.contains_key(header::CONNECTION) {
+        match (keeps, asked.old) {
+            (false, false) => field(out, b"connection", b"close"),
+            (true, true) => field(out, b"connection", b"keep-alive"),
+            (true, false) | (false, true) => {}
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    (ending, keeps)
+}
+
+/// Writes the size of a chunk; `first` says whether there is none before it.
+pub fn chunk(size: usize, first: bool) -> Vec<u8> {
+    let mut line = Vec::with_capacity(20);
+    if !first {
+        line.extend_from_slice(b"\r\n");
+    }
+    let digits = (usize::BITS - size.leading_zeros()).div_ceil(4);
+    for digit in (0..digits).rev() {
+        let digit = (size >> (digit * 4)) & 15;
+        line.push(b"0123456789abcdef".get(digit).copied().unwrap_or_default());
+    }
+    line.extend_from_slice(b"\r\n");
+    line
+}
+
+/// Writes the end of all chunks, with those of the fields that were announced.
+pub fn last(trailers: Option<&HeaderMap>, announced: &[HeaderName], first: bool) -> Vec<u8> {
+    let mut end = if first { b"0\r\n".to_vec() } else { b"\r\n0\r\n".to_vec() };
+    for (name, value) in trailers.into_iter().flatten() {
+        if announced.contains(name) && !FORBIDDEN.contains(name) {
+            field(&mut end, name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+    end.extend_from_slice(b"\r\n");
+    end
+}
+
+/// An interim answer.
+pub fn interim(status: StatusCode, headers: &HeaderMap, spelling: &Spelling) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    let mut parts = http::Response::new(()).into_parts().0;
+    parts.status = status;
+    status_line(&mut out, &parts, false);
+    spelling.each(headers, |_, spelled, value| field(&mut out, spelled, value.as_bytes()));
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// Fields that no trailer may be (RFC 9110, 6.5.1): they frame, route, or say how the content is to be read.
+static FORBIDDEN: [HeaderName; 16] = [
+    header::TRANSFER_ENCODING,
+    header::CONTENT_LENGTH,
+    header::HOST,
+    header::CONNECTION,
+    header::TRAILER,
+    header::TE,
+    header::UPGRADE,
+    header::CONTENT_ENCODING,
+    header::CONTENT_TYPE,
+    header::CONTENT_RANGE,
+    header::CACHE_CONTROL,
+    header::AUTHORIZATION,
+    header::SET_COOKIE,
+    header::MAX_FORWARDS,
+    header::EXPECT,
+    header::RANGE,
+];
+
+fn ending(parts: &Parts, length: Option<u64>, asked: Asked) -> Ending {
+    let none = asked.bare
+        || parts.status.is_informational()
+        || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&parts.status);
+    match length {
+        _ if none => Ending::None,
+        Some(length) => Ending::Length(length),
+        None if asked.old => Ending::Close,
+        None if asked.takes_trailers => Ending::Chunked(announced(&parts.headers)),
+        None => Ending::Chunked(Vec::new()),
+    }
+}
+
+fn announced(headers: &HeaderMap) -> Vec<HeaderName> {
+    let lists = headers.get_all(header::TRAILER).iter().filter_map(|list| list.to_str().ok());
+    let names = lists.flat_map(|list| list.split(','));
+    names.filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok()).collect()
+}
+
+fn closes(headers: &HeaderMap) -> bool {
+    let mut lists = headers.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes);
+    lists.any(|list| {
+        list.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(b"close"))
+    })
+}
+
+fn status_line(out: &mut Vec<u8>, parts: &Parts, old: bool) {
+    out.extend_from_slice(if old { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
+    out.extend_from_slice(parts.status.as_str().as_bytes());
+    out.push(b' ');
+    match parts.extensions.get::<hyper::ext::ReasonPhrase>() {
+        Some(reason) => out.extend_from_slice(reason.as_bytes()),
+        None => out.extend_from_slice(parts.status.canonical_reason().unwrap_or_default().as_bytes()),
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Whether a method asks for a head alone.
+pub fn is_bare(method: &Method) -> bool {
+    *method == Method::HEAD
+}
+
+/// Whether a client speaks HTTP/1.0.
+pub fn is_old(version: Version) -> bool {
+    version == Version::HTTP_10
+}

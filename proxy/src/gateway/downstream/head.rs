@@ -1,0 +1,292 @@
+//! The head of a request: what was asked, and where its content ends (RFC 9112, sections 3 to 6).
+
+use std::mem::MaybeUninit;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Uri, Version};
+
+use super::decode::{Chunks, Decoder};
+use crate::config::Limits;
+use crate::gateway::headers::keep;
+use crate::gateway::spelling::Spelling;
+use crate::problem::Problem;
+
+/// Room for the fields that Longshore adds to a request.
+const ADDED: usize = 12;
+
+/// A longer target is refused, whatever a header may take.
+const MAX_TARGET: usize = u16::MAX as usize - 1;
+
+/// So many fields have room on the stack.
+const USUAL_FIELDS: usize = 64;
+
+/// The head of a request.
+pub struct Head {
+    /// Method, target, version and fields.
+    pub parts: Parts,
+    /// How its fields were spelled.
+    pub spelling: Spelling,
+    /// How its content is framed.
+    pub content: Decoder,
+    /// Whether another request may follow on its connection.
+    pub keeps: bool,
+    /// Whether its client waits for a word before it sends the content.
+    pub expects: bool,
+    /// Whether fields after the content of the answer are understood.
+    pub takes_trailers: bool,
+    /// Whether it asks for another protocol.
+    pub upgrades: bool,
+}
+
+/// What has been received so far.
+pub enum Parsed {
+    /// Not all of a head.
+    Partial,
+    /// All of one, of so many bytes.
+    Whole(Box<Head>, usize),
+}
+
+/// Reads the head of a request, if all of it is here.
+///
+/// # Errors
+/// What is wrong with it: its connection ends with that answer.
+pub fn parse(received: &[u8], limits: &Limits) -> Result<Parsed, Problem> {
+    if limits.header_fields <= USUAL_FIELDS {
+        let mut fields = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
+        return parse_with(received, limits, fields.get_mut(..limits.header_fields).unwrap_or_default());
+    }
+    let mut fields = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
+    match parse_with(received, limits, &mut fields) {
+        Err(Problem::HeadersTooLarge(_)) => {
+            let mut fields = vec![MaybeUninit::uninit(); limits.header_fields];
+            parse_with(received, limits, &mut fields)
+        }
+        parsed => parsed,
+    }
+}
+
+fn parse_with<'b>(
+    received: &'b [u8],
+    limits: &Limits,
+    fields: &mut [MaybeUninit<httparse::Header<'b>>],
+) -> Result<Parsed, Problem> {
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(received, fields) {
+        Ok(httparse::Status::Complete(length)) if length <= limits.header_bytes => {
+            Head::of(&request, received, length).map(|head| Parsed::Whole(Box::new(head), length))
+        }
+        Ok(httparse::Status::Partial) if received.len() < limits.header_bytes => Ok(Parsed::Partial),
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => Err(Problem::HeadersTooLarge(format!(
+            "the header section is larger than {} bytes or has too many fields",
+            limits.header_bytes
+        ))),
+        Err(_) => Err(malformed()),
+    }
+}
+
+fn malformed() -> Problem {
+    Problem::BadRequest(
+        "the request is malformed or its length is ambiguous: check the request line, Host, Content-Length and \
+         Transfer-Encoding"
+            .to_owned(),
+    )
+}
+
+impl Head {
+    fn of(request: &httparse::Request<'_, '_>, received: &[u8], length: usize) -> Result<Self, Problem> {
+        // A copy of its own: what a request holds on to is as long as it is, and the buffer is free for the next.
+        let bytes = Bytes::copy_from_slice(received.get(..length).unwrap_or_default());
+        let part = |part: &[u8]| {
+            let from = part.as_ptr() as usize - received.as_ptr() as usize;
+            bytes.slice(from..from + part.len())
+        };
+        let target = request.path.unwrap_or_default();
+        if target.len() > MAX_TARGET {
+            return Err(Problem::HeadersTooLarge("the request target is too long".to_owned()));
+        }
+        let mut parts = Request::new(()).into_parts().0;
+        parts.method =
+            Method::from_bytes(request.method.unwrap_or_default().as_bytes()).map_err(|_| malformed())?;
+        parts.uri = Uri::from_maybe_shared(part(target.as_bytes())).map_err(|_| malformed())?;
+        let old = request.version == Some(0);
+        parts.version = if old { Version::HTTP_10 } else { Version::HTTP_11 };
+        let mut told = Told::default();
+        let mut headers = HeaderMap::with_capacity(request.headers.len() + ADDED);
+        for field in request.headers.iter() {
+            told.note(field)?;
+            let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| malformed())?;
+            let value = HeaderValue::from_maybe_shared(part(field.value)).map_err(|_| malformed())?;
+            headers.append(name, value);
+        }
+        if told.chunked && told.length.is_some() {
+            // Chunks are the framing (RFC 9112, 6.3): nobody is to see another.
+            keep(&mut headers, |name| *name != header::CONTENT_LENGTH);
+        }
+        parts.headers = headers;
+        told.head(parts, Spelling::of(bytes), old)
+    }
+}
+
+/// What the fields of a request tell of itself and its connection.
+#[derive(Default)]
+struct Told {
+    length: Option<u64>,
+    chunked: bool,
+    closes: bool,
+    keeps: bool,
+    expects: bool,
+    takes_trailers: bool,
+    upgrades: bool,
+}
+
+impl Told {
+    /// Most names differ in their length already.
+    fn note(&mut self, field: &httparse::Header<'_>) -> Result<(), Problem> {
+        let (name, value) = (field.name, field.value);
+        match name.len() {
+            2 if name.eq_ignore_ascii_case("te") => self.takes_trailers |= has(value, b"trailers"),
+            6 if name.eq_ignore_ascii_case("expect") => {
+                self.expects |= value.eq_ignore_ascii_case(b"100-continue");
+            }
+            7 if name.eq_ignore_ascii_case("upgrade") => self.upgrades = true,
+            10 if name.eq_ignore_ascii_case("connection") => {
+                self.closes |= has(value, b"close");
+                self.keeps |= has(value, b"keep-alive");
+            }
+            14 if name.eq_ignore_ascii_case("content-length") => {
+                let length = digits(value).ok_or_else(malformed)?;
+                if self.length.replace(length).is_some_and(|other| other != length) {
+                    return Err(malformed());
+                }
+            }
+            17 if name.eq_ignore_ascii_case("transfer-encoding") => {
+                if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(Problem::BadRequest(
+                        "Transfer-Encoding must be exactly one `chunked`".to_owned(),
+                    ));
+                }
+                self.chunked = true;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn head(self, parts: Parts, spelling: Spelling, old: bool) -> Result<Head, Problem> {
+        if self.chunked && old {
+            return Err(Problem::BadRequest("HTTP/1.0 has no Transfer-Encoding".to_owned()));
+        }
+        let content = match (self.chunked, self.length) {
+            (true, _) => Decoder::Chunked(Chunks::default()),
+            (false, None | Some(0)) => Decoder::Over,
+            (false, Some(length)) => Decoder::Length(length),
+        };
+        // Whoever sends both a length and chunks may have meant either: nothing is read behind it (RFC 9112, 6.1).
+        let ambiguous = self.chunked && self.length.is_some();
+        Ok(Head {
+            expects: self.expects && !old && !content.is_over(),
+            keeps: !self.closes && !ambiguous && (!old || self.keeps),
+            takes_trailers: self.takes_trailers,
+            upgrades: self.upgrades,
+            content,
+            spelling,
+            parts,
+        })
+    }
+}
+
+fn digits(value: &[u8]) -> Option<u64> {
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(value).ok().filter(|_| digits)?.parse().ok()
+}
+
+/// Whether a list has this token.
+fn has(list: &[u8], token: &[u8]) -> bool {
+    list.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(text: &str) -> Result<Head, &'static str> {
+        match parse(text.as_bytes(), &Limits::default()) {
+            Ok(Parsed::Whole(head, length)) => {
+                assert_eq!(length, text.len());
+                Ok(*head)
+            }
+            Ok(Parsed::Partial) => Err("partial"),
+            Err(problem) => Err(problem.kind()),
+        }
+    }
+
+    fn content(head: &Head) -> Option<u64> {
+        head.content.left()
+    }
+
+    #[test]
+    fn a_head_says_how_its_content_ends_and_whether_its_connection_does() {
+        for (fields, length, keeps) in [
+            ("", Some(0), true),
+            ("Content-Length: 0\r\n", Some(0), true),
+            ("content-length: 12\r\n", Some(12), true),
+            ("Content-Length: 12\r\nContent-Length: 12\r\n", Some(12), true),
+            ("Transfer-Encoding: CHUNKED\r\n", None, true),
+            ("Content-Length: 12\r\nTransfer-Encoding: chunked\r\n", None, false),
+            ("Transfer-Encoding: chunked\r\nContent-Length: 12\r\n", None, false),
+            ("Connection: x, Close\r\n", Some(0), false),
+            ("Connection: keep-alive\r\n", Some(0), true),
+        ] {
+            let head = whole(&format!("POST /a HTTP/1.1\r\nHost: calc\r\n{fields}\r\n")).unwrap();
+            assert_eq!((content(&head), head.keeps), (length, keeps), "{fields:?}");
+            let shown = head.parts.headers.contains_key("content-length");
+            assert_eq!(shown, fields.contains("ength") && length.is_some(), "{fields:?}");
+        }
+        for (fields, keeps) in
+            [("", false), ("Connection: Keep-Alive\r\n", true), ("Connection: close\r\n", false)]
+        {
+            let head = whole(&format!("GET / HTTP/1.0\r\n{fields}\r\n")).unwrap();
+            assert_eq!((head.keeps, head.parts.version), (keeps, Version::HTTP_10), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_beside_the_answer_is_noted() {
+        let head = |fields: &str| whole(&format!("POST /a HTTP/1.1\r\nHost: calc\r\n{fields}\r\n")).unwrap();
+        assert!(head("Expect: 100-Continue\r\nContent-Length: 1\r\n").expects);
+        assert!(
+            !head("Expect: 100-continue\r\nContent-Length: 0\r\n").expects,
+            "there is nothing to wait for"
+        );
+        assert!(head("TE: gzip, trailers\r\n").takes_trailers);
+        assert!(!head("TE: gzip\r\n").takes_trailers);
+        assert!(head("Upgrade: websocket\r\n").upgrades);
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused_and_what_is_not_all_of_one_is_waited_for() {
+        let many = "X: y\r\n".repeat(300);
+        let large = format!("X: {}\r\n", "y".repeat(70_000));
+        for (text, kind) in [
+            ("GET / HTTP/1.1\r\nHost", "partial"),
+            ("", "partial"),
+            ("GET / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n", "bad-request"),
+            ("GET / HTTP/1.2\r\n\r\n", "bad-request"),
+            ("GET /a b HTTP/1.1\r\n\r\n", "bad-request"),
+            ("POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "bad-request"),
+            ("POST / HTTP/1.1\r\nContent-Length: +1\r\n\r\n", "bad-request"),
+            ("POST / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", "bad-request"),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "bad-request"),
+            ("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", "bad-request"),
+            (&format!("GET / HTTP/1.1\r\n{many}\r\n"), "headers-too-large"),
+            (&format!("GET / HTTP/1.1\r\n{large}\r\n"), "headers-too-large"),
+            (&format!("GET /{} HTTP/1.1\r\n\r\n", "y".repeat(MAX_TARGET)), "headers-too-large"),
+        ] {
+            assert_eq!(whole(text).err(), Some(kind), "{:?}", text.get(..40.min(text.len())));
+        }
+        let some = format!("GET / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(150));
+        assert_eq!(whole(&some).unwrap().parts.headers.get_all("x").iter().count(), 150);
+    }
+}
