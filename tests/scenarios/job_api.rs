@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
+use longshore_tests::redis::Redis;
 use longshore_tests::{Backend, Client, PATIENCE, Reply, Setup, command, digest, each, eventually, schema};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -323,10 +324,19 @@ async fn a_store_that_is_full_says_so_before_it_is() {
 }
 
 async fn an_answer_that_does_not_fit_is_a_failure_and_not_asked_for_again() {
-    let cluster =
-        setup().service("[jobs]\nmax_bytes = \"200KiB\"\n").model("echo", "echo", "size = 1").start().await;
+    let redis = Redis::start().await;
+    for store in ["[jobs]\n", &redis.jobs("20s")] {
+        not_asked_for_again(store).await;
+    }
+}
+
+async fn not_asked_for_again(store: &str) {
+    let jobs = format!("{store}max_bytes = \"200KiB\"\n");
+    let cluster = setup().service(&jobs).model("echo", "echo", "size = 1").start().await;
     let client = cluster.client();
-    let job = submit(&client, "/bytes/500000", &[]).await;
+    let first = submit(&client, "/bytes/150000", &[]).await;
+    assert_eq!(client.get(&format!("{first}/result?wait=20s")).await.status, 200);
+    let job = submit(&client, "/bytes/100000", &[]).await;
     let view = becomes(&client, &job, "failed").await;
     assert_eq!((&view["attempts"], &view["response_status"]), (&1.into(), &507.into()), "{view}");
     let result = client.get(&format!("{job}/result")).await;
@@ -338,6 +348,9 @@ async fn an_answer_that_does_not_fit_is_a_failure_and_not_asked_for_again() {
     assert_eq!(client.get(&format!("{other}/result?wait=20s")).await.status, 200);
     assert_eq!(ask(&client, "POST", &format!("{job}/retry"), b"", &[]).await.status, 202);
     assert_eq!(becomes(&client, &job, "failed").await["attempts"], 2);
+    ask(&client, "DELETE", &first, b"", &[]).await;
+    assert_eq!(ask(&client, "POST", &format!("{job}/retry"), b"", &[]).await.status, 202);
+    assert_eq!(client.get(&format!("{job}/result?wait=20s")).await.body.len(), 100_000);
     cluster.stop().await;
 }
 

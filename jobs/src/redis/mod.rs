@@ -104,7 +104,7 @@ impl RedisStore {
             .arg(self.keys.news())
             .arg(change.news().map_or_else(String::new, |news| news::line(&news)))
             .arg(keys::growth(&change))
-            .arg(self.limit)
+            .arg(self.limit_of(&change))
             // Another one for each call, and the same however often it is sent.
             .arg(Uuid::now_v7().simple().to_string());
         for staged in &change.staged {
@@ -126,6 +126,12 @@ impl RedisStore {
             ))),
             owner => owner.parse().map(Outcome::Taken).map_err(|_| self.damaged(&format!("{owner:?}"))),
         }
+    }
+
+    /// What is new must fit, and so must an answer; what is noted of a job that is there is not refused for want of room.
+    fn limit_of(&self, change: &Change) -> String {
+        let must_fit = change.from.is_none() || !change.staged.is_empty();
+        if must_fit { self.limit.to_string() } else { String::new() }
     }
 
     async fn jobs(&self, ids: Vec<String>) -> Result<Vec<Job>, StoreError> {

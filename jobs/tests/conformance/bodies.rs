@@ -86,6 +86,19 @@ pub async fn a_full_store_says_so(fixture: &Fixture) {
         store.swap(vec![Change::create(job, staged)]).await
     };
     assert!(full(written.await.unwrap_err()), "{}", store.name());
+    // An answer takes room, too; one that says that there is none does not.
+    let held = first.held("me", NOW).unwrap();
+    update(store, &first, &held).await;
+    let answered = async |length, status| {
+        let mut writer = store.write()?;
+        writer.write(&bytes(length)).await?;
+        let staged = writer.finish().await?;
+        let done = held.finished(answer(status, staged.as_ref().map(|staged| staged.body)), 1, NOW).unwrap();
+        store.swap(vec![Change::update(held.clone(), done).with(staged)]).await
+    };
+    assert!(full(answered(150_000, 500).await.unwrap_err()), "{}", store.name());
+    assert_eq!(answered(0, 507).await.unwrap(), [Outcome::Made]);
+    let first = store.get(first.id).await.unwrap().unwrap();
     let mut last = None;
     for _ in 0..1000 {
         last = store.swap(vec![Change::create(job("calc"), None)]).await.err();

@@ -31,11 +31,16 @@ pub(super) async fn kept(
     response: Response<ResponseBody>,
 ) -> Result<Asked, StoreError> {
     match keep(store, response).await {
-        Err(StoreError::Full(why)) => Ok(Asked::Refused(Problem::Storage(format!(
-            "an instance has answered, but its answer did not fit into the job store: {why}; then retry the job"
-        )))),
+        Err(StoreError::Full(why)) => Ok(Asked::Refused(no_room(&why))),
         kept => kept,
     }
+}
+
+/// What stands in place of an answer for which there is no room.
+pub(super) fn no_room(why: &str) -> Problem {
+    Problem::Storage(format!(
+        "an instance has answered, but its answer did not fit into the job store: {why}; then retry the job"
+    ))
 }
 
 /// Takes the answer into the store as it comes.

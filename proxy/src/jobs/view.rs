@@ -95,7 +95,7 @@ impl JobView {
             position: None,
             load,
             attempts: job.attempts,
-            request: format!("{} {}", job.request.method, job.request.target),
+            request: format!("{} {}", job.request.method, path(&job.request.target)),
             submitted_at: time(job.submitted_at),
             started_at: started_at.map(time),
             finished_at: finished_at.map(time),
@@ -108,6 +108,13 @@ impl JobView {
                 .map(|callback| CallbackView::new(callback, job.status().is_pending())),
         }
     }
+}
+
+/// What stands behind the host, where a target has one: over HTTP/2 they all have.
+fn path(target: &str) -> String {
+    let uri = target.parse::<http::Uri>().ok();
+    let path = uri.as_ref().and_then(|uri| uri.path_and_query()).map(|path| path.as_str());
+    path.unwrap_or(target).to_owned()
 }
 
 const fn times(state: &State) -> (Option<Millis>, Option<Millis>) {
@@ -128,4 +135,22 @@ const fn times(state: &State) -> (Option<Millis>, Option<Millis>) {
 fn time(at: Millis) -> String {
     let millis = i64::try_from(at.0).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(millis).map(|at| format!("{at:.3}")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::path;
+
+    #[test]
+    fn a_request_is_shown_without_its_host() {
+        for (target, shown) in [
+            ("/a?b=1", "/a?b=1"),
+            ("http://calc:80/a?b=1", "/a?b=1"),
+            ("http://calc", "/"),
+            ("*", "*"),
+            ("no target", "no target"),
+        ] {
+            assert_eq!(path(target), shown);
+        }
+    }
 }

@@ -7,7 +7,7 @@ use longshore_jobs::{Change, Job, Millis, Outcome, Staged, State, Store, StoreEr
 use tokio::sync::{Notify, oneshot};
 
 use super::Jobs;
-use super::keep::{Answered, Asked, head, kept};
+use super::keep::{Answered, Asked, head, kept, no_room};
 use super::stored::{Failure, request};
 use crate::gateway::exchange;
 use crate::problem::Problem;
@@ -189,19 +189,28 @@ impl Run {
                 self.refuse(&Problem::AttemptsExhausted(why)).await
             }
             End::Refused(problem) => self.refuse(&problem).await,
-            End::Answered(answered) => self.finish(answered).await,
+            End::Answered(answered) => match self.finish(answered).await {
+                Err(StoreError::Full(why)) => self.refuse(&no_room(&why)).await,
+                finished => finished,
+            },
         }
     }
 
     async fn refuse(&mut self, problem: &Problem) -> Result<bool, StoreError> {
         let response = problem.response(Some(&self.job.service), None, &http::HeaderMap::new());
-        let staged = match self.staged(response.body()).await {
-            // Its status says it, too.
-            Err(StoreError::Full(_)) => None,
-            staged => staged?,
+        let with = |staged: Option<Staged>| {
+            let answer = head(&response, staged.as_ref().map(|staged| staged.body));
+            Answered { answer, staged, attempts: 0 }
         };
-        let answer = head(&response, staged.as_ref().map(|staged| staged.body));
-        self.finish(Answered { answer, staged, attempts: 0 }).await
+        let refused = match self.staged(response.body()).await {
+            Ok(staged) => self.finish(with(staged)).await,
+            Err(error) => Err(error),
+        };
+        match refused {
+            // Its status says it, too.
+            Err(StoreError::Full(_)) => self.finish(with(None)).await,
+            refused => refused,
+        }
     }
 
     async fn staged(&self, body: &[u8]) -> Result<Option<Staged>, StoreError> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, Response, StatusCode};
-use longshore_jobs::{Change, Filter, Job, Millis, Outcome, Store};
+use longshore_jobs::{Change, Filter, Job, JobId, Millis, Outcome, Store};
 use serde::Serialize;
 
 use super::list::PAGE;
@@ -92,19 +92,52 @@ impl Jobs {
             let page = store.page(&filter, PAGE.1).await.map_err(|error| unavailable(&error))?;
             let Some(last) = page.last() else { break };
             filter.after = Some(last.id);
-            for job in page {
-                let gone = |job: &Job| Ok(job.cancelled(Millis::now()).ok());
-                match self.change(&job.id.to_string(), asked.asker, gone).await {
-                    Ok((_, Some(_))) => deleted.cancelled += 1,
-                    Ok((_, None)) => deleted.forgotten += 1,
-                    // It has gone by itself.
-                    Err(Problem::NotFound(_)) => {}
-                    Err(problem) => return Err(problem),
-                }
-            }
+            self.delete_page(&store, page, asked.asker, &mut deleted).await?;
         }
         self.export_after(asked).await?;
         Ok(answer::json(StatusCode::OK, &deleted))
+    }
+
+    /// All of a page in one transaction, and those that somebody else changed meanwhile one by one.
+    async fn delete_page(
+        self: &Arc<Self>,
+        store: &Arc<dyn Store>,
+        page: Vec<Job>,
+        asker: Asker<'_>,
+        deleted: &mut Deleted,
+    ) -> Result<(), Problem> {
+        let now = Millis::now();
+        let next: Vec<Option<Job>> = page.iter().map(|job| job.cancelled(now).ok()).collect();
+        let ids: Vec<JobId> = page.iter().map(|job| job.id).collect();
+        let changes = page.into_iter().zip(next.clone()).map(|(job, next)| match next {
+            Some(next) => Change::update(job, next),
+            None => Change::forget(job),
+        });
+        let outcomes = store.swap(changes.collect()).await.map_err(|error| unavailable(&error))?;
+        let mut calls = false;
+        for ((id, next), outcome) in ids.into_iter().zip(next).zip(outcomes) {
+            let gone = |job: &Job| Ok(job.cancelled(Millis::now()).ok());
+            let next = match outcome {
+                Outcome::Made => Ok(next),
+                Outcome::Stale | Outcome::Taken(_) => {
+                    self.change(&id.to_string(), asker, gone).await.map(|(_, next)| next)
+                }
+            };
+            match next {
+                Ok(Some(next)) => {
+                    deleted.cancelled += 1;
+                    calls |= next.is_calling();
+                }
+                Ok(None) => deleted.forgotten += 1,
+                // It has gone by itself.
+                Err(Problem::NotFound(_)) => {}
+                Err(problem) => return Err(problem),
+            }
+        }
+        if calls {
+            self.callbacks.wake();
+        }
+        Ok(())
     }
 
     pub(super) async fn retry(self: &Arc<Self>, id: &str, asked: &Asked<'_>) -> Answered {

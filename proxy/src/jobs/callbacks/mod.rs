@@ -88,8 +88,12 @@ impl Callbacks {
 
     /// Where the result of a new job is to be posted, if anywhere.
     pub(super) fn wanted(&self, headers: &HeaderMap) -> Result<Option<String>, Problem> {
-        let Some(value) = headers.get(&LONGSHORE_CALLBACK) else { return Ok(None) };
+        let mut values = headers.get_all(&LONGSHORE_CALLBACK).iter();
+        let Some(value) = values.next() else { return Ok(None) };
         let refused = |why: String| Problem::Invalid(format!("Longshore-Callback: {why}"));
+        if values.next().is_some() {
+            return Err(refused("a result is posted to one place, and there are several".to_owned()));
+        }
         let url = value.to_str().map_err(|_| refused("it is no URL".to_owned()))?.trim();
         Target::new(url, &self.config.hosts).map_err(refused)?;
         Ok(Some(url.to_owned()))

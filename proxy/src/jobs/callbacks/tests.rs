@@ -82,3 +82,17 @@ fn a_message_keeps_its_name_at_each_attempt() {
     assert_eq!(first, format!("{}.cancelled.2", job.id));
     assert_eq!(name(&job.calling_back(Millis(9)).calling_back(Millis(20))), first);
 }
+
+#[test]
+fn a_result_is_posted_to_one_place() {
+    let callbacks = callbacks("\"a\"");
+    let mut headers = HeaderMap::new();
+    for url in ["http://a/x", "http://a/y"] {
+        headers.append(LONGSHORE_CALLBACK, HeaderValue::from_static(url));
+    }
+    let refused = callbacks.wanted(&headers).unwrap_err();
+    assert!(refused.detail().contains("one place"), "{}", refused.detail());
+    headers.remove(LONGSHORE_CALLBACK);
+    headers.insert(LONGSHORE_CALLBACK, HeaderValue::from_static("http://a/x"));
+    assert_eq!(callbacks.wanted(&headers), Ok(Some("http://a/x".to_owned())));
+}
