@@ -10,7 +10,8 @@
 //! | `ending` | how it learns that it is to end |
 //! | `admission`, `clients`, `keys`, `usage` | who is let in, and how much each may take |
 //! | `arrival` | what is decided of a request before it has a place in a queue |
-//! | `exchange` | one request, from its head to its answer |
+//! | `front` | who answers a request |
+//! | `exchange` | an instance: one request, from its head to its answer |
 //! | `route`, `models`, `model_name`, `by_model` | which service it is for |
 //! | `class` | whose it is, how urgent, and where it belongs |
 //! | `deadline` | how long its client waits |
@@ -27,7 +28,7 @@
 //! | `resume` | an answer that broke off, and goes on elsewhere |
 //! | `framing` | requests that two readers could take for two different things |
 //! | `upgrade` | WebSocket over HTTP/2 |
-//! | `headers` | fields on their way through |
+//! | `headers`, `told` | fields on their way through, and what Longshore tells of its answers |
 //! | `spelling`, `spelled` | their case and order |
 //! | `interim` | answers before the answer |
 //! | `forwards` | how many proxies an OPTIONS or a TRACE may still pass |
@@ -49,10 +50,11 @@ mod cut;
 mod deadline;
 mod downstream;
 pub mod ending;
-pub mod exchange;
+mod exchange;
 mod forwarding;
 mod forwards;
 mod framing;
+pub mod front;
 mod headers;
 mod held;
 mod http1;
@@ -82,6 +84,7 @@ mod spelling;
 pub mod spool;
 pub mod stream;
 mod tls;
+mod told;
 mod trace_context;
 mod tunnel;
 mod unread;

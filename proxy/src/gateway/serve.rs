@@ -25,7 +25,7 @@ use super::forwarding::Sender;
 use super::tls::{self, Agreed};
 use super::unread::Unread;
 use super::watched::{self, Timeouts, Watched};
-use super::{Gateway, exchange};
+use super::{Gateway, front};
 use crate::config::{Http2, Scheme};
 use crate::problem::Problem;
 
@@ -238,7 +238,7 @@ impl Connection {
             let (gateway, client) = (gateway.clone(), client.clone());
             async move {
                 let request = request.map(Content::Hyper);
-                Ok::<_, Infallible>(exchange::handle(&gateway, &client, request, Asker::default()).await)
+                Ok::<_, Infallible>(front::handle(&gateway, &client, request, Asker::default()).await)
             }
         });
         let mut builder = http2::Builder::new(TokioExecutor::new());

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, oneshot};
 use super::Jobs;
 use super::keep::{Answered, Asked, head, kept, no_room};
 use super::stored::{Failure, request};
-use crate::gateway::exchange;
+use crate::gateway::front;
 use crate::problem::Problem;
 
 /// How often the lease is renewed within its time.
@@ -76,7 +76,7 @@ impl Run {
         };
         let store = self.store.clone();
         let mut asking = Box::pin(async move {
-            match exchange::absent(&gateway, request).await {
+            match front::absent(&gateway, request).await {
                 Ok(response) => kept(&store, response).await,
                 Err(problem) => Ok(Asked::Refused(problem)),
             }

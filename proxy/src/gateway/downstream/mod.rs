@@ -39,7 +39,7 @@ use super::admission::Rules;
 use super::body::ResponseBody;
 use super::ending::{Notice, say_last};
 use super::serve::{Client, later};
-use super::{Gateway, exchange};
+use super::{Gateway, front};
 use crate::problem::Problem;
 
 /// So much of an answer is taken from its instance before the client has taken it, in bytes.
@@ -167,7 +167,7 @@ impl Connection {
 
     /// Waits for the answer, and looks after the client meanwhile: nothing if it leaves.
     async fn handled(&self, request: Request<Content>, asker: Asker) -> Option<Response<ResponseBody>> {
-        let mut handling = pin!(exchange::handle(&self.gateway, &self.client, request, asker));
+        let mut handling = pin!(front::handle(&self.gateway, &self.client, request, asker));
         std::future::poll_fn(|cx| {
             if let Poll::Ready(response) = handling.as_mut().poll(cx) {
                 return Poll::Ready(Some(response));
