@@ -189,3 +189,132 @@ pub fn is_bare(method: &Method) -> bool {
 pub fn is_old(version: Version) -> bool {
     version == Version::HTTP_10
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    const PLAIN: Asked = Asked { bare: false, old: false, keeps: true, takes_trailers: false };
+    const BARE: Asked = Asked { bare: true, ..PLAIN };
+    const OLD: Asked = Asked { old: true, keeps: false, ..PLAIN };
+    const LAST: Asked = Asked { keeps: false, ..PLAIN };
+
+    fn written(
+        status: u16,
+        fields: &[(&'static str, &str)],
+        length: Option<u64>,
+        asked: Asked,
+    ) -> (String, Ending, bool) {
+        let mut response = http::Response::builder().status(status);
+        for (name, value) in fields {
+            response = response.header(*name, *value);
+        }
+        let parts = response.body(()).unwrap().into_parts().0;
+        let mut out = Vec::new();
+        let (ending, keeps) = head(&mut out, &parts, None, length, asked);
+        (String::from_utf8(out).unwrap().replace("\r\n", "|"), ending, keeps)
+    }
+
+    #[test]
+    fn a_head_says_how_its_content_ends_and_what_comes_after() {
+        use Ending::{Close, Length, None as Nothing};
+        let chunked = || Ending::Chunked(Vec::new());
+        let length = ("content-length", "7");
+        for (status, fields, known, asked, text, ending, keeps) in [
+            (200, &[][..], Some(3), PLAIN, "HTTP/1.1 200 OK|content-length: 3||", Length(3), true),
+            (200, &[length], Some(7), PLAIN, "HTTP/1.1 200 OK|content-length: 7||", Length(7), true),
+            // What is there counts, not what is said.
+            (200, &[length], Some(3), PLAIN, "HTTP/1.1 200 OK|content-length: 3||", Length(3), true),
+            (200, &[length, length], Some(7), PLAIN, "HTTP/1.1 200 OK|content-length: 7||", Length(7), true),
+            (200, &[], Option::None, PLAIN, "HTTP/1.1 200 OK|transfer-encoding: chunked||", chunked(), true),
+            (
+                200,
+                &[length],
+                Option::None,
+                PLAIN,
+                "HTTP/1.1 200 OK|transfer-encoding: chunked||",
+                chunked(),
+                true,
+            ),
+            (200, &[length], Some(0), BARE, "HTTP/1.1 200 OK|content-length: 7||", Nothing, true),
+            (200, &[], Option::None, BARE, "HTTP/1.1 200 OK||", Nothing, true),
+            (204, &[], Some(0), PLAIN, "HTTP/1.1 204 No Content||", Nothing, true),
+            (304, &[length], Some(0), PLAIN, "HTTP/1.1 304 Not Modified|content-length: 7||", Nothing, true),
+            (
+                200,
+                &[],
+                Some(3),
+                LAST,
+                "HTTP/1.1 200 OK|content-length: 3|connection: close||",
+                Length(3),
+                false,
+            ),
+            (
+                200,
+                &[("connection", "x, Close")],
+                Some(3),
+                PLAIN,
+                "HTTP/1.1 200 OK|connection: x, Close|content-length: 3||",
+                Length(3),
+                false,
+            ),
+            (200, &[], Some(3), OLD, "HTTP/1.0 200 OK|content-length: 3||", Length(3), false),
+            (
+                200,
+                &[],
+                Some(3),
+                Asked { keeps: true, ..OLD },
+                "HTTP/1.0 200 OK|content-length: 3|connection: keep-alive||",
+                Length(3),
+                true,
+            ),
+            (200, &[], Option::None, Asked { keeps: true, ..OLD }, "HTTP/1.0 200 OK||", Close, false),
+            (
+                101,
+                &[("connection", "upgrade")],
+                Option::None,
+                PLAIN,
+                "HTTP/1.1 101 Switching Protocols|connection: upgrade||",
+                Nothing,
+                true,
+            ),
+        ] {
+            assert_eq!(
+                written(status, fields, known, asked),
+                (text.to_owned(), ending, keeps),
+                "{status} {fields:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn chunks_are_as_long_as_they_say() {
+        for size in [1, 9, 10, 15, 16, 255, 256, 65_535, 65_536, 0x00ab_cdef] {
+            assert_eq!(String::from_utf8(chunk(size, true)).unwrap(), format!("{size:x}\r\n"));
+            assert_eq!(String::from_utf8(chunk(size, false)).unwrap(), format!("\r\n{size:x}\r\n"));
+        }
+    }
+
+    #[test]
+    fn trailers_are_those_that_were_announced_and_may_be_ones() {
+        let mut trailers = HeaderMap::new();
+        for name in ["x-one", "x-two", "content-length"] {
+            trailers.append(name, HeaderValue::from_static("1"));
+        }
+        let announced = [HeaderName::from_static("x-one"), header::CONTENT_LENGTH];
+        assert_eq!(last(Some(&trailers), &announced, false), b"\r\n0\r\nx-one: 1\r\n\r\n");
+        assert_eq!(last(Some(&trailers), &[], true), b"0\r\n\r\n");
+        assert_eq!(last(None, &announced, true), b"0\r\n\r\n");
+    }
+
+    #[test]
+    fn an_interim_answer_has_a_head_and_no_more() {
+        let spelling = Spelling::of(Bytes::from_static(b"HTTP/1.1 103 Early Hints\r\nLINK: </a>\r\n\r\n"));
+        let mut headers = HeaderMap::new();
+        headers.append(header::LINK, HeaderValue::from_static("</a>"));
+        let text = interim(StatusCode::EARLY_HINTS, &headers, &spelling);
+        assert_eq!(text, b"HTTP/1.1 103 Early Hints\r\nLINK: </a>\r\n\r\n");
+    }
+}

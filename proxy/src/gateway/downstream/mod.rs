@@ -24,6 +24,8 @@ mod head;
 mod outbox;
 mod socket;
 mod takeover;
+#[cfg(test)]
+mod tests;
 
 pub use asker::Asker;
 pub use content::Content;
