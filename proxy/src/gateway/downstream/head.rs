@@ -107,12 +107,14 @@ impl Head {
         let mut told = Told::default();
         let mut headers = HeaderMap::with_capacity(request.headers.len() + ADDED);
         for field in request.headers.iter() {
-            told.note(field)?;
+            if told.note(field)? {
+                continue;
+            }
             let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| malformed())?;
             let value = HeaderValue::from_maybe_shared(part(field.value)).map_err(|_| malformed())?;
             headers.append(name, value);
         }
-        if told.chunked && told.length.is_some() {
+        if told.chunked && told.length == Some(0) {
             // Chunks are the framing (RFC 9112, 6.3): nobody is to see another.
             keep(&mut headers, |name| *name != header::CONTENT_LENGTH);
         }
@@ -134,8 +136,9 @@ struct Told {
 }
 
 impl Told {
-    /// Most names differ in their length already.
-    fn note(&mut self, field: &httparse::Header<'_>) -> Result<(), Problem> {
+    /// Notes what a field tells; says whether that is all that anybody wants of it: it ends here. Most names differ in their
+    /// length already.
+    fn note(&mut self, field: &httparse::Header<'_>) -> Result<bool, Problem> {
         let (name, value) = (field.name, field.value);
         match name.len() {
             2 if name.eq_ignore_ascii_case("te") => self.takes_trailers |= has(value, b"trailers"),
@@ -146,12 +149,16 @@ impl Told {
             10 if name.eq_ignore_ascii_case("connection") => {
                 self.closes |= has(value, b"close");
                 self.keeps |= has(value, b"keep-alive");
+                return Ok(names_nothing(value));
             }
+            10 if name.eq_ignore_ascii_case("keep-alive") => return Ok(true),
             14 if name.eq_ignore_ascii_case("content-length") => {
                 let length = digits(value).ok_or_else(malformed)?;
                 if self.length.replace(length).is_some_and(|other| other != length) {
                     return Err(malformed());
                 }
+                // That there is none, some servers want to hear.
+                return Ok(length > 0);
             }
             17 if name.eq_ignore_ascii_case("transfer-encoding") => {
                 if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
@@ -160,10 +167,11 @@ impl Told {
                     ));
                 }
                 self.chunked = true;
+                return Ok(true);
             }
             _ => {}
         }
-        Ok(())
+        Ok(false)
     }
 
     fn head(self, parts: Parts, spelling: Spelling, old: bool) -> Result<Head, Problem> {
@@ -192,6 +200,14 @@ impl Told {
 fn digits(value: &[u8]) -> Option<u64> {
     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(value).ok().filter(|_| digits)?.parse().ok()
+}
+
+/// Whether a `Connection` says nothing but how long it lasts.
+fn names_nothing(list: &[u8]) -> bool {
+    list.split(|byte| *byte == b',').all(|item| {
+        let item = item.trim_ascii();
+        item.eq_ignore_ascii_case(b"close") || item.eq_ignore_ascii_case(b"keep-alive")
+    })
 }
 
 /// Whether a list has this token.
@@ -227,14 +243,21 @@ mod tests {
             ("Content-Length: 12\r\nContent-Length: 12\r\n", Some(12), true),
             ("Transfer-Encoding: CHUNKED\r\n", None, true),
             ("Content-Length: 12\r\nTransfer-Encoding: chunked\r\n", None, false),
+            ("Transfer-Encoding: chunked\r\nContent-Length: 0\r\n", None, false),
+            ("Keep-Alive: timeout=5\r\nConnection: keep-alive\r\n", Some(0), true),
             ("Transfer-Encoding: chunked\r\nContent-Length: 12\r\n", None, false),
             ("Connection: x, Close\r\n", Some(0), false),
             ("Connection: keep-alive\r\n", Some(0), true),
         ] {
             let head = whole(&format!("POST /a HTTP/1.1\r\nHost: calc\r\n{fields}\r\n")).unwrap();
             assert_eq!((content(&head), head.keeps), (length, keeps), "{fields:?}");
-            let shown = head.parts.headers.contains_key("content-length");
-            assert_eq!(shown, fields.contains("ength") && length.is_some(), "{fields:?}");
+            let shown: Vec<_> = head.parts.headers.keys().map(|name| name.as_str()).collect();
+            let kept: &[&str] = match fields {
+                "Content-Length: 0\r\n" => &["host", "content-length"],
+                "Connection: x, Close\r\n" => &["host", "connection"],
+                _ => &["host"],
+            };
+            assert_eq!(shown, kept, "{fields:?}");
         }
         for (fields, keeps) in
             [("", false), ("Connection: Keep-Alive\r\n", true), ("Connection: close\r\n", false)]
