@@ -104,4 +104,19 @@ async fn fields_are_written_as_they_came() {
     cluster.stop().await;
 }
 
-each!(light 60: fields_are_written_as_they_came);
+async fn an_answer_that_is_kept_is_written_as_it_came() {
+    let tap = Tap::answering(|_| Answered::raw(PLAIN)).await;
+    let service = tap.service("tap", "cache = { ttl = \"60s\" }");
+    let cluster = Setup::new(Backend::Process).service(&service).start().await;
+    for hit in [false, true] {
+        let request = "GET /kept HTTP/1.1\r\nHost: tap\r\nConnection: close\r\n\r\n";
+        let answer = exchange(cluster.address(), request).await;
+        assert_eq!(tap.take().is_empty(), hit, "{answer}");
+        for line in ["ETag: \"1\"\r\n", "X-b: 1\r\n", "x-B: 2\r\n", "CONTENT-length: 2\r\n"] {
+            assert!(answer.contains(line), "{line:?} in {answer}");
+        }
+    }
+    cluster.stop().await;
+}
+
+each!(light 60: fields_are_written_as_they_came, an_answer_that_is_kept_is_written_as_it_came);

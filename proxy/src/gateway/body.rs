@@ -387,10 +387,11 @@ impl ResponseBody {
     }
 
     /// How the head that came with it was spelled.
-    pub const fn spelling(&self) -> Option<&Spelling> {
+    pub fn spelling(&self) -> Option<&Spelling> {
         match self {
             Self::Plain(_, spelling) => Some(spelling),
-            Self::Held(_) | Self::Trailed(..) | Self::Streaming(_) | Self::Own(_) | Self::Kept(_) => None,
+            Self::Kept(kept) => kept.spelling(),
+            Self::Held(_) | Self::Trailed(..) | Self::Streaming(_) | Self::Own(_) => None,
         }
     }
 }

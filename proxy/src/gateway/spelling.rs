@@ -14,6 +14,11 @@ impl Spelling {
         Self(head)
     }
 
+    /// How long the head was, in bytes.
+    pub const fn length(&self) -> usize {
+        self.0.len()
+    }
+
     /// Gives the fields one by one, each spelled as it came, in the order in which they came; those that did not come
     /// follow.
     pub fn each<'h>(

@@ -18,6 +18,7 @@ use super::{Cache, End, Run};
 use crate::clock::Clock;
 use crate::gateway::body::ResponseBody;
 use crate::gateway::held::HeldBody;
+use crate::gateway::spelling::Spelling;
 use crate::gateway::stream::StreamError;
 use crate::problem::Problem;
 
@@ -47,6 +48,7 @@ pub struct Kept {
 struct Copy {
     keeping: Box<Keeping>,
     head: Response<()>,
+    spelling: Spelling,
     allowed: Allowed,
     body: Vec<u8>,
     /// How long it will be, where that is known.
@@ -115,10 +117,20 @@ impl Keeping {
         let length = inner.size_hint().exact();
         let body =
             Vec::with_capacity(length.and_then(|length| usize::try_from(length).ok()).unwrap_or_default());
-        let mut copy = Copy { keeping: self, head: kept, allowed, body, length, clock };
-        if let ResponseBody::Held(HeldBody::Memory { pieces, .. }) = &inner {
+        let spelling = inner.spelling().or_else(|| head.extensions.get()).cloned().unwrap_or_default();
+        let mut copy = Copy { keeping: self, head: kept, spelling, allowed, body, length, clock };
+        let pieces = match &inner {
+            ResponseBody::Plain(content, _) => Some(std::slice::from_ref(content)),
+            ResponseBody::Held(HeldBody::Memory { pieces, .. }) => Some(pieces.as_slice()),
+            ResponseBody::Held(HeldBody::File { .. })
+            | ResponseBody::Trailed(..)
+            | ResponseBody::Streaming(_)
+            | ResponseBody::Own(_)
+            | ResponseBody::Kept(_) => None,
+        };
+        if let Some(pieces) = pieces {
             // All of it is here.
-            pieces.as_slice().iter().for_each(|chunk| copy.body.extend_from_slice(chunk));
+            pieces.iter().for_each(|piece| copy.body.extend_from_slice(piece));
             copy.complete();
             return Response::from_parts(head, inner);
         }
@@ -150,7 +162,7 @@ impl Keeping {
     }
 
     /// The answer is complete.
-    fn keep(mut self, allowed: Allowed, head: Response<()>, body: Vec<u8>, now: Time) {
+    fn keep(mut self, allowed: Allowed, head: Response<()>, spelling: Spelling, body: Vec<u8>, now: Time) {
         let (head, ()) = head.into_parts();
         let mut headers = head.headers;
         OF_ONE.iter().for_each(|name| drop(headers.remove(name)));
@@ -165,6 +177,7 @@ impl Keeping {
         let stored = Arc::new(Stored {
             status: head.status,
             headers,
+            spelling,
             body: body.into(),
             id,
             vary: allowed.vary,
@@ -192,7 +205,7 @@ impl Drop for Keeping {
 impl Copy {
     fn complete(self) {
         let now = self.clock.now();
-        self.keeping.keep(self.allowed, self.head, self.body, now);
+        self.keeping.keep(self.allowed, self.head, self.spelling, self.body, now);
     }
 
     /// It has become too large, or ends in a way that is not kept.
@@ -231,6 +244,11 @@ impl Kept {
             Some(Err(_)) => drop(copy),
             None => copy.complete(),
         }
+    }
+
+    /// How the head that came with it was spelled.
+    pub fn spelling(&self) -> Option<&Spelling> {
+        self.inner.spelling()
     }
 
     /// How much is to come, where the instance said so.

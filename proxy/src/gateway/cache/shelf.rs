@@ -133,6 +133,7 @@ mod tests {
         Arc::new(Stored {
             status,
             headers: HeaderMap::new(),
+            spelling: Default::default(),
             body,
             id,
             vary: Vec::new(),

@@ -8,6 +8,7 @@ use http::{Response, StatusCode};
 use longshore_pool::Time;
 
 use super::asked::{Id, Terms, variant};
+use crate::gateway::spelling::Spelling;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -18,6 +19,8 @@ pub struct Stored {
     pub status: StatusCode,
     /// Its fields.
     pub headers: HeaderMap,
+    /// How these were spelled.
+    pub spelling: Spelling,
     /// Its body.
     pub body: Bytes,
     /// What the requests that it answers are known by, the fields that it varies by included.
@@ -68,7 +71,7 @@ impl Stored {
     pub fn size(&self) -> u64 {
         let fields: usize =
             self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
-        (self.body.len() + fields + 256) as u64
+        (self.body.len() + fields + self.spelling.length() + 256) as u64
     }
 
     /// The answer for one request: without its body where none is wanted, and 304 where the client has it already.
@@ -77,6 +80,7 @@ impl Stored {
         let body = if unchanged || terms.is_head { Bytes::new() } else { self.body.clone() };
         let mut response = Response::new(body);
         *response.status_mut() = if unchanged { StatusCode::NOT_MODIFIED } else { self.status };
+        response.extensions_mut().insert(self.spelling.clone());
         let headers = response.headers_mut();
         headers.clone_from(&self.headers);
         if unchanged {
@@ -150,6 +154,7 @@ mod tests {
         Stored {
             status: StatusCode::OK,
             headers,
+            spelling: Default::default(),
             body: Bytes::from_static(b"body"),
             id: Id::default(),
             vary: Vec::new(),
