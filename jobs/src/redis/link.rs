@@ -25,7 +25,12 @@ pub(super) struct Link {
 }
 
 pub(super) fn client(url: &str) -> Result<Client, StoreError> {
-    Client::open(url).map_err(|error| StoreError::Unavailable(format!("{}: {error}", nameless(url))))
+    understood(url).map_err(|error| StoreError::Unavailable(format!("{}: {error}", nameless(url))))
+}
+
+/// What is meant by a URL; the error is Redis's words for what is wrong with it.
+pub(super) fn understood(url: &str) -> Result<Client, String> {
+    Client::open(url).map_err(|error| error.detail().map_or_else(|| error.to_string(), str::to_owned))
 }
 
 impl Link {
