@@ -25,7 +25,15 @@ pub(super) struct Link {
 }
 
 pub(super) fn client(url: &str) -> Result<Client, StoreError> {
-    Client::open(url).map_err(|error| StoreError::Unavailable(format!("{}: {error}", nameless(url))))
+    understood(url).map_err(|error| StoreError::Unavailable(format!("{}: {error}", nameless(url))))
+}
+
+/// What is meant by a URL; the error says what is wrong with it, without the name that the library has for that.
+pub(super) fn understood(url: &str) -> Result<Client, String> {
+    Client::open(url).map_err(|error| {
+        let text = error.to_string();
+        text.split_once(" - ").map_or(text.as_str(), |(what, _)| what).to_owned()
+    })
 }
 
 impl Link {
@@ -107,6 +115,15 @@ fn nameless(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_url_that_none_can_mean_is_told_in_words() {
+        for (url, wrong) in [("redis://", "Missing hostname"), ("redis://host/x", "Invalid database number")]
+        {
+            assert_eq!(super::understood(url).err().as_deref(), Some(wrong));
+        }
+        assert!(super::understood("redis://host:6379/0").is_ok());
+    }
+
     #[test]
     fn a_password_is_not_shown() {
         assert_eq!(super::nameless("redis://:secret@host:6379/0"), "redis://…@host:6379/0");

@@ -69,6 +69,11 @@ impl RedisStore {
         Ok(store)
     }
 
+    /// Whether `url` is one that [`open`](Self::open) understands; the error says what is wrong with it.
+    pub fn understands(url: &str) -> Result<(), String> {
+        link::understood(url).map(drop)
+    }
+
     /// What an older longshore has written would be brought to the present format here.
     async fn check_format(&self) -> Result<(), StoreError> {
         let key = self.keys.format();

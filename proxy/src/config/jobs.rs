@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use longshore_jobs::RedisStore;
+
 use super::callbacks::{self, Callbacks};
 use super::export::{self, ScheduledExport};
 use super::reader::{Reader, Table};
@@ -128,6 +130,8 @@ fn store(text: &str, reader: &Reader<'_>) -> Result<JobStore, String> {
         }
         Some(("memory", "")) => Ok(JobStore::Memory),
         Some(("redis" | "unix" | "redis+unix", rest)) if rest.starts_with("//") => {
+            let understood = RedisStore::understands(text);
+            understood.map_err(|why| format!("{why}; {wanted}"))?;
             Ok(JobStore::Redis(text.to_owned()))
         }
         Some(("rediss", _)) => Err("Redis over TLS is not available: reach it through a tunnel".to_owned()),

@@ -332,6 +332,8 @@ fn every_wrong_document_has_its_message() {
             "`jobs.store` cannot be \"sqlite:x\"",
             "\"file:FOLDER\", \"memory:\" or \"redis://",
         ),
+        (&format!("jobs.store = \"redis://\"\n{service}"), "`jobs.store` cannot be", "Missing hostname"),
+        (&format!("jobs.store = \"redis://h/x\"\n{service}"), "`jobs.store` cannot be", "database number"),
         (&format!("jobs.store = \"rediss://h\"\n{service}"), "`jobs.store` cannot be", "through a tunnel"),
         (&format!("jobs.path = \"/\"\n{service}"), "`jobs.path` cannot be \"/\"", "hide every service"),
         (&format!("jobs.lease = \"0s\"\n{service}"), "`jobs.lease` must be above 0", "^"),
