@@ -82,7 +82,7 @@ async fn fields_are_written_as_they_came() {
     let asked = AtomicBool::new(false);
     let tap = Tap::answering(move |message| answer(message, &asked)).await;
     let cluster = Setup::new(Backend::Process).service(&tap.service("tap", "default = true")).start().await;
-    // A connection to the instance that has been hyper's once stays so.
+    // The second time on connections that have seen the first.
     for round in 0..2 {
         for (sent, seen, got) in CASES {
             let answers = exchange(cluster.address(), sent).await;

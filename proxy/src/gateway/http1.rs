@@ -1,5 +1,5 @@
-//! An HTTP/1.1 connection to an instance: spoken plainly as long as every exchange on it is plain (`plain`), by hyper
-//! from the first one that is not.
+//! An HTTP/1.1 connection to an instance: spoken plainly where an exchange is plain (`plain`), else by hyper, for as long as
+//! that exchange lasts.
 
 use std::future::poll_fn;
 use std::io;
@@ -12,16 +12,15 @@ use std::time::Duration;
 use http::{HeaderValue, Method, Request, Response, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
+use hyper::client::conn::http1::{self, Connection};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::body::{AttemptBody, ResponseBody};
 use super::downstream::Asker;
 use super::interim::Interims;
-use super::plain::{self, Begun, Expected, Plain, Progress};
+use super::plain::{self, Begun, Expected, Handed, Plain, Progress};
 use super::relay::Relay;
 use super::spelled::{Heads, Spelled};
 use super::wire::{Answered, Broke, Fate, Outgoing, SendError};
@@ -30,7 +29,21 @@ use super::wire::{Answered, Broke, Fate, Outgoing, SendError};
 const READY_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// hyper's side of a connection.
-type Driven = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+enum Driven {
+    /// It can be had back when it is idle.
+    Idle(Box<Connection<TokioIo<Spelled<Handed>>, AttemptBody>>),
+    /// Another protocol may take it over.
+    Upgradeable(Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>),
+}
+
+impl Driven {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        match self {
+            Self::Idle(connection) => Pin::new(&mut **connection).poll(cx),
+            Self::Upgradeable(connection) => connection.as_mut().poll(cx),
+        }
+    }
+}
 
 /// An HTTP/1.1 connection. It does nothing unless it is polled: whoever waits for something that comes over it polls it
 /// meanwhile, in the request's own task, so that no other task has to be woken.
@@ -41,9 +54,9 @@ pub struct Http1 {
 }
 
 enum Spoken {
-    /// Nothing but plain exchanges so far.
+    /// Plainly.
     Plain(Box<Plain>),
-    /// By hyper, from now on.
+    /// By hyper.
     Hyper(Hyper),
     /// No more, or not by us: a plain answer is under way.
     Not,
@@ -110,7 +123,12 @@ impl Http1 {
         {
             match outgoing.plain() {
                 Some(request) => return self.ask(plain, &request, outgoing).await,
-                None => self.spoken = Spoken::Hyper(Hyper::new(plain.into_stream()).await?),
+                None => {
+                    self.spoken = {
+                        let handed = Handed::idle(plain.into_stream());
+                        Spoken::Hyper(Hyper::new(handed, outgoing.upgrade).await?)
+                    }
+                }
             }
         }
         match &mut self.spoken {
@@ -143,7 +161,7 @@ impl Http1 {
             }
         };
         let progress = handed.progress();
-        let mut hyper = Hyper::new(handed).await?;
+        let mut hyper = Hyper::new(handed, false).await?;
         (hyper.last, hyper.handed) = (progress.is_none(), progress);
         let response = hyper.send(outgoing.request(), outgoing.asker).await;
         let response = response.map_err(SendError::after_all)?;
@@ -172,18 +190,40 @@ impl Http1 {
     pub async fn is_alive(&mut self) -> bool {
         match &mut self.spoken {
             Spoken::Plain(plain) => plain.is_alive(),
-            Spoken::Hyper(hyper) => hyper.is_ready().await,
+            Spoken::Hyper(hyper) => hyper.is_ready().await && self.is_plain_again(),
             Spoken::Not => false,
         }
+    }
+
+    /// What hyper does not speak any more is spoken plainly again; says whether the connection is good for anything.
+    fn is_plain_again(&mut self) -> bool {
+        let Spoken::Hyper(hyper) = std::mem::replace(&mut self.spoken, Spoken::Not) else { return false };
+        let stream = match hyper.connection {
+            Some(Driven::Idle(connection)) => {
+                let parts = connection.into_parts();
+                let handed = parts.io.into_inner().into_inner().filter(|_| parts.read_buf.is_empty());
+                handed.and_then(Handed::into_stream)
+            }
+            // It was to be another protocol's.
+            Some(Driven::Upgradeable(_)) | None => None,
+        };
+        let Some(stream) = stream else { return false };
+        let plain = Box::new(Plain::over(stream, self.socket.clone()));
+        let alive = plain.is_alive();
+        self.spoken = Spoken::Plain(plain);
+        alive
     }
 }
 
 impl Hyper {
-    async fn new(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self, SendError> {
+    async fn new(stream: Handed, upgrade: bool) -> Result<Self, SendError> {
         let heads = Heads::default();
         let io = TokioIo::new(Spelled::new(stream, heads.clone()));
         let (sender, connection) = http1::Builder::new().handshake(io).await.map_err(Broke::from)?;
-        let connection: Driven = Box::pin(connection.with_upgrades());
+        let connection = match upgrade {
+            true => Driven::Upgradeable(Box::pin(connection.with_upgrades())),
+            false => Driven::Idle(Box::new(connection)),
+        };
         let relay = Relay::new();
         Ok(Self { sender, connection: Some(connection), relay, heads, handed: None, last: false })
     }
@@ -242,7 +282,7 @@ fn in_chunks(mut request: Request<AttemptBody>) -> Request<AttemptBody> {
 fn drive(connection: &mut Option<Driven>, cx: &mut Context<'_>) {
     // Its failure is also the failure of the request on it, which is where it is told.
     if let Some(driven) = connection
-        && driven.as_mut().poll(cx).is_ready()
+        && driven.poll(cx).is_ready()
     {
         *connection = None;
     }

@@ -149,6 +149,11 @@ impl<S: AsyncWrite + Unpin> Spelled<S> {
         Self { stream, heads, head: Vec::new() }
     }
 
+    /// The stream, if no head is on its way.
+    pub fn into_inner(self) -> Option<S> {
+        self.head.is_empty().then_some(self.stream)
+    }
+
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.head.is_empty() {
             let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.head))?;

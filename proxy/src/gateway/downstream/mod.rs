@@ -132,7 +132,7 @@ impl Connection {
                 After::Next => self.outbox.rest(),
                 After::Close => return self.close().await,
                 After::TakenOver(taking) => {
-                    if let Some(taken) = TakenOver::of(self.socket) {
+                    if let Some(taken) = TakenOver::of(&self.socket) {
                         // Who is not there any more lets it end.
                         let _ = taking.send(taken);
                     }

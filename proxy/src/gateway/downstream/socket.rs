@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::{Buf, Bytes};
 use http_body::Frame;
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use super::decode::{Decoder, Piece};
@@ -61,7 +61,8 @@ pub struct Shared(Arc<Mutex<Socket>>);
 
 /// A client's socket.
 pub struct Socket {
-    stream: Box<dyn ClientStream>,
+    /// Until another protocol takes it over.
+    stream: Option<Box<dyn ClientStream>>,
     /// What was received and not taken yet.
     received: Bytes,
     /// Whether that lies in a buffer much larger than itself.
@@ -100,7 +101,7 @@ impl Shared {
     /// Nothing has been received yet.
     pub fn new(stream: Box<dyn ClientStream>) -> Self {
         Self(Arc::new(Mutex::new(Socket {
-            stream,
+            stream: Some(stream),
             received: Bytes::new(),
             roomy: false,
             seen: 0,
@@ -118,12 +119,6 @@ impl Shared {
     /// The socket, for a moment.
     pub fn with<T>(&self, work: impl FnOnce(&mut Socket) -> T) -> T {
         work(&mut self.0.lock())
-    }
-
-    /// The stream and what has been received of it, once nobody else has a part in it.
-    pub fn into_parts(self) -> Option<(Box<dyn ClientStream>, Bytes)> {
-        let socket = Arc::into_inner(self.0)?.into_inner();
-        Some((socket.stream, socket.received))
     }
 
     /// The content of the request whose turn it is; its next piece.
@@ -164,7 +159,7 @@ impl Socket {
         }
         loop {
             let mut buffer = Buffer::after(&self.received);
-            match poll_read_buf(Pin::new(&mut *self.stream), cx, &mut buffer.room()) {
+            match poll_read_buf(stream(&mut self.stream), cx, &mut buffer.room()) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::Over),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Pending => {
@@ -252,7 +247,7 @@ impl Socket {
                 Poll::Pending => return Poll::Pending,
             }
         }
-        self.stream.poll_gone(cx)
+        stream(&mut self.stream).poll_gone(cx)
     }
 
     /// Whether all of the content has been taken.
@@ -285,10 +280,10 @@ impl Socket {
             return Poll::Ready(Ok(()));
         }
         while !self.interim.is_empty() {
-            let written = ready!(Pin::new(&mut *self.stream).poll_write(cx, &self.interim))?;
+            let written = ready!(stream(&mut self.stream).poll_write(cx, &self.interim))?;
             self.interim.drain(..written);
         }
-        Pin::new(&mut *self.stream).poll_flush(cx)
+        stream(&mut self.stream).poll_flush(cx)
     }
 
     /// Sends what is to be sent, as far as the client takes it.
@@ -298,16 +293,16 @@ impl Socket {
     pub fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &mut impl Buf) -> Poll<io::Result<()>> {
         ready!(self.poll_interim(cx))?;
         while bytes.has_remaining() {
-            if ready!(poll_write_buf(Pin::new(&mut *self.stream), cx, bytes))? == 0 {
+            if ready!(poll_write_buf(stream(&mut self.stream), cx, bytes))? == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
         }
-        Pin::new(&mut *self.stream).poll_flush(cx)
+        stream(&mut self.stream).poll_flush(cx)
     }
 
-    /// Whether several pieces can be sent at once.
-    pub fn sends_pieces(&self) -> bool {
-        self.stream.is_write_vectored()
+    /// The stream and what has been received of it, for another protocol; once.
+    pub fn take(&mut self) -> Option<(Box<dyn ClientStream>, Bytes)> {
+        Some((self.stream.take()?, std::mem::take(&mut self.received)))
     }
 
     /// Reads and drops the rest of a content that nobody wants: ready when it is over, or with false when there is too much
@@ -330,12 +325,12 @@ impl Socket {
     /// Ends the connection: what the client still sends is heard out for a moment.
     pub fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.received = Bytes::new();
-        Pin::new(&mut *self.stream).poll_shutdown(cx)
+        stream(&mut self.stream).poll_shutdown(cx)
     }
 
     /// Ends it so that nobody takes that for the end of an answer.
     pub fn abort(&mut self) {
-        self.stream.abort();
+        stream(&mut self.stream).abort();
     }
 
     fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ContentError>>> {
@@ -382,7 +377,7 @@ impl Socket {
     /// Receives something behind what has been; nothing is the end of it.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut buffer = Buffer::after(&self.received);
-        let received = poll_read_buf(Pin::new(&mut *self.stream), cx, &mut buffer.room());
+        let received = poll_read_buf(stream(&mut self.stream), cx, &mut buffer.room());
         match &received {
             Poll::Ready(Ok(1..)) => (self.received, self.roomy) = (buffer.share(), true),
             Poll::Ready(Ok(0) | Err(_)) => {}
@@ -412,4 +407,40 @@ fn is_worth(received: &[u8], seen: usize, limits: &Limits) -> bool {
     let new = received.get(seen.saturating_sub(3)..).unwrap_or_default();
     let ends = || memchr::memmem::find(new, b"\n\r\n").or_else(|| memchr::memmem::find(new, b"\n\n"));
     seen == 0 || received.len() >= limits.header_bytes || ends().is_some()
+}
+
+/// The stream; one that is another protocol's by now is no more.
+fn stream(stream: &mut Option<Box<dyn ClientStream>>) -> Pin<&mut dyn ClientStream> {
+    Pin::new(&mut **stream.get_or_insert_with(|| Box::new(Ended)))
+}
+
+/// A stream that has ended.
+struct Ended;
+
+impl ClientStream for Ended {
+    fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    fn abort(&mut self) {}
+}
+
+impl AsyncRead for Ended {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Ended {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
 }

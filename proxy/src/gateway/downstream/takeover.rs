@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use tokio_util::either::Either;
 
-use super::socket::{ClientStream, Shared};
+use super::socket::{ClientStream, Shared, Socket};
 
 /// Where a connection comes from once its client has been told that it is taken over.
 pub enum Taking {
@@ -60,9 +60,9 @@ impl Taking {
 }
 
 impl TakenOver {
-    /// Once nobody else has a part in it.
-    pub fn of(socket: Shared) -> Option<Self> {
-        let (stream, before) = socket.into_parts()?;
+    /// From now on it is nobody else's.
+    pub fn of(socket: &Shared) -> Option<Self> {
+        let (stream, before) = socket.with(Socket::take)?;
         Some(Self { before, stream })
     }
 }

@@ -44,6 +44,19 @@ impl Handed {
         Self { stream, received, unsent, progress: Arc::new(Progress(AtomicU8::new(BEGUN))), reader: None }
     }
 
+    /// Nothing has happened on it that hyper does not know of.
+    pub fn idle(stream: TcpStream) -> Self {
+        let (received, progress) = (Bytes::new(), Arc::new(Progress(AtomicU8::new(OVER))));
+        Self { stream, received, unsent: Unsent::new(Vec::new(), None), progress, reader: None }
+    }
+
+    /// The connection, if nothing is left of what hyper does not know of.
+    pub fn into_stream(self) -> Option<TcpStream> {
+        let over = self.progress.0.load(Ordering::Relaxed) == OVER;
+        let left = !self.received.is_empty() || self.unsent.has_remaining() || self.unsent.has_failed();
+        (over && !left).then_some(self.stream)
+    }
+
     /// To be told when the exchange is over; `None` if there must be no other after it, because some of the request is
     /// still to be sent.
     pub fn progress(&self) -> Option<Arc<Progress>> {

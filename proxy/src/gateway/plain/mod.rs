@@ -111,7 +111,12 @@ impl Plain {
     /// Where there are no more file descriptors.
     pub fn new(stream: TcpStream) -> io::Result<Self> {
         let socket = Arc::new(stream.as_fd().try_clone_to_owned()?);
-        Ok(Self { stream, socket, received: Vec::new(), head: Vec::new() })
+        Ok(Self::over(stream, socket))
+    }
+
+    /// Over a socket whose second descriptor is there already.
+    pub const fn over(stream: TcpStream, socket: Arc<OwnedFd>) -> Self {
+        Self { stream, socket, received: Vec::new(), head: Vec::new() }
     }
 
     /// By which it can be shut down.
