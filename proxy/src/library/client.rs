@@ -119,9 +119,11 @@ impl Service<Uri> for Inside {
 
     fn call(&mut self, _: Uri) -> Self::Future {
         let (here, there) = tokio::io::duplex(BUFFER);
-        let serving =
-            serve::connection(self.gateway.clone(), Box::new(there), Scheme::Http, self.shutdown.clone());
-        self.connections.spawn(serving);
+        // To a cluster that is closed, or about to be, there is no way: whoever asks hears that nobody answers.
+        if !self.shutdown.is_given() {
+            let (gateway, shutdown) = (self.gateway.clone(), self.shutdown.clone());
+            self.connections.spawn(serve::connection(gateway, Box::new(there), Scheme::Http, shutdown));
+        }
         std::future::ready(Ok(TokioIo::new(Pipe(here))))
     }
 }
