@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
-use longshore_tests::command::interrupted;
+use longshore_tests::command::Running;
 use longshore_tests::news::News;
-use longshore_tests::{Backend, PATIENCE, Setup, both, each, model};
+use longshore_tests::{Backend, Setup, both, each, model};
 
 fn calc(keys: &str) -> String {
     model("calc", "calculator", &format!("concurrency = 1\n{keys}"))
@@ -110,15 +110,13 @@ async fn the_command_follows_them_into_another_process() {
     assert_eq!(last["service"], "calc");
     assert_eq!(cluster.command(&["events", "nobody"]).await.code, 1);
     // To the end of the process, and on with the one that takes over.
-    let following = tokio::spawn(async move {
-        let arguments = ["--admin", &url, "events", "-f"];
-        interrupted(PATIENCE, &arguments, &[], "looking for the next one").await
-    });
-    // One that begins only after the take-over follows the other process from the start.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    let mut following = Running::start(&["--admin", &url, "events", "-f"]);
+    following.prints("instance-ready").await;
     let old = cluster.take_over().await;
-    let done = following.await.expect("no panic");
-    assert!(done.stderr.contains("looking for the next one"), "{}", done.stderr);
+    following.prints("taken-over").await;
+    following.says("looking for the next one").await;
+    // What the other process has told before it was found is told, too.
+    following.prints("instance-ready").await;
     assert!(old.ended(Duration::from_secs(45)).await.success());
     cluster.stop().await;
 }

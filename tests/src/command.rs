@@ -3,11 +3,11 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::Command;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
-use crate::Cluster;
 use crate::cluster::binary;
+use crate::{Cluster, PATIENCE};
 
 /// What a command did.
 #[derive(Debug)]
@@ -74,6 +74,65 @@ impl Cluster {
         let admin = self.admin().url();
         run(Duration::from_secs(60), &[&["--admin", &admin], arguments].concat(), &[]).await
     }
+}
+
+/// A command that goes on until this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    _child: Child,
+    printed: Lines<BufReader<ChildStdout>>,
+    said: Lines<BufReader<ChildStderr>>,
+}
+
+impl Running {
+    /// Starts `longshore` with these arguments.
+    ///
+    /// # Panics
+    /// When it cannot be run.
+    pub fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(binary());
+        command
+            .args(arguments)
+            .env_remove("RUST_LOG")
+            .env_remove("LONGSHORE_ADMIN")
+            .env_remove("LONGSHORE_TOKEN");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().expect("the binary runs");
+        let printed = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let said = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+        Self { _child: child, printed, said }
+    }
+
+    /// Waits for a line on stdout with `text` in it.
+    ///
+    /// # Panics
+    /// When there is none in time.
+    pub async fn prints(&mut self, text: &str) {
+        until(&mut self.printed, text).await;
+    }
+
+    /// Waits for a line on stderr with `text` in it.
+    ///
+    /// # Panics
+    /// When there is none in time.
+    pub async fn says(&mut self, text: &str) {
+        until(&mut self.said, text).await;
+    }
+}
+
+async fn until<R: AsyncBufRead + Unpin>(lines: &mut Lines<R>, text: &str) {
+    let mut seen = Vec::new();
+    let found = tokio::time::timeout(PATIENCE, async {
+        while let Some(line) = lines.next_line().await.expect("what it says can be read") {
+            if line.contains(text) {
+                return true;
+            }
+            seen.push(line);
+        }
+        false
+    });
+    let found = found.await.unwrap_or(false);
+    assert!(found, "{text:?} does not come in {PATIENCE:?}: {seen:#?}");
 }
 
 /// Runs a command that does not end by itself, until it says `text` on stderr, and then interrupts it.
