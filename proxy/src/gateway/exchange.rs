@@ -357,17 +357,13 @@ impl Exchange {
     /// Passes the answer on as it comes. One of known length must be complete by the deadline; one without end need not.
     fn stream(
         &self,
-        mut response: Response<Incoming>,
+        response: Response<Incoming>,
         until_close: bool,
         open: Open,
         resume: Option<Box<Resume>>,
         active: Active,
     ) -> Response<ResponseBody> {
         let deadline = self.deadline_of(&response).map(|deadline| self.service.clock.instant(deadline));
-        if self.parts.version == Version::HTTP_10 && deadline.is_none() {
-            // It ends with the connection. Of another version, hyper would say that it is kept, if its client wants that.
-            *response.version_mut() = Version::HTTP_10;
-        }
         response.map(|source| {
             let streaming = Streaming::new(source, open, deadline, resume, active);
             ResponseBody::Streaming(Box::new(if until_close { streaming.until_close() } else { streaming }))

@@ -177,7 +177,8 @@ impl Socket {
 
     /// Looks for a request in what came along with the last one.
     fn look(&mut self, limits: &Limits) -> Option<Next> {
-        if self.received.is_empty() {
+        // What has been looked at is not, until more has come.
+        if self.received.is_empty() || self.seen > 0 {
             return None;
         }
         let next = parsed(&self.received, limits);
@@ -281,6 +282,9 @@ impl Socket {
         }
         while !self.interim.is_empty() {
             let written = ready!(stream(&mut self.stream).poll_write(cx, &self.interim))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
             self.interim.drain(..written);
         }
         stream(&mut self.stream).poll_flush(cx)
