@@ -72,9 +72,13 @@ def httpx_with(**options):
                     got = await session.get(f"{cluster.url}/work/{number}?ms=150")
                     assert (got.status_code, got.json()["path"]) == (200, f"/work/{number}")
                     assert got.http_version == ("HTTP/2" if options.get("http2") else "HTTP/1.1")
-                    both = [session.post(f"{cluster.url}/work/{size}", content=BODY[:size]) for size in (0, 10, len(BODY))]
-                    for got in await asyncio.gather(*both):
-                        assert got.json()["path"] == f"/work/{got.json()['length']}"
+                    # Over HTTP/2 httpx may wait for ever for a window that it has, if another of its streams has read
+                    # of it (github.com/pydantic/httpx2/issues/1133): what is larger than a window goes alone there.
+                    together = [(0, 10, 60_000), (len(BODY),)] if options.get("http2") else [(0, 10, len(BODY))]
+                    for sizes in together:
+                        sent = [session.post(f"{cluster.url}/work/{size}", content=BODY[:size]) for size in sizes]
+                        for got in await asyncio.gather(*sent):
+                            assert got.json()["path"] == f"/work/{got.json()['length']}"
 
         asyncio.run(work())
 
