@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use longshore_pool::Outcome;
 use tokio::time::Instant;
 
-use super::body::{RequestBody, ResponseBody};
+use super::body::{Came, RequestBody, ResponseBody};
 use super::connections::Connection;
 use super::downstream::Asker;
 use super::framing;
@@ -45,6 +45,8 @@ pub struct Attempt<'a> {
     pub traceparent: Option<HeaderValue>,
     /// Who has spelled them, and is told what comes before the answer.
     pub asker: &'a Asker,
+    /// Whether they take the lines of an answer as they come.
+    pub as_it_comes: bool,
     /// The body.
     pub body: &'a RequestBody,
     /// Whether the connection is to become another protocol's.
@@ -153,15 +155,20 @@ impl Attempt<'_> {
         busy.then(|| Failure::Busy(retry_after(response.headers())))
     }
 
-    async fn plainly(&self, lease: &Lease, expected: Expected, mut wire: Wire) -> Result<Answer, Failure> {
+    async fn plainly(
+        &self,
+        lease: &Lease,
+        mut expected: Expected,
+        mut wire: Wire,
+    ) -> Result<Answer, Failure> {
         if let Some(busy) = self.is_busy(expected.head()) {
             return Err(busy);
         }
-        let spelling = expected.spelling().clone();
+        let came = Came::of(expected.take_lines(), expected.spelling().clone());
         let content = tokio::time::timeout_at(self.deadline, wire.content(expected)).await;
         let content = content.map_err(|_| Failure::Deadline)?;
         let response = content.map_err(|broke| cut(lease, &seen_of(&broke).0))?;
-        Ok(Answer::Held(response.map(|content| ResponseBody::Plain(content, spelling)), Some(wire)))
+        Ok(Answer::Held(response.map(|content| ResponseBody::Plain(content, came)), Some(wire)))
     }
 
     async fn send(&self, lease: &Lease) -> Result<(Answered, Wire), Failure> {
@@ -220,12 +227,13 @@ impl Attempt<'_> {
     }
 
     fn outgoing(&self) -> Outgoing<'_> {
-        let Self { method, target, headers, asker, body, upgrade, hold, .. } = *self;
+        let Self { method, target, headers, asker, as_it_comes, body, upgrade, hold, .. } = *self;
         Outgoing {
             method,
             target,
             headers,
             asker,
+            as_it_comes,
             traceparent: self.traceparent.as_ref(),
             body,
             upgrade,

@@ -365,8 +365,8 @@ impl Body for AttemptBody {
 pub enum ResponseBody {
     /// Complete.
     Held(HeldBody),
-    /// The same in one piece, with the spelling of its head.
-    Plain(Bytes, Spelling),
+    /// The same in one piece, with what came before it.
+    Plain(Bytes, Came),
     /// The same, with fields after it.
     Trailed(HeldBody, Option<Box<HeaderMap>>),
     /// As the instance sends it.
@@ -375,6 +375,28 @@ pub enum ResponseBody {
     Own(OwnBody),
     /// The same, and kept for others.
     Kept(Box<Kept>),
+}
+
+/// What came before the content of an answer, beside the fields of the answer.
+pub enum Came {
+    /// How those were spelled.
+    Spelled(Spelling),
+    /// All of them as lines, and the answer has none of its own.
+    Lines(Vec<u8>),
+}
+
+impl Came {
+    /// As lines, if they are to be.
+    pub fn of(lines: Option<Vec<u8>>, spelling: Spelling) -> Self {
+        lines.map_or(Self::Spelled(spelling), Self::Lines)
+    }
+
+    const fn spelling(&self) -> Option<&Spelling> {
+        match self {
+            Self::Spelled(spelling) => Some(spelling),
+            Self::Lines(_) => None,
+        }
+    }
 }
 
 /// An answer of Longshore's own, as it is made.
@@ -386,10 +408,26 @@ impl ResponseBody {
         Self::Held(Vec::new().into())
     }
 
+    /// The fields before it as lines, where they are passed on as they came.
+    pub fn lines(&self) -> Option<&[u8]> {
+        match self {
+            Self::Plain(_, Came::Lines(lines)) => Some(lines),
+            _ => None,
+        }
+    }
+
+    /// The same, to be added to.
+    pub const fn lines_mut(&mut self) -> Option<&mut Vec<u8>> {
+        match self {
+            Self::Plain(_, Came::Lines(lines)) => Some(lines),
+            _ => None,
+        }
+    }
+
     /// How the head that came with it was spelled.
     pub fn spelling(&self) -> Option<&Spelling> {
         match self {
-            Self::Plain(_, spelling) => Some(spelling),
+            Self::Plain(_, came) => came.spelling(),
             Self::Kept(kept) => kept.spelling(),
             Self::Held(_) | Self::Trailed(..) | Self::Streaming(_) | Self::Own(_) => None,
         }

@@ -227,6 +227,8 @@ impl Exchange {
             target: &self.target,
             headers: &self.parts.headers,
             asker: &self.asker,
+            // What is kept for others is looked at.
+            as_it_comes: self.service.cache.is_none() && self.asker.takes_lines(),
             traceparent,
             body,
             upgrade: self.upgrade.is_some(),
@@ -295,10 +297,14 @@ impl Exchange {
             Answer::Held(mut response, wire) => {
                 self.spans.answered(now, response.status().as_u16());
                 self.spans.end(None);
-                *response.version_mut() = http::Version::HTTP_11;
-                headers::prepare_response(response.headers_mut(), false);
-                self.restyle(&mut response);
-                told::tell(response.headers_mut(), &told);
+                if let Some(lines) = response.body_mut().lines_mut() {
+                    told.write(lines);
+                } else {
+                    *response.version_mut() = http::Version::HTTP_11;
+                    headers::prepare_response(response.headers_mut(), false);
+                    self.restyle(&mut response);
+                    told::tell(response.headers_mut(), &told);
+                }
                 self.service.metrics.answered(response.status().as_u16(), now.since(self.started));
                 if let Some(wire) = wire {
                     lease.link().keep(wire, now);

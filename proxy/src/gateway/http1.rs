@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::body::{AttemptBody, ResponseBody};
+use super::body::{AttemptBody, Came, ResponseBody};
 use super::downstream::Asker;
 use super::interim::Interims;
 use super::plain::{self, Begun, Expected, Handed, Plain, Progress};
@@ -147,11 +147,11 @@ impl Http1 {
         outgoing: &Outgoing<'_>,
     ) -> Result<Answered, SendError> {
         let handed = match plain.ask(request).await {
-            Ok(Begun::Plain(expected)) if expected.is_complete() => {
-                let spelling = expected.spelling().clone();
+            Ok(Begun::Plain(mut expected)) if expected.is_complete() => {
+                let came = Came::of(expected.take_lines(), expected.spelling().clone());
                 let (response, plain) = expected.finish();
                 self.keep(plain);
-                return Ok(Answered::Whole(response.map(|content| ResponseBody::Plain(content, spelling))));
+                return Ok(Answered::Whole(response.map(|content| ResponseBody::Plain(content, came))));
             }
             Ok(Begun::Plain(expected)) => return Ok(Answered::Plain(Box::new(expected))),
             Ok(Begun::Other(handed)) => handed,

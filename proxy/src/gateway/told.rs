@@ -25,6 +25,21 @@ pub struct Told<'a> {
     pub request_id: &'a HeaderValue,
 }
 
+impl Told<'_> {
+    /// Adds the same to an answer whose fields are lines.
+    pub fn write(&self, lines: &mut Vec<u8>) {
+        lines.extend_from_slice(b"longshore-instance: ");
+        lines.extend_from_slice(self.instance.as_bytes());
+        lines.extend_from_slice(b"\r\nlongshore-attempts: ");
+        lines.extend_from_slice(itoa::Buffer::new().format(self.attempts).as_bytes());
+        lines.extend_from_slice(b"\r\nserver-timing: ");
+        put_timing(lines, self.queue, self.instance_time);
+        lines.extend_from_slice(b"\r\nx-request-id: ");
+        lines.extend_from_slice(self.request_id.as_bytes());
+        lines.extend_from_slice(b"\r\n");
+    }
+}
+
 /// Adds Longshore's own fields to an answer.
 pub fn tell(headers: &mut HeaderMap, told: &Told<'_>) {
     headers.insert(LONGSHORE_INSTANCE, told.instance.clone());
@@ -42,12 +57,16 @@ fn timing(queue: Duration, instance: Duration) -> HeaderValue {
     let mut text = [0; 96];
     let mut rest = &mut text[..];
     // Two numbers of 64 bits have room.
-    rest.put_slice(b"queue;dur=");
-    put_millis(&mut rest, queue);
-    rest.put_slice(b", instance;dur=");
-    put_millis(&mut rest, instance);
+    put_timing(&mut rest, queue, instance);
     let left = rest.len();
     HeaderValue::from_bytes(&text[..text.len() - left]).unwrap_or_else(|_| HeaderValue::from_static("queue"))
+}
+
+fn put_timing(text: &mut impl BufMut, queue: Duration, instance: Duration) {
+    text.put_slice(b"queue;dur=");
+    put_millis(text, queue);
+    text.put_slice(b", instance;dur=");
+    put_millis(text, instance);
 }
 
 /// Milliseconds with three decimals. Formatting machinery would cost more than the rest of an answer's fields.

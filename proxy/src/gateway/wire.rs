@@ -38,6 +38,8 @@ pub struct Outgoing<'a> {
     pub asker: &'a Asker,
     /// In place of the one among them, where the attempt is recorded.
     pub traceparent: Option<&'a HeaderValue>,
+    /// Whether they take the lines of an answer as they come.
+    pub as_it_comes: bool,
     /// The body.
     pub body: &'a RequestBody,
     /// Whether the connection is to become another protocol's.
@@ -217,6 +219,7 @@ impl<'a> Outgoing<'a> {
             body,
             hold,
             interim,
+            as_it_comes: self.as_it_comes,
         })
     }
 }

@@ -10,18 +10,24 @@ use crate::gateway::spelling::Spelling;
 #[derive(Clone, Default)]
 pub struct Asker {
     spelling: Spelling,
+    takes_lines: bool,
     socket: Option<Shared>,
 }
 
 impl Asker {
     /// A client that is told what comes before its answer, if it `understands` that.
     pub(super) fn new(spelling: Spelling, socket: &Shared, understands: bool) -> Self {
-        Self { spelling, socket: understands.then(|| socket.clone()) }
+        Self { spelling, takes_lines: true, socket: understands.then(|| socket.clone()) }
     }
 
     /// How it has spelled its request.
     pub const fn spelling(&self) -> &Spelling {
         &self.spelling
+    }
+
+    /// Whether it can be sent the lines of an answer's head as they came.
+    pub const fn takes_lines(&self) -> bool {
+        self.takes_lines
     }
 
     /// Tells it something before the answer.

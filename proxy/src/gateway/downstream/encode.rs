@@ -32,12 +32,20 @@ pub enum Ending {
     Close,
 }
 
+/// What is known of the fields of an answer.
+pub enum Came<'a> {
+    /// How they were spelled, if that is known.
+    Spelled(Option<&'a Spelling>),
+    /// These lines come before them.
+    Lines(&'a [u8]),
+}
+
 /// Writes the head of an answer whose content is `length` bytes long, where that is known. Returns how the content ends,
 /// and whether another request may follow it.
 pub fn head(
     out: &mut Vec<u8>,
     parts: &Parts,
-    spelling: Option<&Spelling>,
+    came: Came<'_>,
     length: Option<u64>,
     asked: Asked,
 ) -> (Ending, bool) {
@@ -45,9 +53,14 @@ pub fn head(
     let closes = closes(&parts.headers) || ending == Ending::Close;
     let keeps = asked.keeps && !closes;
     status_line(out, parts, asked.old);
-    let mut told = false;
     let none = Spelling::default();
-    let spelling = spelling.unwrap_or(&none);
+    let (spelling, lines) = match came {
+        Came::Spelled(spelling) => (spelling.unwrap_or(&none), None),
+        Came::Lines(lines) => (&none, Some(lines)),
+    };
+    out.extend_from_slice(lines.unwrap_or_default());
+    // They say how long the content is.
+    let mut told = lines.is_some();
     spelling.each(&parts.headers, |name, spelled, value| match &ending {
         _ if *name == header::TRANSFER_ENCODING => {}
         // Where there is no content, the length is that of what there would be.
@@ -213,7 +226,7 @@ mod tests {
         }
         let parts = response.body(()).unwrap().into_parts().0;
         let mut out = Vec::new();
-        let (ending, keeps) = head(&mut out, &parts, None, length, asked);
+        let (ending, keeps) = head(&mut out, &parts, Came::Spelled(None), length, asked);
         (String::from_utf8(out).unwrap().replace("\r\n", "|"), ending, keeps)
     }
 
@@ -287,6 +300,19 @@ mod tests {
                 "{status} {fields:?}"
             );
         }
+    }
+
+    #[test]
+    fn lines_are_passed_on_and_nothing_is_said_twice() {
+        let parts = http::Response::builder().header("connection", "close").body(()).unwrap().into_parts().0;
+        let mut out = Vec::new();
+        let lines = Came::Lines(b"ETag: 1\r\nContent-Length: 3\r\n");
+        let (ending, keeps) = head(&mut out, &parts, lines, Some(3), PLAIN);
+        let text = "HTTP/1.1 200 OK\r\nETag: 1\r\nContent-Length: 3\r\nconnection: close\r\n\r\n";
+        assert_eq!(
+            (String::from_utf8(out).unwrap(), ending, keeps),
+            (text.to_owned(), Ending::Length(3), false)
+        );
     }
 
     #[test]

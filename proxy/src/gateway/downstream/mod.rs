@@ -32,7 +32,7 @@ pub use content::Content;
 pub use socket::{ClientStream, ContentError};
 pub use takeover::Taking;
 
-use self::encode::{Asked, Ending};
+use self::encode::{Asked, Came, Ending};
 use self::head::Head;
 use self::outbox::Outbox;
 use self::socket::{Next, Shared};
@@ -187,8 +187,11 @@ impl Connection {
         let (parts, body) = response.into_parts();
         let length = body.size_hint().exact();
         let (ending, keeps) = {
-            let spelling = body.spelling().or_else(|| parts.extensions.get());
-            self.outbox.begin(|out| encode::head(out, &parts, spelling, length, asked))
+            let came = match body.lines() {
+                Some(lines) => Came::Lines(lines),
+                None => Came::Spelled(body.spelling().or_else(|| parts.extensions.get())),
+            };
+            self.outbox.begin(|out| encode::head(out, &parts, came, length, asked))
         };
         drop(parts);
         let mut sending = Sending::new(body, ending);

@@ -68,6 +68,7 @@ mod tests {
                 body: None,
                 hold: 0,
                 interim: None,
+                as_it_comes: false,
             };
             head(&mut out, &request, length);
             let fields = "traceparent: ours\r\nhost: calc\r\nx-twice: 1\r\nx-twice: 2\r\n";

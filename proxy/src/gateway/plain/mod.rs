@@ -18,6 +18,7 @@ use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 mod encode;
 mod handed;
+mod lines;
 mod parse;
 #[cfg(test)]
 mod tests;
@@ -62,6 +63,8 @@ pub struct Request<'a> {
     pub body: Option<&'a Arc<Chunks>>,
     /// The longest answer that is plain, in bytes: it is held in memory that nobody counts.
     pub hold: u64,
+    /// Whether the client takes the lines of the answer as they come.
+    pub as_it_comes: bool,
     /// Who is told what comes before the answer.
     pub interim: Option<&'a Asker>,
 }
@@ -238,6 +241,11 @@ impl Expected {
     /// How they were spelled.
     pub const fn spelling(&self) -> &Spelling {
         &self.head.spelling
+    }
+
+    /// Its fields as lines, where they are to be passed on as they came; then the head has none.
+    pub const fn take_lines(&mut self) -> Option<Vec<u8>> {
+        self.head.lines.take()
     }
 
     /// How many bytes of content there are.

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
 
-use super::Request;
+use super::{Request, lines};
 use crate::gateway::buffers;
 use crate::gateway::spelling::Spelling;
 
@@ -25,6 +25,8 @@ pub struct Head {
     pub response: Response<()>,
     /// How its fields were spelled.
     pub spelling: Spelling,
+    /// Its fields, in place of those of the response, as the client is to get them.
+    pub lines: Option<Vec<u8>>,
     /// How many bytes of content follow.
     pub length: u64,
     /// Whether the connection can be used again after it.
@@ -72,9 +74,27 @@ pub(super) fn parse(received: &[u8], request: &Request<'_>) -> Result<Parsed, St
     let Some(framing) = framing.filter(|framing| framing.length <= request.hold) else {
         return Ok(Parsed::Other);
     };
-    let (response, spelling) = head(&response, status, lines)?;
     let Framing { length, reusable } = framing;
-    Ok(Parsed::Plain(Head { response, spelling, length, reusable }, end))
+    // What is said beside success may be for the proxy, too.
+    let as_it_came =
+        if request.as_it_comes && status.is_success() { lines::of(&response, lines) } else { None };
+    let (response, spelling) = match &as_it_came {
+        Some(_) => (bare(&response, status), Spelling::default()),
+        None => head(&response, status, lines)?,
+    };
+    Ok(Parsed::Plain(Head { response, spelling, lines: as_it_came, length, reusable }, end))
+}
+
+/// Status and reason.
+fn bare(response: &httparse::Response<'_, '_>, status: StatusCode) -> Response<()> {
+    let mut built = Response::new(());
+    *built.status_mut() = status;
+    let unusual = response.reason.filter(|reason| status.canonical_reason() != Some(reason));
+    let unusual = unusual.and_then(|reason| hyper::ext::ReasonPhrase::try_from(reason.as_bytes()).ok());
+    if let Some(reason) = unusual {
+        built.extensions_mut().insert(reason);
+    }
+    built
 }
 
 /// Status and fields, in memory of their own: nobody holds on to the buffer that they were read into. What is about this
@@ -89,13 +109,7 @@ fn head(
         let from = part.as_ptr() as usize - lines.as_ptr() as usize;
         own.slice(from..from + part.len())
     };
-    let mut built = Response::new(());
-    *built.status_mut() = status;
-    let unusual = response.reason.filter(|reason| status.canonical_reason() != Some(reason));
-    if let Some(reason) = unusual.and_then(|it| hyper::ext::ReasonPhrase::try_from(part(it.as_bytes())).ok())
-    {
-        built.extensions_mut().insert(reason);
-    }
+    let mut built = bare(response, status);
     let mut headers = HeaderMap::with_capacity(response.headers.len() + ADDED);
     for field in response.headers.iter().filter(|field| !is_of_connection(field)) {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|error| error.to_string())?;
@@ -107,7 +121,7 @@ fn head(
 }
 
 /// Whether a field is about the connection that it came on and names no other.
-fn is_of_connection(field: &httparse::Header<'_>) -> bool {
+pub(super) fn is_of_connection(field: &httparse::Header<'_>) -> bool {
     let said = |token: &[u8]| {
         let token = token.trim_ascii();
         token.eq_ignore_ascii_case(b"close") || token.eq_ignore_ascii_case(b"keep-alive")
@@ -200,6 +214,7 @@ mod tests {
             body: None,
             hold: 4,
             interim: None,
+            as_it_comes: false,
         };
         parse(text.as_bytes(), &request)
     }

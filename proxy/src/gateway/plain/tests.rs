@@ -30,6 +30,7 @@ async fn ask(plain: Box<Plain>, method: Method, body: Option<&Arc<Chunks>>) -> R
             headers: &headers,
             spelling: &Spelling::default(),
             interim: None,
+            as_it_comes: false,
             traceparent: None,
             body,
             hold: HOLD,

@@ -212,6 +212,7 @@ impl Question {
             target: &self.target,
             headers: &self.headers,
             asker: &self.asker,
+            as_it_comes: false,
             traceparent,
             body: &self.body,
             upgrade: false,
