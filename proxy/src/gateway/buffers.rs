@@ -1,7 +1,8 @@
-//! Memory that sockets are read into. The buffer that was given back last is the next to be taken: it is still in the
+//! Memory that sockets are read into and written from. The buffer that was given back last is the next to be taken: it is still in the
 //! processor's caches, which an allocator that goes round its blocks would miss at each request.
 
 use std::cell::RefCell;
+use std::io::IoSlice;
 
 use bytes::{BufMut, Bytes};
 
@@ -68,6 +69,16 @@ impl Drop for Buffer {
             }
         });
     }
+}
+
+/// Fills the slots with the pieces that are not empty, for one write. Returns how many slots have one.
+pub fn fill<'a>(slots: &mut [IoSlice<'a>], pieces: impl Iterator<Item = &'a [u8]>) -> usize {
+    let mut count = 0;
+    for (slot, piece) in slots.iter_mut().zip(pieces.filter(|piece| !piece.is_empty())) {
+        *slot = IoSlice::new(piece);
+        count += 1;
+    }
+    count
 }
 
 /// A copy of few bytes in one piece of memory, of which parts can be shared: a copy as a vector would need a second one for

@@ -5,9 +5,8 @@ use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, Version};
 
 use super::forwarding::{self, Sender};
-use super::framing;
 use super::ids::Trace;
-use super::trace_context;
+use super::{framing, lists, trace_context};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -50,7 +49,7 @@ pub fn prepare_request(
 ) -> Option<HeaderValue> {
     let present = Present::look(headers);
     let upgrade = if present.any(UPGRADES) { upgrade_token(headers) } else { None };
-    let trailers = present.any(TRAILERS) && takes_trailers(headers);
+    let trailers = present.any(TRAILERS) && lists::any_has(headers, header::TE, b"trailers");
     let empty =
         present.any(LENGTHS) && headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
     let doubted = origin.sender.filter(|sender| origin.forwarded && !sender.is_trusted());
@@ -108,19 +107,9 @@ pub fn name(headers: &mut HeaderMap, request_id: &HeaderValue) {
 
 fn upgrade_token(headers: &HeaderMap) -> Option<HeaderValue> {
     let upgrade = headers.get(header::UPGRADE)?;
-    let asked = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .any(|value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case("upgrade")));
+    let asked = lists::any_has(headers, header::CONNECTION, b"upgrade");
     // HTTP/2 is not upgraded to in the clear any more (RFC 9113, 3.1): such a request is served as it is.
     (asked && !upgrade.as_bytes().eq_ignore_ascii_case(b"h2c")).then(|| upgrade.clone())
-}
-
-fn takes_trailers(headers: &HeaderMap) -> bool {
-    headers.get_all(header::TE).iter().any(|te| {
-        te.to_str().is_ok_and(|te| te.split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers")))
-    })
 }
 
 /// The fields that end here: the first are meant for one hop (RFC 9110, 7.6.1), the rest are Longshore's to read, or
@@ -209,13 +198,8 @@ pub fn keep(headers: &mut HeaderMap, wanted: impl Fn(&HeaderName) -> bool) {
 
 /// The fields that `Connection` names.
 fn named(headers: &HeaderMap) -> Vec<HeaderName> {
-    let mut named = Vec::new();
-    for value in headers.get_all(header::CONNECTION) {
-        let tokens = value.to_str().unwrap_or_default().split(',').map(str::trim);
-        let tokens = tokens.filter(|token| !["close", "keep-alive", "upgrade"].contains(token));
-        named.extend(tokens.filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok()));
-    }
-    named
+    let names = lists::names(headers, header::CONNECTION);
+    names.filter(|name| !["close", "keep-alive", "upgrade"].contains(&name.as_str())).collect()
 }
 
 /// HTTP/2 clients may send one field per cookie; HTTP/1.1 servers expect one for all (RFC 9113, 8.2.3).

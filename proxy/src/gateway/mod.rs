@@ -28,7 +28,7 @@
 //! | `resume` | an answer that broke off, and goes on elsewhere |
 //! | `framing` | requests that two readers could take for two different things |
 //! | `upgrade` | WebSocket over HTTP/2 |
-//! | `headers`, `told` | fields on their way through, and what Longshore tells of its answers |
+//! | `headers`, `lists`, `told` | fields on their way through, and what Longshore tells of its answers |
 //! | `spelling`, `spelled` | their case and order |
 //! | `interim` | answers before the answer |
 //! | `forwards` | how many proxies an OPTIONS or a TRACE may still pass |
@@ -64,6 +64,7 @@ mod kept;
 pub mod keys;
 pub mod lease;
 pub mod listen;
+mod lists;
 mod model_name;
 mod models;
 mod multiplex;

@@ -1,9 +1,10 @@
 //! The head of an answer, as bytes, and where its content ends (RFC 9112, sections 4, 6 and 7).
 
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderName};
 use http::response::Parts;
 use http::{HeaderMap, Method, StatusCode, Version};
 
+use crate::gateway::lists;
 use crate::gateway::spelling::Spelling;
 
 /// What an answer depends on beside itself.
@@ -50,7 +51,7 @@ pub fn head(
     asked: Asked,
 ) -> (Ending, bool) {
     let ending = ending(parts, length, asked);
-    let closes = closes(&parts.headers) || ending == Ending::Close;
+    let closes = lists::any_has(&parts.headers, header::CONNECTION, b"close") || ending == Ending::Close;
     let keeps = asked.keeps && !closes;
     status_line(out, parts, asked.old);
     let none = Spelling::default();
@@ -163,16 +164,7 @@ fn ending(parts: &Parts, length: Option<u64>, asked: Asked) -> Ending {
 }
 
 fn announced(headers: &HeaderMap) -> Vec<HeaderName> {
-    let lists = headers.get_all(header::TRAILER).iter().filter_map(|list| list.to_str().ok());
-    let names = lists.flat_map(|list| list.split(','));
-    names.filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok()).collect()
-}
-
-fn closes(headers: &HeaderMap) -> bool {
-    let mut lists = headers.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes);
-    lists.any(|list| {
-        list.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(b"close"))
-    })
+    lists::names(headers, header::TRAILER).collect()
 }
 
 fn status_line(out: &mut Vec<u8>, parts: &Parts, old: bool) {
@@ -206,6 +198,7 @@ pub fn is_old(version: Version) -> bool {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use http::HeaderValue;
 
     use super::*;
 

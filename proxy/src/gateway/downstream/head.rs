@@ -8,9 +8,9 @@ use http::{Method, Request, Uri, Version};
 
 use super::decode::{Chunks, Decoder};
 use crate::config::Limits;
-use crate::gateway::buffers;
 use crate::gateway::headers::keep;
 use crate::gateway::spelling::Spelling;
+use crate::gateway::{buffers, lists};
 use crate::problem::Problem;
 
 /// Room for the fields that Longshore adds to a request.
@@ -141,19 +141,19 @@ impl Told {
     fn note(&mut self, field: &httparse::Header<'_>) -> Result<bool, Problem> {
         let (name, value) = (field.name, field.value);
         match name.len() {
-            2 if name.eq_ignore_ascii_case("te") => self.takes_trailers |= has(value, b"trailers"),
+            2 if name.eq_ignore_ascii_case("te") => self.takes_trailers |= lists::has(value, b"trailers"),
             6 if name.eq_ignore_ascii_case("expect") => {
                 self.expects |= value.eq_ignore_ascii_case(b"100-continue");
             }
             7 if name.eq_ignore_ascii_case("upgrade") => self.upgrades = true,
             10 if name.eq_ignore_ascii_case("connection") => {
-                self.closes |= has(value, b"close");
-                self.keeps |= has(value, b"keep-alive");
-                return Ok(names_nothing(value));
+                self.closes |= lists::has(value, b"close");
+                self.keeps |= lists::has(value, b"keep-alive");
+                return Ok(lists::names_nothing(value));
             }
             10 if name.eq_ignore_ascii_case("keep-alive") => return Ok(true),
             14 if name.eq_ignore_ascii_case("content-length") => {
-                let length = digits(value).ok_or_else(malformed)?;
+                let length = lists::length(value).ok_or_else(malformed)?;
                 if self.length.replace(length).is_some_and(|other| other != length) {
                     return Err(malformed());
                 }
@@ -195,24 +195,6 @@ impl Told {
             parts,
         })
     }
-}
-
-fn digits(value: &[u8]) -> Option<u64> {
-    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(value).ok().filter(|_| digits)?.parse().ok()
-}
-
-/// Whether a `Connection` says nothing but how long it lasts.
-fn names_nothing(list: &[u8]) -> bool {
-    list.split(|byte| *byte == b',').all(|item| {
-        let item = item.trim_ascii();
-        item.eq_ignore_ascii_case(b"close") || item.eq_ignore_ascii_case(b"keep-alive")
-    })
-}
-
-/// Whether a list has this token.
-fn has(list: &[u8], token: &[u8]) -> bool {
-    list.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
 }
 
 #[cfg(test)]

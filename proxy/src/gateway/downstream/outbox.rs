@@ -5,6 +5,8 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
+use crate::gateway::buffers;
+
 /// Where several pieces cannot be sent at once, those up to this are joined, in bytes.
 const JOINED: usize = 16 * 1024;
 
@@ -75,12 +77,7 @@ impl Buf for Outbox {
     fn chunks_vectored<'a>(&'a self, out: &mut [IoSlice<'a>]) -> usize {
         let head = self.head.get(self.sent..).unwrap_or_default();
         let pieces = std::iter::once(head).chain(self.pieces.iter().map(|piece| &piece[..]));
-        let mut count = 0;
-        for (slot, piece) in out.iter_mut().zip(pieces.filter(|piece| !piece.is_empty())) {
-            *slot = IoSlice::new(piece);
-            count += 1;
-        }
-        count
+        buffers::fill(out, pieces)
     }
 
     fn advance(&mut self, count: usize) {

@@ -397,8 +397,16 @@ fn fitting(data: Bytes) -> Bytes {
     if data.len() < SHORT { Bytes::copy_from_slice(&data) } else { data }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// How often a head was looked for.
+    pub static LOOKS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// A request, or what is no request, and how many bytes it has; `None` where not all of it is here.
 fn parsed(received: &[u8], limits: &Limits) -> Option<(Next, usize)> {
+    #[cfg(test)]
+    LOOKS.set(LOOKS.get() + 1);
     match head::parse(received, limits) {
         Ok(whole) => whole.map(|(head, length)| (Next::Request(head), length)),
         Err(problem) => Some((Next::Refused(problem), received.len())),

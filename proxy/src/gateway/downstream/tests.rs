@@ -1,55 +1,21 @@
 //! What comes over a socket, however it is cut into pieces.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use http_body_util::BodyExt as _;
-use tokio::io::{
-    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex,
-};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
 use super::content::Content;
-use super::socket::{ClientStream, Next, Shared};
+use super::socket::{ClientStream, LOOKS, Next, Shared};
 use crate::config::Limits;
 
-/// The near end of a connection.
-struct Near(DuplexStream);
-
-impl ClientStream for Near {
+impl ClientStream for DuplexStream {
     fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
     }
 
     fn abort(&mut self) {}
-}
-
-impl AsyncRead for Near {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, out)
-    }
-}
-
-impl AsyncWrite for Near {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
 }
 
 /// Method, target and content of each request, and then how it ended.
@@ -87,7 +53,7 @@ async fn requests_are_the_same_however_they_are_cut_into_pieces() {
     ];
     for seed in 0..50 {
         let (near, mut far) = duplex(4096);
-        let socket = Shared::new(Box::new(Near(near)));
+        let socket = Shared::new(Box::new(near));
         let writing = tokio::spawn(async move {
             let mut rng = fastrand::Rng::with_seed(seed);
             let mut rest = text.as_bytes();
@@ -105,6 +71,18 @@ async fn requests_are_the_same_however_they_are_cut_into_pieces() {
 }
 
 #[tokio::test]
+async fn a_head_that_comes_byte_by_byte_is_not_read_anew_for_each() {
+    let head = format!("GET /a HTTP/1.1\r\nHost: a\r\nX-Long: {}\r\n\r\n", "x".repeat(1000));
+    let (near, mut far) = duplex(1);
+    let socket = Shared::new(Box::new(near));
+    let writing = tokio::spawn(async move { far.write_all(head.repeat(3).as_bytes()).await });
+    assert_eq!(read(&socket).await, ["GET /a Ok(\"\")"; 3]);
+    writing.await.unwrap().unwrap();
+    // Once for its first byte and once for its last.
+    assert_eq!(LOOKS.get(), 6);
+}
+
+#[tokio::test]
 async fn what_breaks_off_is_no_whole_request_and_what_is_wrong_ends_it() {
     for (text, expected) in [
         ("GET /a HTTP/1.1\r\nHost", &[][..]),
@@ -118,7 +96,7 @@ async fn what_breaks_off_is_no_whole_request_and_what_is_wrong_ends_it() {
         let (near, mut far) = duplex(4096);
         far.write_all(text.as_bytes()).await.unwrap();
         drop(far);
-        assert_eq!(read(&Shared::new(Box::new(Near(near)))).await, expected, "{text:?}");
+        assert_eq!(read(&Shared::new(Box::new(near))).await, expected, "{text:?}");
     }
 }
 
@@ -128,7 +106,7 @@ async fn a_client_that_waits_for_a_word_gets_one_when_its_content_is_wanted() {
     far.write_all(b"POST /a HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
         .await
         .unwrap();
-    let socket = Shared::new(Box::new(Near(near)));
+    let socket = Shared::new(Box::new(near));
     let reading = tokio::spawn(async move { read(&socket).await });
     let mut word = [0; 25];
     far.read_exact(&mut word).await.unwrap();
@@ -148,7 +126,7 @@ async fn content_that_nobody_wants_is_dropped_if_it_is_short() {
     ] {
         let (near, mut far) = duplex(4096);
         far.write_all(text.as_bytes()).await.unwrap();
-        let socket = Shared::new(Box::new(Near(near)));
+        let socket = Shared::new(Box::new(near));
         let next = poll_fn(|cx| socket.with(|socket| socket.poll_next(cx, &Limits::default()))).await;
         let Next::Request(head) = next else { panic!("{text:?}") };
         let left = head.content.left();
@@ -163,7 +141,7 @@ async fn content_that_nobody_wants_is_dropped_if_it_is_short() {
 async fn content_of_a_request_that_is_over_is_nobody_s() {
     let (near, mut far) = duplex(4096);
     far.write_all(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc").await.unwrap();
-    let socket = Shared::new(Box::new(Near(near)));
+    let socket = Shared::new(Box::new(near));
     let Next::Request(head) =
         poll_fn(|cx| socket.with(|socket| socket.poll_next(cx, &Limits::default()))).await
     else {

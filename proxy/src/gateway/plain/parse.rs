@@ -6,8 +6,8 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
 
 use super::{Request, lines};
-use crate::gateway::buffers;
 use crate::gateway::spelling::Spelling;
+use crate::gateway::{buffers, lists};
 
 /// Fields of an answer at the most, as hyper has it.
 const MAX_FIELDS: usize = 100;
@@ -122,14 +122,8 @@ fn head(
 
 /// Whether a field is about the connection that it came on and names no other.
 pub(super) fn is_of_connection(field: &httparse::Header<'_>) -> bool {
-    let said = |token: &[u8]| {
-        let token = token.trim_ascii();
-        token.eq_ignore_ascii_case(b"close") || token.eq_ignore_ascii_case(b"keep-alive")
-    };
     match field.name.len() {
-        10 if field.name.eq_ignore_ascii_case("connection") => {
-            field.value.split(|byte| *byte == b',').all(said)
-        }
+        10 if field.name.eq_ignore_ascii_case("connection") => lists::names_nothing(field.value),
         10 => field.name.eq_ignore_ascii_case("keep-alive"),
         _ => false,
     }
@@ -148,9 +142,9 @@ impl Framing {
         for field in response.headers.iter() {
             match Field::of(field.name) {
                 Field::ContentLength if length.is_some() => return None,
-                Field::ContentLength => length = Some(digits(field.value)?),
+                Field::ContentLength => length = Some(lists::length(field.value)?),
                 Field::TransferEncoding | Field::Upgrade => return None,
-                Field::Connection => reusable &= !closes(field.value),
+                Field::Connection => reusable &= !lists::has(field.value, b"close"),
                 Field::Other => {}
             }
         }
@@ -187,15 +181,6 @@ impl Field {
         };
         if name.eq_ignore_ascii_case(known) { field } else { Self::Other }
     }
-}
-
-fn digits(value: &[u8]) -> Option<u64> {
-    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(value).ok().filter(|_| digits)?.parse().ok()
-}
-
-fn closes(value: &[u8]) -> bool {
-    value.split(|byte| *byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
 #[cfg(test)]

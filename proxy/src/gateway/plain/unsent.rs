@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Buf;
 
 use crate::gateway::body::Chunks;
+use crate::gateway::buffers;
 
 /// A head and a body, of which some has been sent.
 pub struct Unsent {
@@ -59,7 +60,7 @@ impl Unsent {
             let from = if index == 0 { self.of_piece } else { 0 };
             piece.get(from..).unwrap_or_default()
         });
-        std::iter::once(head).chain(body).filter(|piece| !piece.is_empty())
+        std::iter::once(head).chain(body)
     }
 }
 
@@ -69,16 +70,11 @@ impl Buf for Unsent {
     }
 
     fn chunk(&self) -> &[u8] {
-        self.pieces().next().unwrap_or_default()
+        self.pieces().find(|piece| !piece.is_empty()).unwrap_or_default()
     }
 
     fn chunks_vectored<'a>(&'a self, out: &mut [IoSlice<'a>]) -> usize {
-        let mut count = 0;
-        for (slot, piece) in out.iter_mut().zip(self.pieces()) {
-            *slot = IoSlice::new(piece);
-            count += 1;
-        }
-        count
+        buffers::fill(out, self.pieces())
     }
 
     fn advance(&mut self, count: usize) {
