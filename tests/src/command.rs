@@ -1,5 +1,6 @@
 //! The other commands, run to their end.
 
+use std::ffi::OsStr;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -25,13 +26,8 @@ pub struct Done {
 /// # Panics
 /// When it takes longer than `limit`.
 pub async fn run(limit: Duration, arguments: &[&str], environment: &[(&str, &str)]) -> Done {
-    let mut command = Command::new(binary());
-    command
-        .args(arguments)
-        .env_remove("RUST_LOG")
-        .env_remove("LONGSHORE_ADMIN")
-        .env_remove("LONGSHORE_TOKEN");
-    command.envs(environment.iter().copied());
+    let mut command = piped(binary());
+    command.args(arguments).envs(environment.iter().copied());
     finish(limit, command, &format!("longshore {}", arguments.join(" "))).await
 }
 
@@ -40,15 +36,20 @@ pub async fn run(limit: Duration, arguments: &[&str], environment: &[(&str, &str
 /// # Panics
 /// When it takes longer than `limit`.
 pub async fn shell(limit: Duration, line: &str, environment: &[(&str, &str)]) -> Done {
-    let mut command = Command::new("bash");
-    command.args(["-c", line]).current_dir(crate::repository());
-    command.env_remove("RUST_LOG").env_remove("LONGSHORE_ADMIN").env_remove("LONGSHORE_TOKEN");
-    command.envs(environment.iter().copied());
+    let mut command = piped("bash");
+    command.args(["-c", line]).current_dir(crate::repository()).envs(environment.iter().copied());
     finish(limit, command, line).await
 }
 
-async fn finish(limit: Duration, mut command: Command, what: &str) -> Done {
+/// A program whose output is read, without what the environment would tell it of Longshore.
+fn piped(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env_remove("RUST_LOG").env_remove("LONGSHORE_ADMIN").env_remove("LONGSHORE_TOKEN");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+async fn finish(limit: Duration, mut command: Command, what: &str) -> Done {
     let output = command.spawn().expect("the program runs").wait_with_output();
     let output = tokio::time::timeout(limit, output).await;
     let output = output.unwrap_or_else(|_| panic!("{what} is not done after {limit:?}"));
@@ -90,14 +91,7 @@ impl Running {
     /// # Panics
     /// When it cannot be run.
     pub fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(binary());
-        command
-            .args(arguments)
-            .env_remove("RUST_LOG")
-            .env_remove("LONGSHORE_ADMIN")
-            .env_remove("LONGSHORE_TOKEN");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().expect("the binary runs");
+        let mut child = piped(binary()).args(arguments).spawn().expect("the binary runs");
         let printed = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let said = BufReader::new(child.stderr.take().expect("it is piped")).lines();
         Self { _child: child, printed, said }
@@ -145,9 +139,8 @@ pub async fn interrupted(
     environment: &[(&str, &str)],
     text: &str,
 ) -> Done {
-    let mut command = Command::new(binary());
-    command.args(arguments).env_remove("RUST_LOG").envs(environment.iter().copied());
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut command = piped(binary());
+    command.args(arguments).envs(environment.iter().copied()).stdout(Stdio::null());
     let mut child = command.spawn().expect("the binary runs");
     let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
     let course = async {
