@@ -3,19 +3,22 @@
 //! Counters and histograms are resolved per service once, so that the request path touches atomics only; gauges that
 //! mirror a pool (queue depth, in flight, instances) are read from its snapshot when somebody scrapes.
 
+mod entrance;
 mod jobs;
+mod service;
 
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
 
+pub use entrance::{Entrance, Handshake, Refused, SpanCounters, Tls};
 pub use jobs::{CallbackEnd, JobExports};
 use longshore_pool::StateView;
 use longshore_pool::scaling::Tally;
 use parking_lot::Mutex;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
+pub use service::{Cached, ServiceMetrics};
 
 /// Waits and durations from half a millisecond to ten minutes: queues in front of models are slow things.
 const SECONDS: &[f64] = &[
@@ -220,64 +223,6 @@ impl Metrics {
         Ok(Arc::new(metrics))
     }
 
-    /// What counts the spans of recorded requests.
-    pub fn spans(&self) -> SpanCounters {
-        let [sent, dropped] = ["sent", "dropped"].map(|result| self.spans.with_label_values(&[result]));
-        SpanCounters { sent, dropped }
-    }
-
-    /// What counts what comes before it belongs to a service.
-    pub fn entrance(&self) -> Entrance {
-        // A rate over a counter that appears with its first increment misses that increment.
-        for kind in
-            ["bad-request", "client-limit", "headers-too-large", "no-service", "overloaded", "unauthorized"]
-        {
-            self.refused.with_label_values(&[kind]);
-        }
-        let ends = [Handshake::Completed, Handshake::Failed, Handshake::TimedOut, Handshake::Refused];
-        for end in ends {
-            self.handshakes.with_label_values(&[end.name()]);
-        }
-        for result in ["applied", "refused"] {
-            self.tls_reloads.with_label_values(&[result]);
-        }
-        let tls = Tls {
-            handshakes: ends.map(|end| self.handshakes.with_label_values(&[end.name()])),
-            reloads: self.tls_reloads.clone(),
-            expires: self.tls_expires.clone(),
-        };
-        Entrance { refused: Refused(self.refused.clone()), tls }
-    }
-
-    /// The metrics of one service, each at zero.
-    pub fn service(&self, name: &str) -> Arc<ServiceMetrics> {
-        let service = Arc::new(ServiceMetrics {
-            name: name.to_owned(),
-            codes: std::array::from_fn(|_| OnceLock::new()),
-            requests: self.requests.clone(),
-            rejected: self.rejected.clone(),
-            replays: self.replays.clone(),
-            starts: self.starts.clone(),
-            deaths: self.deaths.clone(),
-            cache: self.cache.clone(),
-            cached: OnceLock::new(),
-            duration: self.duration.with_label_values(&[name]),
-            queue_wait: self.queue_wait.with_label_values(&[name]),
-            lost: self.lost.with_label_values(&[name]),
-            client_gone: self.client_gone.with_label_values(&[name]),
-            start_seconds: self.start_seconds.with_label_values(&[name]),
-            job_seconds: self.job_seconds.with_label_values(&[name]),
-            job_callbacks: self.job_callbacks.clone(),
-        });
-        // A rate over a counter that appears with its first increment misses that increment.
-        service.code(200);
-        for result in ["ready", "failed"] {
-            self.starts.with_label_values(&[name, result]);
-        }
-        self.services.lock().push(service.clone());
-        service
-    }
-
     /// The configuration was read and is in force. At the start that is no reload.
     pub fn configured(&self, unix_now: f64) {
         self.reloaded_at.set(unix_now);
@@ -343,82 +288,6 @@ impl Metrics {
     }
 }
 
-/// Counts what comes before it belongs to a service.
-pub struct Entrance {
-    /// What is refused.
-    pub refused: Refused,
-    /// What speaks TLS.
-    pub tls: Tls,
-}
-
-/// Tells of TLS.
-pub struct Tls {
-    /// In the order of [`Handshake`].
-    handshakes: [IntCounter; 4],
-    reloads: IntCounterVec,
-    expires: GaugeVec,
-}
-
-/// How a TLS handshake ended.
-#[derive(Clone, Copy, Debug)]
-pub enum Handshake {
-    /// The connection may speak HTTP.
-    Completed,
-    /// Nothing was agreed on, or the client has left.
-    Failed,
-    /// It took too long.
-    TimedOut,
-    /// Too many were under way.
-    Refused,
-}
-
-impl Handshake {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::TimedOut => "timed-out",
-            Self::Refused => "refused",
-        }
-    }
-}
-
-impl Tls {
-    /// A handshake has ended so.
-    pub fn handshake(&self, end: Handshake) {
-        self.handshakes[end as usize].inc();
-    }
-
-    /// The files of the certificate have changed. `result` is `applied` or `refused`.
-    pub fn reloaded(&self, result: &str) {
-        self.reloads.with_label_values(&[result]).inc();
-    }
-
-    /// The certificate in force expires then, in Unix time.
-    pub fn expires(&self, unix: i64) {
-        self.expires.with_label_values::<&str>(&[]).set(unix as f64);
-    }
-}
-
-/// Counts what is refused before a service is chosen.
-pub struct Refused(IntCounterVec);
-
-impl Refused {
-    /// A request or a connection was refused, with this kind of problem.
-    pub fn count(&self, kind: &str) {
-        self.0.with_label_values(&[kind]).inc();
-    }
-}
-
-/// Counts spans, by what became of them.
-#[derive(Clone)]
-pub struct SpanCounters {
-    /// The collector has them.
-    pub sent: IntCounter,
-    /// Nobody has them: too many waited, or the collector did not take them.
-    pub dropped: IntCounter,
-}
-
 /// What a pool looks like to a scrape.
 pub struct PoolGauges {
     /// Requests waiting.
@@ -441,123 +310,7 @@ pub struct PoolGauges {
     pub decisions: Tally,
 }
 
-/// What a cache did for a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cached {
-    /// The answer was there.
-    Hit,
-    /// It was asked for.
-    Miss,
-    /// It was being asked for already.
-    Collapsed,
-    /// The request went past it.
-    Bypass,
-}
-
-impl Cached {
-    /// In the order of their values.
-    const ALL: [Self; 4] = [Self::Hit, Self::Miss, Self::Collapsed, Self::Bypass];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Miss => "miss",
-            Self::Collapsed => "collapsed",
-            Self::Bypass => "bypass",
-        }
-    }
-}
-
 /// Brings a counter up to what somebody else has counted.
 fn raise(counter: &IntCounter, count: u64) {
     counter.inc_by(count.saturating_sub(counter.get()));
-}
-
-/// One service's counters and histograms, their labels resolved.
-pub struct ServiceMetrics {
-    name: String,
-    codes: [OnceLock<IntCounter>; 500],
-    requests: IntCounterVec,
-    rejected: IntCounterVec,
-    replays: IntCounterVec,
-    starts: IntCounterVec,
-    deaths: IntCounterVec,
-    cache: IntCounterVec,
-    cached: OnceLock<[IntCounter; 4]>,
-    duration: Histogram,
-    queue_wait: Histogram,
-    lost: IntCounter,
-    client_gone: IntCounter,
-    start_seconds: Histogram,
-    job_seconds: Histogram,
-    job_callbacks: IntCounterVec,
-}
-
-impl ServiceMetrics {
-    fn code(&self, code: u16) -> Option<&IntCounter> {
-        let slot = self.codes.get(usize::from(code).checked_sub(100)?)?;
-        Some(slot.get_or_init(|| self.requests.with_label_values(&[self.name.as_str(), &code.to_string()])))
-    }
-
-    /// A request was answered with this status after this long.
-    pub fn answered(&self, code: u16, after: Duration) {
-        if let Some(counter) = self.code(code) {
-            counter.inc();
-        }
-        self.duration.observe(after.as_secs_f64());
-    }
-
-    /// A request was dispatched after this wait.
-    pub fn waited(&self, wait: Duration) {
-        self.queue_wait.observe(wait.as_secs_f64());
-    }
-
-    /// A request was refused by Longshore, with this kind of problem.
-    pub fn rejected(&self, kind: &str) {
-        self.rejected.with_label_values(&[self.name.as_str(), kind]).inc();
-    }
-
-    /// A request went back to the head of the queue. `reason` is one of a fixed few.
-    pub fn replayed(&self, reason: &str) {
-        self.replays.with_label_values(&[self.name.as_str(), reason]).inc();
-    }
-
-    /// An accepted request got no complete answer because instances died.
-    pub fn lost(&self) {
-        self.lost.inc();
-    }
-
-    /// Requests to a service with a cache are counted from now on, each result at zero.
-    pub fn begin_cache(&self) {
-        self.cached(Cached::Hit);
-    }
-
-    /// What a cache did for a request.
-    pub fn cached(&self, result: Cached) -> &IntCounter {
-        let counters = self.cached.get_or_init(|| {
-            Cached::ALL.map(|result| self.cache.with_label_values(&[self.name.as_str(), result.name()]))
-        });
-        &counters[result as usize]
-    }
-
-    /// A client left before its answer was complete.
-    pub fn client_gone(&self) {
-        self.client_gone.inc();
-    }
-
-    /// An instance became ready so long after its start was decided.
-    pub fn started(&self, after: Duration) {
-        self.starts.with_label_values(&[self.name.as_str(), "ready"]).inc();
-        self.start_seconds.observe(after.as_secs_f64());
-    }
-
-    /// An instance could not be started, or ended before it was ready.
-    pub fn start_failed(&self) {
-        self.starts.with_label_values(&[self.name.as_str(), "failed"]).inc();
-    }
-
-    /// An instance died. `cause` is one of a fixed few.
-    pub fn died(&self, cause: &str) {
-        self.deaths.with_label_values(&[self.name.as_str(), cause]).inc();
-    }
 }
