@@ -157,6 +157,10 @@ impl Backend for DockerBackend {
         self.shared.images.prepare(&self.shared.docker, spec, rebuild, progress).await
     }
 
+    async fn restore(&self, spec: &Spec) -> Result<(), StartError> {
+        self.shared.images.restore(&self.shared.docker, spec).await
+    }
+
     async fn start(&self, key: &Key, spec: &Spec) -> Result<SocketAddr, StartError> {
         start::start(&self.shared, key, spec).await
     }
