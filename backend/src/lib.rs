@@ -250,4 +250,9 @@ pub trait Backend: Send + Sync + 'static {
         tail: usize,
         follow: bool,
     ) -> Result<BoxStream<'static, Result<Bytes, BackendError>>, BackendError>;
+
+    /// The last lines of that, as many as go with a death; what can be had within a second.
+    async fn last_lines(&self, key: &Key) -> String {
+        cause::read_last_lines(self.logs(key, cause::LOG_LINES, false)).await
+    }
 }

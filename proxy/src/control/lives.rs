@@ -29,6 +29,8 @@ impl Control {
         Life {
             starting: Some(self.clock.now()),
             under_way,
+            seen: None,
+            told: None,
             log_matched: false,
             stopping: false,
             outdated: false,
@@ -61,6 +63,7 @@ impl Control {
             tracing::debug!(instance = %key, why, "looking for the image");
             // Nothing is there that a stop or a take-over would have to wait for, however long this takes.
             call = None;
+            self.note(id, "its image is not there, and is being built or pulled".to_owned());
             started = match backend.restore(spec).await {
                 Ok(()) => {
                     call = self.begin_again(id);

@@ -136,6 +136,7 @@ impl Dispatcher {
             | Event::RequestFinished { .. }
             | Event::InstanceFound { .. }
             | Event::InstanceStarted { .. }
+            | Event::InstanceExamined { .. }
             | Event::InstanceProbed { .. }
             | Event::InstancePaused { .. }
             | Event::InstanceResumed { .. }
@@ -322,6 +323,7 @@ impl Dispatcher {
                 }
                 Action::Start { .. }
                 | Action::Probe { .. }
+                | Action::Examine { .. }
                 | Action::Pause { .. }
                 | Action::Resume { .. }
                 | Action::Stop { .. } => {
