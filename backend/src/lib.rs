@@ -230,6 +230,11 @@ pub trait Backend: Send + Sync + 'static {
         false
     }
 
+    /// What tells the engine from others that instances of the same cluster may be on, where they outlive the process.
+    async fn engine(&self) -> Option<String> {
+        None
+    }
+
     /// From now on the instances are another process's: they are watched, and nothing is removed, whatever ends.
     fn hands_off(&self) {}
 

@@ -194,6 +194,11 @@ impl Backend for DockerBackend {
         true
     }
 
+    async fn engine(&self) -> Option<String> {
+        let known = call::within(call::LIST, self.shared.docker.info()).await.ok().and_then(|info| info.id);
+        Some(known.filter(|id| !id.is_empty()).unwrap_or_else(|| "docker".to_owned()))
+    }
+
     fn hands_off(&self) {
         self.shared.hands_off.store(true, std::sync::atomic::Ordering::Relaxed);
     }

@@ -62,7 +62,7 @@ async fn an_image_that_is_nowhere_is_told_with_what_to_do() {
 
 async fn remove_image(cluster: &Cluster) {
     let options = None::<bollard::query_parameters::RemoveImageOptions>;
-    cluster.docker.remove_image(&cluster.image, options, None).await.unwrap();
+    cluster.docker.remove_image(&cluster.image, options, None).await.expect("it is there");
 }
 
 #[tokio::test]

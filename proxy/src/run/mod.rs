@@ -2,6 +2,7 @@
 
 pub(crate) mod backend;
 mod certificate;
+mod claim;
 pub(crate) mod cluster;
 mod difference;
 mod doors;
@@ -33,6 +34,7 @@ use crate::gateway::listen::{BindError, Bound, Socket};
 use crate::gateway::route::Routes;
 use crate::jobs::Jobs;
 use crate::telemetry::{Exporter, Sampler, Tracer};
+use claim::Claim;
 use cluster::{Cluster, Limits};
 use doors::AdminDoor;
 use handover::new::Predecessor;
@@ -77,6 +79,9 @@ pub enum UpError {
     /// The process that runs has not been taken over; it goes on.
     #[error("the take-over has failed: {0}")]
     Takeover(String),
+    /// Another process has the cluster's instances.
+    #[error("{0}")]
+    Taken(String),
     /// Something of the process's own.
     #[error("{0}")]
     Own(String),
@@ -99,6 +104,10 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     let admin_socket = inherited(door).map_or_else(|| Socket::bind(door.address), Ok)?;
     let backend = backend::choose(&config, options.backend).await?;
     takeover::same_backend(&*backend, predecessor.as_ref())?;
+    let mut claim = match &predecessor {
+        None => Some(Claim::take(&config.name, &*backend).await?),
+        Some(_) => None,
+    };
     let prepared = prepare(&config, &*backend, options.build, &console).await;
     console.finish();
     prepared?;
@@ -122,6 +131,7 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     certificate::follow(&gateway);
     if let Some(predecessor) = &mut predecessor {
         takeover::take_over(&mut cluster, predecessor, &mut ends).await?;
+        claim = takeover::claim(&config.name, &*backend).await;
     }
     cluster.run();
     let listening = bound.serve(gateway.clone())?;
@@ -173,6 +183,7 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     match end {
         End::Asked => {
             tracing::info!("shutting down: answering what was accepted; once more to stop at once");
+            claim.iter_mut().for_each(Claim::ends);
             cluster.events.tell(Kind::ShuttingDown, "what was accepted is answered, then the instances stop");
             let closing = async {
                 tokio::join!(listening.drain(cluster.quiet()), jobs.drain());
@@ -185,6 +196,7 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         End::TakenOver(successor) => {
             tracing::info!("another process has taken over: answering what was accepted");
             leaves_instances = successor.adopts();
+            drop(claim);
             // Whoever listens finds the other process under the same address.
             cluster.events.end(Kind::TakenOver, "another process serves from now on");
             drop(door);
