@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use crate::config::{Check, Pattern, Protocol};
 use crate::connect::Connector;
+use crate::gateway::MAX_FIELDS;
 
 /// What of an answer's body is looked at.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -113,7 +114,8 @@ fn with_causes(error: &dyn Error) -> String {
 async fn get(stream: TcpStream, connector: &Connector, path: &str) -> hyper::Result<Response<Incoming>> {
     match connector.protocol() {
         Protocol::H1 => {
-            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+            let (mut sender, connection) =
+                http1::Builder::new().max_headers(MAX_FIELDS).handshake(TokioIo::new(stream)).await?;
             tokio::spawn(connection);
             let request = request(path)
                 .header(header::HOST, connector.service())
