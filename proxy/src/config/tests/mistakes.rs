@@ -156,7 +156,7 @@ fn every_wrong_line_of_a_service_has_its_message() {
             "cannot be \"cookie:a b\"",
             "cookie:NAME",
         ),
-        ("balance = { hash_key = \"path\" }", "says nothing unless `policy = \"hash\"`", "^"),
+        ("balance = { hash_key = \"user\" }", "hash_key` cannot be \"user\"", "cookie:NAME"),
         ("balance = { slow_start = 5 }", "`services.calc.balance.slow_start` must be a duration", "^"),
         ("replay = { busy = [200] }", "must be an integer from 400 to 599", "got 200"),
         ("replay = { attempts = 0 }", "must be an integer from 1 to 1000", "got 0"),
