@@ -347,7 +347,7 @@ pub fn death(cause: &DeathCause) -> String {
             let after = humantime::format_duration(*after);
             with_log(format!("not ready within the start timeout of {after}: {saw}"), log)
         }
-        DeathCause::Hung => "hung: it failed its probes".to_owned(),
+        DeathCause::Hung => "hung: it failed its probes, or lost three requests in a row".to_owned(),
         DeathCause::Stopped => "stopped".to_owned(),
     }
 }

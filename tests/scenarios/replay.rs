@@ -55,6 +55,14 @@ async fn a_request_of_which_instances_die_is_not_given_up_before_its_attempts(ba
     let reply = cluster.client().get_with_fault("/add/3/4", "crash").await;
     assert_eq!(reply.status, 502);
     assert!(reply.detail().contains("5 instances"), "{}", reply.detail());
+    let log = cluster.log().join("\n");
+    for text in [
+        "an attempt was lost",
+        " instance=calc-0-1 ",
+        &format!(" request_id={} ", reply.header("x-request-id")),
+    ] {
+        assert!(log.contains(text), "{text} is not in:\n{log}");
+    }
     cluster.stop().await;
 }
 

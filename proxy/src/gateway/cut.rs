@@ -3,6 +3,7 @@
 use http::HeaderValue;
 
 use super::connections::Link;
+use super::ids::plain;
 use super::service::Service;
 
 /// An answer that had begun, or an upgraded connection, ends with its instance. `seen` is what of that was seen.
@@ -15,11 +16,14 @@ pub fn report(service: &Service, link: &Link, request_id: &HeaderValue, seen: &s
             "its instance was to go, and stop_grace ({grace}) was over: raise services.{name}.stop_grace for longer \
              streams, or let them go on elsewhere by replay.resume = true"
         );
-        tracing::warn!(service = %name, ?instance, ?request_id, "an open stream is cut: {why}");
+        tracing::warn!(
+            service = %name, instance = %plain(instance), request_id = %plain(request_id),
+            "an open stream is cut: {why}"
+        );
         why
     } else {
         tracing::warn!(
-            service = %name, ?instance, ?request_id, error = seen,
+            service = %name, instance = %plain(instance), request_id = %plain(request_id), error = seen,
             "an instance broke off its answer after its first byte had left: the request is lost"
         );
         format!("the instance broke off in the middle of its answer: {}", link.fate().unwrap_or(seen))
