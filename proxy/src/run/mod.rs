@@ -9,6 +9,7 @@ mod doors;
 mod handover;
 mod keys;
 mod record;
+mod refused;
 mod reload;
 mod takeover;
 mod watch;
