@@ -20,7 +20,7 @@ use super::doors::AdminDoor;
 use super::handover::old::{self, Before, Estate, Meeting, Step, Successor};
 use super::watch::FileWatch;
 use super::{Ends, announce};
-use crate::admin::view::ReloadView;
+use crate::admin::view::{ProxyView, ReloadView};
 use crate::admin::{Admin, Order, Refusal};
 use crate::config::{BackendKind, Config, Service, Source};
 use crate::console::Console;
@@ -252,6 +252,8 @@ impl Serving {
         leaving.into_iter().for_each(|control| self.cluster.retire(control));
         self.config = config;
         if difference.moves_listeners() {
+            let (id, listen) = (self.gateway.id(), self.listening.urls());
+            self.admin.proxy.store(Arc::new(ProxyView { id, listen }));
             self.console.serving(&self.listening.urls(), self.door.address(), self.cluster.backend.kind());
         }
         self.announce();
