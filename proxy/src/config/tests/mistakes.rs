@@ -109,6 +109,13 @@ fn every_wrong_line_of_a_service_has_its_message() {
         ("command = []", "`services.calc.command` is empty", "^"),
         ("command = \"serve\"", "must be an array such as [\"server\", \"--flag\"]", "found a string"),
         ("pull = \"mising\"", "`services.calc.pull` cannot be \"mising\"", "did you mean \"missing\"?"),
+        ("size = 2\naddress = \"host\"", "would want the port of the first", "port 8080 of this machine"),
+        ("size = { policy = \"wait\" }\naddress = \"host\"", "would want the port", "or `max = 1`"),
+        (
+            "size = { policy = \"wait\", max = 1, standby = 1 }\naddress = \"host\"",
+            "would want the port",
+            "^",
+        ),
         ("address = \"here\"", "it is one of published, container, host", "^"),
         (
             "hosts = [\"calc:80\"]",
