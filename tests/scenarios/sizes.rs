@@ -103,14 +103,21 @@ async fn every_form_of_size_is_taken_at_run_time_and_given_back(backend: Backend
 async fn an_instance_that_has_the_ports_of_the_machine_gets_no_second_one() {
     let setup = Setup::new(Backend::Process).model("calc", "calculator", "address = \"host\"");
     let cluster = setup.start().await;
-    for size in [json!(2), json!({"policy": "wait", "max": 2}), json!({"policy": "fixed", "size": 1, "max": 9})] {
+    for size in
+        [json!(2), json!({"policy": "wait", "max": 2}), json!({"policy": "fixed", "size": 1, "max": 9})]
+    {
         let reply = cluster.admin().put_size("calc", json!({ "size": size }).to_string()).await;
         assert_eq!(reply.status, 400, "{size}: {}", reply.text());
         assert!(reply.detail().contains("the port of the first"), "{size}: {}", reply.detail());
     }
     for size in [json!(0), json!("queue"), json!({"policy": "wait"})] {
         let reply = cluster.admin().put_size("calc", json!({ "size": size }).to_string()).await;
-        assert_eq!((reply.status, &reply.json()["size"]["max"]), (200, &json!(1)), "{size}: {}", reply.text());
+        assert_eq!(
+            (reply.status, &reply.json()["size"]["max"]),
+            (200, &json!(1)),
+            "{size}: {}",
+            reply.text()
+        );
     }
     cluster.stop().await;
 }

@@ -186,7 +186,11 @@ impl Serving {
                 "there is no file to read: `longshore run` serves one image".to_owned(),
             ));
         };
-        let mut config = Config::load(file).map_err(|mistakes| Refusal::broken(&mistakes))?;
+        let path = file.clone();
+        // Aside: a name in the file may take its time to be found.
+        let loaded = tokio::task::spawn_blocking(move || Config::load(&path)).await;
+        let loaded = loaded.map_err(|error| Refusal::invalid(error.to_string()))?;
+        let mut config = loaded.map_err(|mistakes| Refusal::broken(&mistakes))?;
         if self.named_backend.is_some() {
             config.backend = self.config.backend;
         }
