@@ -43,6 +43,9 @@ async fn a_command_that_fails_says_why_and_ends_with_1_and_one_that_is_wrong_wit
     let cluster = Setup::new(Backend::Process).model("calc", "calculator", "").start().await;
     for (arguments, code, said) in [
         (&["scale", "clac=3"][..], 1, "\"clac\""),
+        (&["scale", "calc=2", "clac=3"], 1, "\"clac\""),
+        (&["scale", "calc=2", "calc=3"], 2, "two sizes"),
+        (&["run", "image", "--size", "-1"], 2, "invalid value '-1' for '--size"),
         (&["scale", "calc=-1"], 2, "from 0 to 1000"),
         (&["scale", "calc=1e9"], 2, "from 0 to 1000"),
         (&["scale", "calc=x"], 2, "\"x\""),

@@ -1,6 +1,7 @@
 //! Texts that stand for something: durations, byte sizes, names, hosts, `${VAR}`. Each error says what is allowed.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::num::IntErrorKind;
 use std::time::Duration;
 
 /// Beyond it a deadline is a mistake, and arithmetic on it a hazard.
@@ -34,20 +35,26 @@ pub fn bytes(text: &str) -> Result<u64, String> {
         "tib" => 1 << 40,
         _ => return Err(wrong()),
     };
-    scaled(number, unit).ok_or_else(wrong)
+    let total = scaled(number, unit).ok_or_else(wrong)?;
+    let fits = u64::try_from(total).ok().filter(|total| i64::try_from(*total).is_ok());
+    fits.ok_or_else(|| "that is too large: a size is less than 8388608TiB (8EiB)".into())
 }
 
-/// `number` times `unit`, exactly, rounded down to a byte.
-fn scaled(number: &str, unit: u64) -> Option<u64> {
+/// `number` times `unit`, exactly, rounded down to a byte; what is beyond all numbers is the largest one.
+fn scaled(number: &str, unit: u64) -> Option<u128> {
     let (whole, part) = number.split_once('.').unwrap_or((number, ""));
-    let whole: u64 = whole.parse().ok()?;
-    let mut total = u128::from(whole).checked_mul(u128::from(unit))?;
+    let whole = match whole.parse::<u64>() {
+        Ok(whole) => whole,
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => return Some(u128::MAX),
+        Err(_) => return None,
+    };
+    let mut total = u128::from(whole) * u128::from(unit);
     if number.contains('.') {
         let digits = u32::try_from(part.len()).ok().filter(|digits| (1..=9).contains(digits))?;
         let part: u128 = part.parse().ok()?;
         total += part * u128::from(unit) / 10_u128.pow(digits);
     }
-    u64::try_from(total).ok().filter(|total| i64::try_from(*total).is_ok())
+    Some(total)
 }
 
 /// `IP:PORT` or `NAME:PORT`, where the name is looked up: of several addresses the lowest is taken, of IPv4 if there is one.
@@ -204,9 +211,13 @@ mod tests {
         assert_eq!(bytes("1.5GiB"), Ok(1_610_612_736));
         assert_eq!(bytes("512"), Ok(512));
         assert_eq!(bytes("0"), Ok(0));
-        for wrong in ["", "KiB", "1.", ".5GB", "-1", "1e9", "12 apples", "99999999TiB", "1.2.3MB", "64K"] {
-            assert!(bytes(wrong).is_err(), "{wrong}");
+        for wrong in ["", "KiB", "1.", ".5GB", "-1", "1e9", "12 apples", "1.2.3MB", "64K"] {
+            assert!(bytes(wrong).is_err_and(|error| error.starts_with("a size is `64KiB`")), "{wrong}");
         }
+        for large in ["99999999TiB", "8388608TiB", "99999999999999999999999", "18446744073709551615TiB"] {
+            assert!(bytes(large).is_err_and(|error| error.starts_with("that is too large")), "{large}");
+        }
+        assert_eq!(bytes("8388607TiB"), Ok(8_388_607 << 40));
     }
 
     #[test]
