@@ -182,14 +182,16 @@ impl Exchange {
     }
 
     async fn take_body(&mut self) -> Result<RequestBody, SpoolError> {
-        match self.body.take() {
+        let body = match self.body.take() {
             Some(Upload::Unread(body)) => {
                 let body = Paced::new(body, self.pace);
-                RequestBody::take(body, &self.service.space, self.parts.version).await
+                RequestBody::take(body, &self.service.space, self.parts.version).await?
             }
-            Some(Upload::Begun(body)) => Ok(body),
-            None => Ok(RequestBody::Empty),
-        }
+            Some(Upload::Begun(body)) => body,
+            None => return Ok(RequestBody::Empty),
+        };
+        body.begun(&self.service.space).await?;
+        Ok(body)
     }
 
     /// Waits for a slot, and reads the body meanwhile: so a departing client is seen.
