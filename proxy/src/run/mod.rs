@@ -33,7 +33,7 @@ use crate::gateway::listen::{BindError, Bound, Socket};
 use crate::gateway::route::Routes;
 use crate::jobs::Jobs;
 use crate::telemetry::{Exporter, Sampler, Tracer};
-use cluster::{Cluster, Limits};
+use cluster::{Cluster, Drained, Limits};
 use doors::AdminDoor;
 use handover::new::Predecessor;
 use handover::old::Before;
@@ -169,34 +169,27 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     let end = serving.until_the_end(&mut ends, &mut inbox, watched).await;
     serving.console.finish();
     let Serving { cluster, listening, config, door, .. } = serving;
-    let mut leaves_instances = options.keep;
-    match end {
+    let (mut leaves_instances, mut door) = (options.keep, Some(door));
+    let drained = match end {
         End::Asked => {
             tracing::info!("shutting down: answering what was accepted; once more to stop at once");
             cluster.events.tell(Kind::ShuttingDown, "what was accepted is answered, then the instances stop");
             let closing = async {
                 tokio::join!(listening.drain(cluster.quiet()), jobs.drain());
             };
-            tokio::select! {
-                () = cluster.drain(closing, config.proxy.drain) => {}
-                () = ends.asked(&mut inbox) => {}
-            }
+            cluster.drain(closing, config.proxy.drain, ends.asked(&mut inbox)).await
         }
         End::TakenOver(successor) => {
             tracing::info!("another process has taken over: answering what was accepted");
             leaves_instances = successor.adopts();
             // Whoever listens finds the other process under the same address.
             cluster.events.end(Kind::TakenOver, "another process serves from now on");
-            drop(door);
-            tokio::select! {
-                _ = async {
-                    let limits = Limits { drain: config.proxy.drain, idle: jobs.has_folder().then_some(FOLDER_IDLE) };
-                    tokio::join!(cluster.hand_over(listening, successor, limits), jobs.drain())
-                } => {}
-                () = ends.asked(&mut inbox) => {}
-            }
+            door = None;
+            let limits = Limits { drain: config.proxy.drain, idle: jobs.has_folder().then_some(FOLDER_IDLE) };
+            let handing = cluster.hand_over(listening, successor, limits, ends.asked(&mut inbox));
+            tokio::join!(handing, jobs.drain()).0
         }
-    }
+    };
     if let Some(recording) = recording {
         recording.end().await;
     }
@@ -205,14 +198,34 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     }
     if leaves_instances {
         tracing::info!("leaving the instances running, for another `longshore up` to adopt");
-        return Ok(());
+    } else {
+        end_instances(&cluster, drained, &mut ends, &mut inbox).await;
     }
-    tokio::select! {
-        // What is left has been logged.
-        _ = cluster.stop() => {}
-        () = ends.asked(&mut inbox) => {}
+    cluster.events.close();
+    if let Some(door) = door {
+        door.close().await;
     }
     Ok(())
+}
+
+/// Stops them, at once when somebody asks again; who asks once more than that leaves what is left.
+async fn end_instances(
+    cluster: &Cluster,
+    mut drained: Drained,
+    ends: &mut Ends,
+    inbox: &mut mpsc::UnboundedReceiver<Order>,
+) {
+    loop {
+        tokio::select! {
+            // What is left has been logged.
+            _ = cluster.stop(drained) => return,
+            () = ends.asked(inbox) => match drained {
+                Drained::Answered => tracing::warn!("asked once more to end: the instances are killed"),
+                Drained::Cut => return,
+            }
+        }
+        drained = Drained::Cut;
+    }
 }
 
 fn token(config: &Config) -> Result<Option<String>, UpError> {
