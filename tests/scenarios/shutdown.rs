@@ -6,7 +6,9 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, Empty};
 use longshore_tests::http2::Http2;
-use longshore_tests::{Backend, Client, Cluster, Reply, Setup, both, each, process};
+use longshore_tests::{
+    Backend, Client, Cluster, PATIENCE, Reply, Setup, both, each, eventually, model, process,
+};
 use nix::sys::signal::Signal;
 use tokio::task::JoinHandle;
 
@@ -147,7 +149,7 @@ async fn a_second_signal_ends_it_at_once(backend: Backend) {
     assert_eq!(cluster.log().iter().filter(|line| line.contains("asked once more")).count(), 1);
     cluster.nothing_is_left();
     if let Some(child) = child {
-        longshore_tests::eventually(Duration::from_secs(5), "its child is gone", async || {
+        eventually(Duration::from_secs(5), "its child is gone", async || {
             (!process::lives(child)).then_some(())
         })
         .await;
@@ -195,6 +197,35 @@ async fn jobs_that_are_cut_at_the_end_are_carried_on_by_the_next_process() {
     cluster.stop().await;
 }
 
+async fn neither_a_reload_nor_the_end_tells_what_is_no_news() {
+    let calc = model("calc", "calculator", "");
+    let late = model("late", "calculator --fault-start-delay 60s", "");
+    let setup = Setup::new(Backend::Process).service(&calc).service(&late);
+    let mut cluster = setup.serve().await;
+    cluster.admin().has("calc", 1).await;
+    let says =
+        |cluster: &Cluster, text: &str| cluster.log().iter().filter(|line| line.contains(text)).count();
+    eventually(PATIENCE, "calc is ready", async || (says(&cluster, "calc is ready") == 1).then_some(()))
+        .await;
+    let third = model("third", "echo", "");
+    cluster.setup_mut().replace_services(&format!("{calc}{late}{third}"));
+    cluster.setup_mut().write();
+    assert_eq!(cluster.admin().post("/reload").await.status, 200);
+    eventually(PATIENCE, "third is ready", async || (says(&cluster, "third is ready") == 1).then_some(()))
+        .await;
+    cluster.signal(Signal::SIGTERM);
+    assert!(cluster.ended(Duration::from_secs(20)).await.success());
+    for (text, count) in [
+        ("calc: starting", 1),
+        ("calc is ready: 1 of 1", 1),
+        ("late: starting", 1),
+        ("late is ready", 0),
+        ("third is ready: 1 of 1", 1),
+    ] {
+        assert_eq!(says(&cluster, text), count, "{text}: {:#?}", cluster.log());
+    }
+}
+
 async fn an_instance_that_ignores_the_request_to_stop_is_stopped_all_the_same() {
     let setup = Setup::new(Backend::Process).model("calc", "calculator", "stop_grace = \"1s\"");
     let cluster = setup.start().await;
@@ -224,3 +255,4 @@ each!(light 60: nothing_new_is_accepted_while_the_rest_is_answered, who_waits_fo
 each!(light 60: jobs_that_are_cut_at_the_end_are_carried_on_by_the_next_process);
 each!(light 60: a_second_signal_does_not_wait_for_an_instance_that_takes_its_time);
 each!(light 60: an_instance_that_ignores_the_request_to_stop_is_stopped_all_the_same);
+each!(light 60: neither_a_reload_nor_the_end_tells_what_is_no_news);

@@ -10,6 +10,7 @@ pub mod view;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::{mpsc, oneshot};
@@ -39,6 +40,8 @@ pub struct Admin {
     pub jobs: Arc<Jobs>,
     /// Told what is asked of the process as a whole.
     pub orders: mpsc::UnboundedSender<Order>,
+    /// Whether the process is ending.
+    pub ending: AtomicBool,
 }
 
 /// What somebody asks of the process as a whole.

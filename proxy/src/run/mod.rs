@@ -1,5 +1,6 @@
 //! Puts a cluster together, serves it until somebody says stop, and takes it apart again.
 
+mod announce;
 pub(crate) mod backend;
 mod certificate;
 pub(crate) mod cluster;
@@ -14,11 +15,11 @@ mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use longshore_backend::{Backend, Progress, StartError};
-use longshore_pool::StateView;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -26,13 +27,13 @@ use crate::admin::{Admin, Order, Refusal};
 use crate::cli::up::UpOptions;
 use crate::config::{Config, Listener, Scheme, Source};
 use crate::console::Console;
-use crate::control::Control;
 use crate::events::Kind;
 use crate::gateway::Gateway;
 use crate::gateway::listen::{BindError, Bound, Socket};
 use crate::gateway::route::Routes;
 use crate::jobs::Jobs;
 use crate::telemetry::{Exporter, Sampler, Tracer};
+use announce::Announcements;
 use cluster::{Cluster, Drained, Limits};
 use doors::AdminDoor;
 use handover::new::Predecessor;
@@ -135,6 +136,7 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         token: ArcSwapOption::new(token.map(Arc::new)),
         jobs: jobs.clone(),
         orders,
+        ending: AtomicBool::new(false),
     });
     let door = AdminDoor::open(&admin, admin_socket)?;
     console.serving(&listening.urls(), door.address(), backend.kind());
@@ -164,14 +166,17 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         console,
         meeting,
         before,
+        announcements: Announcements::default(),
     };
-    serving.announce();
+    serving.announcements.begin(serving.cluster.controls.load().to_vec(), &serving.console);
     let end = serving.until_the_end(&mut ends, &mut inbox, watched).await;
-    serving.console.finish();
-    let Serving { cluster, listening, config, door, .. } = serving;
+    let Serving { cluster, listening, config, door, admin, console, announcements, .. } = serving;
+    drop(announcements);
+    console.clear();
     let (mut leaves_instances, mut door) = (options.keep, Some(door));
     let drained = match end {
         End::Asked => {
+            admin.ending.store(true, Ordering::Relaxed);
             tracing::info!("shutting down: answering what was accepted; once more to stop at once");
             cluster.events.tell(Kind::ShuttingDown, "what was accepted is answered, then the instances stop");
             let closing = async {
@@ -318,26 +323,4 @@ pub(crate) async fn prepare(
         Some((_, error)) if failed.len() == config.services.len() => Err(UpError::Backend((*error).clone())),
         Some(_) | None => Ok(()),
     }
-}
-
-/// Says once when each service has all the instances that it wants.
-async fn announce(controls: Vec<Arc<Control>>, console: Console) {
-    let mut waiting = controls;
-    while !waiting.is_empty() {
-        let mut rest = Vec::new();
-        for control in waiting {
-            let service = control.service();
-            let snapshot = service.dispatcher.snapshot();
-            let ready = snapshot.instances.iter().filter(|view| view.state == StateView::Ready).count();
-            console.starting(&service.name, ready, snapshot.wanted);
-            if ready < snapshot.wanted as usize && !control.is_closed() {
-                rest.push(control);
-            } else {
-                console.ready(&service.name, &service.config, ready);
-            }
-        }
-        waiting = rest;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    console.finish();
 }
