@@ -141,8 +141,8 @@ pub(crate) struct Serving {
     pub(crate) open: Option<u32>,
     /// It said that it is busy: no new request before this.
     pub(crate) paused_until: Option<Time>,
-    /// Times in a row that it lost a request while it was trusted.
-    pub(crate) losses: u32,
+    /// What it lost while it was trusted, since its last answer.
+    pub(crate) losses: Losses,
     pub(crate) probe: Probe,
     /// A request that it held over a probe which it answered, and when it answered.
     pub(crate) witness: Option<(RequestId, Time)>,
@@ -159,6 +159,23 @@ pub(crate) enum Next {
     Restart(Time),
     /// It stays in use, by what has ended.
     Remain,
+}
+
+/// Different requests that an instance has lost one after another. One request that breaks whatever takes it is one,
+/// however often it comes back.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Losses([Option<RequestId>; 3]);
+
+impl Losses {
+    /// Counts one more. Returns whether there are three.
+    pub(crate) fn note(&mut self, request: RequestId) -> bool {
+        if !self.0.contains(&Some(request))
+            && let Some(free) = self.0.iter_mut().find(|slot| slot.is_none())
+        {
+            *free = Some(request);
+        }
+        self.0.iter().all(Option::is_some)
+    }
 }
 
 impl Instance {
@@ -204,7 +221,7 @@ impl Instance {
             turn: 0,
             open: None,
             paused_until: None,
-            losses: 0,
+            losses: Losses::default(),
             probe: Probe::due(probe_at),
             witness: None,
             silent_from: None,

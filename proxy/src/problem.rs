@@ -344,7 +344,7 @@ pub fn death(cause: &DeathCause) -> String {
             Retry::EngineDown => format!("the engine does not answer: {error}"),
         },
         DeathCause::StartTimeout { log } => with_log("not ready within the start timeout".to_owned(), log),
-        DeathCause::Hung => "hung: it failed its probes".to_owned(),
+        DeathCause::Hung => "hung: it failed its probes, or lost three requests in a row".to_owned(),
         DeathCause::Stopped => "stopped".to_owned(),
     }
 }

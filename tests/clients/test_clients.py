@@ -206,3 +206,33 @@ def test_under_faults(cluster, name):
     with Faults(cluster, service).at_work() as faults:
         client(cluster, faults.rounds())
     cluster.settled(service)
+
+
+def refused_by_httpx(cluster, **options):
+    with httpx.Client(timeout=30, trust_env=False, verify=cluster.context if is_secure(cluster) else True, **options) as session:
+        got = session.post(f"{cluster.url}/", content=BODY, headers={"Longshore-Service": "nobody"})
+    return got.status_code, got.json()["type"]
+
+
+def refused_by_curl(cluster, *options):
+    words = ["curl", "-sS", "-m", "30", *options, "-H", "Longshore-Service: nobody", "--data-binary", "@-", f"{cluster.url}/"]
+    got = subprocess.run([*words, "-w", "%{http_code}"], input=BODY, capture_output=True, check=False)
+    assert got.returncode == 0, got
+    problem, status = got.stdout.decode().rsplit("\n", 1)
+    return int(status), json.loads(problem)["type"]
+
+
+REFUSED = {
+    "httpx-h1": lambda cluster: refused_by_httpx(cluster),
+    "httpx-h2c": lambda cluster: refused_by_httpx(cluster, http1=False, http2=True),
+    "httpx-h2-tls": lambda cluster: refused_by_httpx(cluster.secure(), http2=True),
+    "curl-1.1": lambda cluster: refused_by_curl(cluster, "--http1.1", "-H", "Expect:"),
+    "curl-h2c": lambda cluster: refused_by_curl(cluster, "--http2-prior-knowledge"),
+    "curl-h2-tls": lambda cluster: refused_by_curl(cluster.secure(), "--http2", "--cacert", str(cluster.certificate)),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refusal_reaches_a_client_that_still_sends(cluster, name):
+    for _ in range(5):
+        assert REFUSED[name](cluster) == (404, "urn:longshore:no-service")

@@ -3,6 +3,8 @@
 use http::Request;
 use longshore_tests::tap::{Answered, Tap};
 use longshore_tests::{Backend, Setup, each};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 /// What becomes of an instance's bytes.
 #[derive(Clone, Copy, Debug)]
@@ -140,5 +142,42 @@ async fn a_head_without_end_and_a_flood_of_interim_answers_are_not_waited_for_fo
     cluster.stop().await;
 }
 
+/// Answers as soon as it has a head, and closes the connection with the body unread: its client gets a reset.
+async fn impatient(mut stream: TcpStream) {
+    let mut received = Vec::new();
+    while !received.windows(4).any(|end| end == b"\r\n\r\n") {
+        match stream.read_buf(&mut received).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+    }
+    let status = if received.starts_with(b"GET /healthz ") { "200 OK" } else { "413 Content Too Large" };
+    let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno");
+    // Nobody may listen.
+    let _ = stream.write_all(answer.as_bytes()).await;
+}
+
+async fn an_answer_of_a_server_that_does_not_read_on_is_its_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("it is bound");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(impatient(stream));
+        }
+    });
+    let service = format!("[services.impatient]\naddresses = [\"{address}\"]\nhealth.path = \"/healthz\"\n");
+    let cluster = Setup::new(Backend::Process).service(&service).start().await;
+    for size in [1_000, 200_000, 3_000_000] {
+        let body = bytes::Bytes::from(vec![b'x'; size]);
+        for round in 0..20 {
+            let reply = cluster.client().send(Request::post("/"), body.clone()).await;
+            assert_eq!((reply.status, reply.text().as_str()), (413, "no"), "{size} bytes, round {round}");
+            assert_eq!(reply.headers["longshore-attempts"], "1", "{size} bytes, round {round}");
+        }
+    }
+    cluster.stop().await;
+}
+
+each!(light 60: an_answer_of_a_server_that_does_not_read_on_is_its_answer);
 each!(light 60: an_ambiguous_answer_ends_where_it_is_and_the_next_one_is_its_own);
 each!(light 60: a_head_without_end_and_a_flood_of_interim_answers_are_not_waited_for_for_ever);

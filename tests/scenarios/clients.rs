@@ -81,6 +81,9 @@ async fn a_client_that_leaves_in_the_middle_of_its_request_frees_the_slot() {
     let cluster = one_slot().await;
     let mut leaving = Raw::connect(cluster.address()).await;
     leaving.send("POST / HTTP/1.1\r\nHost: sleep\r\nContent-Length: 100000000\r\n\r\nxxx").await;
+    // A client that has sent next to nothing yet holds no slot.
+    assert_eq!(cluster.client().get("/sleep/1ms").await.status, 200);
+    leaving.send(&"x".repeat(300_000)).await;
     cluster.admin().works_on("sleep", 1).await;
     drop(leaving);
     cluster.admin().works_on("sleep", 0).await;

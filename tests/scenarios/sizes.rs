@@ -64,14 +64,34 @@ async fn every_form_of_size_is_taken_at_run_time_and_given_back(backend: Backend
         assert!(settled && shown["overridden"] == true, "{size}: {shown}");
         assert_eq!((&shown["min"], &shown["max"]), (&json!(1), &json!(4)), "{size}: the file's bounds stay");
     }
-    for (size, pointer) in [
-        (json!({"policy": "wait", "objective": "soon"}), "/size/objective: objective must be a duration"),
-        (json!({"policy": "wait", "min": 9, "max": 2}), "/size/max: `max` is 2 and below `min`"),
-        (json!(9), "size must be from 1 to 4 for calc, got 9"),
+    for (body, pointer, detail) in [
+        (r#"{"size":{"policy":"wait","objective":"soon"}}"#, "/size/objective", "must be a duration"),
+        (r#"{"size":{"policy":"wait","min":9,"max":2}}"#, "/size/max", "`max` is 2 and below `min`"),
+        (r#"{"size":{"policy":"webhook"}}"#, "/size", "needs `url`"),
+        (r#"{"size":9}"#, "/size", "size must be from 1 to 4 for calc, got 9"),
+        (r#"{"size":-1}"#, "/size", "an integer from 0 to 1000, got -1"),
+        (r#"{"size":1.5}"#, "/size", "an integer from 0 to 1000, got 1.5"),
+        (r#"{"size":"x"}"#, "/size", "no expression"),
+        (r#"{"size":2,"sice":3}"#, "/sice", "unknown key \"sice\""),
+        ("{}", "", "it has no \"size\""),
+        ("[1]", "", "it is an array"),
+        ("3", "", "it is a number"),
+        ("{", "", "EOF"),
     ] {
-        let reply = put(size.clone()).await;
-        assert_eq!(reply.status, 400, "{size}: {}", reply.text());
-        assert!(reply.detail().contains(pointer), "{size}: {}", reply.detail());
+        let reply = admin.put_size("calc", body.to_owned()).await;
+        assert_eq!(reply.status, 400, "{body}: {}", reply.text());
+        assert!(reply.detail().contains(detail), "{body}: {}", reply.detail());
+        let answer = reply.json();
+        assert_eq!((&answer["pointer"], &answer["errors"][0]["pointer"]), (&json!(pointer), &json!(pointer)));
+        assert!(!reply.text().contains("struct"), "{body}: {}", reply.text());
+    }
+    let large = admin.put_size("calc", format!("{{\"size\":\"{}\"}}", "1+".repeat(40_000))).await;
+    assert_eq!(large.status, 413, "{}", large.text());
+    assert!(large.detail().contains("65536 bytes"), "{}", large.detail());
+    for path in ["events?follow=maybe", "services/calc/queue?limit=-1", "services/calc/queue?limits=1"] {
+        let reply = admin.client().get(&format!("/{path}")).await;
+        assert_eq!(reply.status, 400, "{path}");
+        assert!(reply.detail().starts_with("the query is wrong: `"), "{path}: {}", reply.detail());
     }
     let reset = admin.client().send(Request::delete("/services/calc/size"), Bytes::new()).await;
     let size = &reset.json()["size"];

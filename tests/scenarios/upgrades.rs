@@ -131,6 +131,22 @@ async fn an_open_connection_is_not_idle_and_sends_no_header() {
     cluster.stop().await;
 }
 
+async fn an_open_connection_is_waited_for_at_the_end() {
+    let setup = Setup::new(Backend::Process).proxy("drain = \"20s\"");
+    let mut cluster = setup.model("calc", "calculator", "").start().await;
+    let mut raw = Raw::connect(cluster.address()).await;
+    raw.send("GET /upgrade HTTP/1.1\r\nHost: calc\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n").await;
+    raw.until("\r\n\r\n").await;
+    cluster.signal(nix::sys::signal::Signal::SIGTERM);
+    for word in ["first", "second", "third"] {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        raw.send(word).await;
+        raw.until(word).await;
+    }
+    drop(raw);
+    assert!(cluster.ended(Duration::from_secs(10)).await.success());
+}
+
 async fn no_handshake_is_lost() {
     const CLIENTS: usize = 10;
     const EACH: usize = 300;
@@ -162,5 +178,6 @@ async fn no_handshake_is_lost() {
 }
 
 both!(light 60: a_stream_of_http2_is_taken_over_like_a_connection, a_handshake_whose_instance_dies_is_sent_again);
+each!(light 60: an_open_connection_is_waited_for_at_the_end);
 each!(light 60: what_is_not_taken_over_does_not_look_as_if_it_were, an_open_connection_is_not_idle_and_sends_no_header);
 each!(heavy 120: no_handshake_is_lost);

@@ -6,7 +6,7 @@ use crate::config::PoolConfig;
 use crate::event::InstanceId;
 use crate::time::Time;
 
-use super::{Instance, Probe, Serving, State};
+use super::{Instance, Losses, Probe, Serving, State};
 
 /// What becomes of an instance that drains, once it holds nothing any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Instance {
         serving.probe.failures = 0;
         serving.probe.last = None;
         serving.probe.anew(now);
-        serving.losses = 0;
+        serving.losses = Losses::default();
         serving.paused_until = None;
         serving.open_slots(config, now);
         self.enter(State::Suspect(serving), now);

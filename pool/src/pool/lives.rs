@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::backoff;
 use crate::config::RestartPolicy;
-use crate::event::{Action, DeathCause, Health, InstanceId, Retry, Revoked};
+use crate::event::{Action, DeathCause, Health, InstanceId, RequestId, Retry, Revoked};
 use crate::instance::{Instance, Next, Record, State, Then};
 use crate::requests::{List, Place};
 use crate::time::Time;
@@ -335,15 +335,14 @@ impl Pool {
 
     /// 5. A request was lost on an instance, or its stream broke: it gets no more until a probe has passed.
     ///
-    /// Losses of requests that it held together are one mishap: only one that befalls a trusted instance `counts`.
-    /// After three of those in a row, with a passed probe between each and no answer, it only looks healthy: hung.
-    pub(super) fn suspect(&mut self, id: InstanceId, counts: bool, now: Time) {
-        const HUNG_AFTER: u32 = 3;
+    /// Losses of requests that it held together are one mishap: only one that befalls a trusted instance counts. After
+    /// three different requests that were `lost` so, with a passed probe between each and no answer, it only looks healthy:
+    /// hung. One request that was lost on it three times says more about the request.
+    pub(super) fn suspect(&mut self, id: InstanceId, lost: Option<RequestId>, now: Time) {
         let Some(instance) = self.instance_mut(id) else { return };
         let trusted = instance.suspect(now);
         let Some(serving) = instance.serving_mut() else { return };
-        serving.losses += u32::from(trusted && counts);
-        if serving.losses >= HUNG_AFTER {
+        if lost.is_some_and(|lost| trusted && serving.losses.note(lost)) {
             self.hung(id.slot, now);
             return;
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event::{Action, Class, InstanceId, Outcome, RejectReason, RequestId, Revoked};
-use crate::instance::{Instance, State};
+use crate::instance::{Instance, Losses, State};
 use crate::requests::{Key, Line, Place, Request};
 use crate::simulate::Job;
 use crate::time::Time;
@@ -165,19 +165,19 @@ impl Pool {
             Outcome::Abandoned { broken } => {
                 self.requests.remove(key);
                 if broken && !revoked {
-                    self.suspect(instance, false, now);
+                    self.suspect(instance, None, now);
                 }
             }
             Outcome::Lost { how, sent } => {
                 if !revoked {
-                    self.suspect(instance, true, now);
+                    self.suspect(instance, Some(id), now);
                 }
                 self.lost(key, instance, how, sent, now);
             }
             Outcome::Interrupted { how, deadline } => {
                 self.requests[key].deadline = deadline;
                 if !revoked {
-                    self.suspect(instance, true, now);
+                    self.suspect(instance, Some(id), now);
                 }
                 self.lost(key, instance, how, true, now);
             }
@@ -211,7 +211,7 @@ impl Pool {
         serving.worked_until = now;
         if *outcome == Outcome::Answered {
             self.traffic.note_answer(Job { arrival: arrived, service: now.since(since), client });
-            serving.losses = 0;
+            serving.losses = Losses::default();
             serving.alive_at = now;
             serving.teach(request, since, outdated, &mut self.habit, now);
         }

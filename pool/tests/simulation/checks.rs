@@ -158,7 +158,7 @@ impl Model {
         let lost = instance.probe.is_some_and(|(since, _)| self.now.since(since) >= LOST_PROBE);
         let failed = instance.failed_probes + u32::from(lost);
         let frozen = instance.frozen >= FROZEN_TOO_OFTEN;
-        let hung = frozen || failed >= self.config.probe_failures || instance.losses >= 3;
+        let hung = frozen || failed >= self.config.probe_failures || instance.losses.len() >= 3;
         ensure!(exited || drained || hung, "{id:?} is cut from {on} without cause");
         Ok(())
     }

@@ -69,7 +69,8 @@ pub(crate) struct Instance {
     pub(crate) failed_probes: u32,
     /// Probes in a row, since it serves, that found it frozen.
     pub(crate) frozen: u32,
-    pub(crate) losses: u32,
+    /// Different requests that it lost since its last answer.
+    pub(crate) losses: BTreeSet<RequestId>,
     pub(crate) paused_until: Time,
     pub(crate) worked_until: Time,
     /// Requests of another process on it.
@@ -310,7 +311,7 @@ impl Model {
         match outcome {
             Outcome::Answered => {
                 if serving {
-                    instance.losses = 0;
+                    instance.losses.clear();
                     instance.alive_at = self.now;
                 }
                 self.requests.remove(&id.0);
@@ -334,7 +335,7 @@ impl Model {
                     request.place = Place::Doomed;
                 }
                 if serving {
-                    instance.losses += 1;
+                    instance.losses.insert(id);
                     instance.mishap(self.rank);
                 }
             }
@@ -433,7 +434,8 @@ impl Model {
                 // What was held against it before its pause is forgotten.
                 StateView::Standby | StateView::Resuming => {
                     instance.drain = None;
-                    (instance.failed_probes, instance.frozen, instance.losses) = (0, 0, 0);
+                    (instance.failed_probes, instance.frozen) = (0, 0);
+                    instance.losses.clear();
                     instance.paused_until = Time::ZERO;
                 }
                 // Taken back on its way into standby.

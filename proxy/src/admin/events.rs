@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 
 use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -10,9 +11,8 @@ use futures_util::StreamExt as _;
 use http::{HeaderMap, header};
 use serde::Deserialize;
 
-use super::routes::{Shared, known, refused};
+use super::routes::{Shared, known, refused, wrong_query};
 use crate::events::{Asked, KEPT, Told};
-use crate::problem::Problem;
 
 /// What may be asked for.
 #[derive(Deserialize)]
@@ -33,11 +33,10 @@ const fn always() -> bool {
 pub(super) async fn events(
     State(admin): Shared,
     headers: HeaderMap,
-    query: Result<Query<EventQuery>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<EventQuery>, QueryRejection>,
 ) -> Response {
-    let Query(EventQuery { service, tail, follow }) = match query {
-        Ok(query) => query,
-        Err(error) => return refused(&Problem::Invalid(error.body_text())),
+    let Ok(Query(EventQuery { service, tail, follow })) = query else {
+        return wrong_query("`service` is a name, `tail` a number of events, and `follow` true or false");
     };
     if let Some(Err(problem)) = service.as_deref().map(|name| known(&admin, name)) {
         return refused(&problem);

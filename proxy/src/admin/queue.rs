@@ -6,11 +6,10 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use super::routes::{Shared, known, refused};
+use super::routes::{Shared, known, refused, wrong_query};
 use super::view::{InQueueView, Queue};
 use crate::control::Control;
 use crate::gateway::lease::InQueue;
-use crate::problem::Problem;
 
 /// So many are shown when nobody says how many, and at the most: each is looked up by itself.
 const SHOWN: usize = 100;
@@ -34,8 +33,7 @@ pub(super) async fn queue(
 ) -> Response {
     let limit = match wish {
         Ok(Query(Wish { limit })) if limit <= MOST => limit,
-        Ok(_) => return refused(&Problem::Invalid(format!("limit is from 0 to {MOST}"))),
-        Err(error) => return refused(&Problem::Invalid(error.body_text())),
+        Ok(_) | Err(_) => return wrong_query(&format!("`limit`, and nothing else, from 0 to {MOST}")),
     };
     match known(&admin, &name) {
         Ok(control) => Json(view(&control, limit)).into_response(),

@@ -1,4 +1,5 @@
-//! `POST /reload`: the file is read again and put in force, or refused with every mistake in it.
+//! `POST /reload`: the file is read again and put in force, or refused with every mistake in it; and how mistakes are
+//! answered.
 
 use axum::Json;
 use axum::body::Body;
@@ -45,13 +46,20 @@ impl Refusal {
         Self { problem: Problem::ShuttingDown(detail), mistakes: Vec::new() }
     }
 
+    /// One value of a request is wrong, at a JSON pointer (RFC 6901) into its body.
+    pub fn at(pointer: String, detail: String) -> Self {
+        let mistake =
+            MistakeView { pointer: Some(pointer), line: None, column: None, detail: detail.clone() };
+        Self { problem: Problem::Invalid(detail), mistakes: vec![mistake] }
+    }
+
     /// Another process is about to take over.
     pub fn taken_over() -> Self {
         let detail = "another process is taking over, and reads the file itself".to_owned();
         Self { problem: Problem::Invalid(detail), mistakes: Vec::new() }
     }
 
-    fn response(self) -> Response {
+    pub(super) fn response(self) -> Response {
         let answer = self.problem.response(None, None, &HeaderMap::new());
         if self.mistakes.is_empty() {
             return answer.map(Body::from);
@@ -59,6 +67,10 @@ impl Refusal {
         let (mut head, body) = answer.into_parts();
         head.headers.remove(http::header::CONTENT_LENGTH);
         let mut body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        // Where there is one mistake, nobody has to look into a list for its place.
+        if let [MistakeView { pointer: Some(pointer), .. }] = &self.mistakes[..] {
+            body["pointer"] = pointer.as_str().into();
+        }
         body["errors"] = serde_json::to_value(self.mistakes).unwrap_or_default();
         Response::from_parts(head, Body::from(format!("{body}\n")))
     }

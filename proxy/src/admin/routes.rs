@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, delete, get, post, put};
@@ -23,7 +24,7 @@ use crate::problem::{Problem, death};
 const LOG_TAIL: usize = 200;
 
 /// Bytes of a request body; the largest is a size.
-const BODY_LIMIT: usize = 64 * 1024;
+pub(super) const BODY_LIMIT: usize = 64 * 1024;
 
 /// Where jobs are found here, whatever their path on the proxy's own listeners is.
 const JOBS: &str = "/_jobs";
@@ -64,6 +65,11 @@ pub fn refuse(problem: &Problem, headers: &HeaderMap) -> Response {
 
 pub(super) fn refused(problem: &Problem) -> Response {
     refuse(problem, &HeaderMap::new())
+}
+
+/// A query that cannot be understood; `wanted` is what it may say.
+pub(super) fn wrong_query(wanted: &str) -> Response {
+    refused(&Problem::Invalid(format!("the query is wrong: {wanted}")))
 }
 
 async fn nowhere() -> Response {
@@ -148,11 +154,10 @@ struct LogQuery {
 async fn logs(
     State(admin): Shared,
     Path((name, id)): Path<(String, String)>,
-    query: Result<Query<LogQuery>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<LogQuery>, QueryRejection>,
 ) -> Response {
-    let Query(query) = match query {
-        Ok(query) => query,
-        Err(error) => return refused(&Problem::Invalid(error.body_text())),
+    let Ok(Query(query)) = query else {
+        return wrong_query("`follow` is true or false, and `tail` a number of lines");
     };
     let (control, instance) = match instance(&admin, &name, &id) {
         Ok(found) => found,

@@ -5,11 +5,15 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
+use http::StatusCode;
 use longshore_pool::Decision;
 use longshore_pool::scaling::Damping;
+use serde_json::Value;
 
-use super::routes::{Shared, known, refused, service_view};
-use super::view::{DampingView, DecisionView, Decisions, LoadView, SizeRequest};
+use super::Refusal;
+use super::routes::{BODY_LIMIT, Shared, known, refused, service_view};
+use super::view::{DampingView, DecisionView, Decisions, LoadView};
+use crate::config::SizeError;
 use crate::control::Control;
 use crate::problem::Problem;
 
@@ -23,17 +27,11 @@ pub(super) async fn set(
         Ok(control) => control,
         Err(problem) => return refused(&problem),
     };
-    // Read whatever the Content-Type says: `curl -d` claims that it sends a form.
-    let asked = body
-        .map_err(|error| error.body_text())
-        .and_then(|body| serde_json::from_slice::<SizeRequest>(&body).map_err(|error| error.to_string()))
-        .map_err(|error| format!("the body must be JSON such as {{\"size\": 3}}: {error}"));
     let sizing = control.service().sizing.clone();
-    let size = asked.and_then(|request| {
-        sizing.understand(&request.size).map_err(|error| match error.pointer.as_str() {
-            "" => error.message,
-            pointer => format!("/size{pointer}: {}", error.message),
-        })
+    let size = body.map_err(|error| unread(&error)).and_then(|body| {
+        let asked = asked(&body)?;
+        let at = |error: SizeError| Refusal::at(format!("/size{}", error.pointer), error.message);
+        sizing.understand(&asked).map_err(at)
     });
     match size {
         Ok(size) => {
@@ -41,8 +39,50 @@ pub(super) async fn set(
             sizing.set(size);
             Json(service_view(&control)).into_response()
         }
-        Err(detail) => refused(&Problem::Invalid(detail)),
+        Err(refusal) => refusal.response(),
     }
+}
+
+/// What the body asks for, whatever the Content-Type says: `curl -d` claims that it sends a form.
+fn asked(body: &[u8]) -> Result<Value, Refusal> {
+    let whole = |what: String| {
+        Refusal::at(String::new(), format!("the body must be JSON such as {{\"size\": 3}}: {what}"))
+    };
+    let mut object = match serde_json::from_slice(body) {
+        Ok(Value::Object(object)) => object,
+        Ok(other) => return Err(whole(format!("it is {}", kind(&other)))),
+        Err(error) => return Err(whole(error.to_string())),
+    };
+    let size = object.remove("size");
+    match (object.keys().next(), size) {
+        (Some(key), _) => {
+            let pointer = format!("/{}", key.replace('~', "~0").replace('/', "~1"));
+            Err(Refusal::at(pointer, format!("unknown key {key:?}: the only key here is \"size\"")))
+        }
+        (None, Some(size)) => Ok(size),
+        (None, None) => Err(whole("it has no \"size\"".to_owned())),
+    }
+}
+
+const fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+fn unread(error: &BytesRejection) -> Refusal {
+    let problem = match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::BodyTooLarge(format!(
+            "a request to the admin API has a body of up to {BODY_LIMIT} bytes"
+        )),
+        _ => Problem::Invalid("the body broke off".to_owned()),
+    };
+    Refusal { problem, mistakes: Vec::new() }
 }
 
 /// `DELETE /services/NAME/size`.

@@ -143,8 +143,7 @@ pub struct InstanceView {
 }
 
 /// `PUT /services/NAME/size`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Serialize)]
 pub struct SizeRequest {
     /// Any form of `size` in cluster.toml.
     pub size: serde_json::Value,

@@ -19,6 +19,9 @@ const SHORTEST_SECRET: usize = 16;
 /// How a secret begins that is written in base64, as the libraries of Standard Webhooks have it.
 const PREFIX: &str = "whsec_";
 
+/// The key that names the file of secrets.
+const SECRET_FILE: &str = "jobs.callbacks.secret_file";
+
 /// `jobs.callbacks`, in full or as the list of its hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Callbacks {
@@ -100,7 +103,7 @@ fn read_table(table: &mut Table<'_>, out: &mut Callbacks) {
     let reader: &Reader<'_> = table.reader;
     table.set("hosts", &mut out.hosts, hosts);
     table.set_some("secret_file", &mut out.secrets, |value| {
-        value.string().map(|path| Secrets { file: reader.path(&path), list: Vec::new() })
+        reader.file(value).map(|file| Secrets { file, list: Vec::new() })
     });
     table.set("timeout", &mut out.timeout, Value::timeout);
     table.set("attempts", &mut out.attempts, |value| value.integer(1..=1000));
@@ -189,11 +192,11 @@ pub(super) fn load(path: &Path) -> Result<Vec<Vec<u8>>, Diagnostics> {
             Diagnostic::whole(format!("cannot read the secrets of callbacks in {name}: {error}"));
         let help =
             "`jobs.callbacks.secret_file` names a file with a secret in it; `openssl rand -hex 32` makes one";
-        Diagnostics::new("", "", vec![diagnostic.help(help)])
+        Diagnostics::new("", "", vec![diagnostic.help(help).about(SECRET_FILE)])
     })?;
     let wrong = |message: String| {
         let help = format!("a secret is {PREFIX}BASE64, or any text of {SHORTEST_SECRET} bytes or more");
-        Diagnostics::new("", "", vec![Diagnostic::whole(message).help(help)])
+        Diagnostics::new("", "", vec![Diagnostic::whole(message).help(help).about(SECRET_FILE)])
     };
     let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
     let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));

@@ -1,5 +1,6 @@
 //! Mistakes in a file, shown as a compiler shows them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
@@ -18,15 +19,18 @@ pub struct Diagnostic {
     pub also: Option<(Range<usize>, String)>,
     /// What to do about it.
     pub help: Option<String>,
+    /// The dotted key whose file it is about, if that is not the file which is read.
+    about: Option<&'static str>,
 }
 
 impl Diagnostic {
     pub(super) fn new(span: Range<usize>, message: impl Into<String>) -> Self {
-        Self { message: message.into(), span: Some(span), label: String::new(), also: None, help: None }
+        Self { span: Some(span), ..Self::whole(message) }
     }
 
     pub(super) fn whole(message: impl Into<String>) -> Self {
-        Self { message: message.into(), span: None, label: String::new(), also: None, help: None }
+        let (message, label) = (message.into(), String::new());
+        Self { message, span: None, label, also: None, help: None, about: None }
     }
 
     pub(super) fn label(mut self, label: impl Into<String>) -> Self {
@@ -41,6 +45,12 @@ impl Diagnostic {
 
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// It is about the file which that key names.
+    pub(super) fn about(mut self, key: &'static str) -> Self {
+        self.about = Some(key);
         self
     }
 }
@@ -66,6 +76,18 @@ impl Diagnostics {
     pub(super) fn new(name: &str, text: &str, mut list: Vec<Diagnostic>) -> Self {
         list.sort_by_key(|diagnostic| diagnostic.span.as_ref().map_or(usize::MAX, |span| span.start));
         Self { name: name.to_owned(), text: text.to_owned(), list }
+    }
+
+    /// Shown where a text names the files that they are about; those that have places in such a file stay there.
+    pub(super) fn named_in(self, name: &str, text: &str, places: &Places) -> Self {
+        if self.list.iter().any(|one| one.span.is_some()) {
+            return self;
+        }
+        let place = |mut one: Diagnostic| {
+            one.span = one.about.and_then(|key| places.get(key).cloned());
+            one
+        };
+        Self::new(name, text, self.list.into_iter().map(place).collect())
     }
 
     /// The mistakes, in the order of the text.
@@ -105,6 +127,22 @@ impl Diagnostics {
         let line = self.text[start..end].find('\n').map_or(end, |line| start + line);
         start..line.max(start)
     }
+}
+
+/// Where the keys that name files stand, by their dotted names.
+pub(super) type Places = BTreeMap<String, Range<usize>>;
+
+/// The text in the bytes of a file.
+pub(super) fn text(name: &str, bytes: Vec<u8>) -> Result<String, Diagnostics> {
+    String::from_utf8(bytes).map_err(|error| {
+        let (at, text) = (error.utf8_error().valid_up_to(), String::from_utf8_lossy(error.as_bytes()));
+        let byte = error.as_bytes().get(at).copied().unwrap_or_default();
+        let place = at..at + char::REPLACEMENT_CHARACTER.len_utf8();
+        let wrong = Diagnostic::new(place, "the file is not UTF-8")
+            .label(format!("byte {at} of the file is 0x{byte:02x}"))
+            .help("save it as UTF-8: `iconv -t UTF-8` turns other encodings into that");
+        Diagnostics::new(name, &text, vec![wrong])
+    })
 }
 
 /// The file itself is the mistake.

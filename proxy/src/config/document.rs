@@ -4,7 +4,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use super::diagnostics::{Diagnostic, Diagnostics};
+use super::diagnostics::{Diagnostic, Diagnostics, Places as Files};
 use super::keys::ApiKeys;
 use super::listeners::{self, Places};
 use super::reader::{Reader, Table};
@@ -15,11 +15,12 @@ use super::{
 };
 use crate::telemetry::{Collector, Telemetry};
 
+/// What a text says, and where it names files.
 pub(super) fn parse(
     text: &str,
     name: &str,
     env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Config, Diagnostics> {
+) -> Result<(Config, Files), Diagnostics> {
     let (document, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         let list = errors.iter().map(syntax_error).collect();
@@ -29,8 +30,8 @@ pub(super) fn parse(
     let reader = Reader::new(text, folder, env);
     let config = read(&reader, document.get_ref());
     match reader.found() {
-        found if found.is_empty() => Ok(config),
-        found => Err(Diagnostics::new(name, text, found)),
+        (found, files) if found.is_empty() => Ok((config, files)),
+        (found, _) => Err(Diagnostics::new(name, text, found)),
     }
 }
 
@@ -81,8 +82,7 @@ fn read_proxy<'a>(table: &mut Table<'a>, out: &mut ProxyConfig) -> Places<'a> {
     table.below("limits", |table| limits::read(table, &mut out.limits));
     table.below("http2", |table| http2::read(table, &mut out.http2));
     let reader = table.reader;
-    let keys =
-        |value: &Value<'_>| value.string().map(|path| ApiKeys { file: reader.path(&path), list: Vec::new() });
+    let keys = |value: &Value<'_>| reader.file(value).map(|file| ApiKeys { file, list: Vec::new() });
     table.set_some("api_keys_file", &mut out.api_keys, keys);
     table.set("forward_api_key", &mut out.forward_api_key, Value::boolean);
     places
@@ -105,7 +105,7 @@ fn admin_listen<'a>(root: &mut Table<'a>, out: &mut AdminConfig) -> Option<Value
             out.listen = address;
         }
         let file = table.take("token_file");
-        out.token_file = file.as_ref().and_then(Value::string).map(|path| table.reader.path(&path));
+        out.token_file = file.as_ref().and_then(|value| table.reader.file(value));
         if let (false, None, Some(value)) = (out.listen.ip().is_loopback(), &file, &listen) {
             let message =
                 format!("{} can be reached from elsewhere: `admin.token_file` is required", out.listen);
@@ -120,7 +120,7 @@ fn read_telemetry(table: &mut Table<'_>, out: &mut Telemetry) {
     table.set_some("otlp", &mut out.collector, |value| value.parsed(Collector::at));
     table.set("sample", &mut out.sample, Value::part);
     table.set("service_name", &mut out.service_name, Value::string);
-    out.ca = table.take("ca").as_ref().and_then(Value::string).map(|path| table.reader.path(&path));
+    out.ca = table.take("ca").as_ref().and_then(|value| table.reader.file(value));
 }
 
 fn read_services(root: &mut Table<'_>) -> Vec<super::Service> {

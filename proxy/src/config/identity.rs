@@ -18,6 +18,10 @@ use super::listeners::TlsFiles;
 /// What is offered by ALPN, the best first.
 const PROTOCOLS: [&[u8]; 3] = [HTTP_2, b"http/1.1", b"http/1.0"];
 
+/// The keys of cluster.toml that name the files.
+const CERT: &str = "proxy.tls.cert";
+const KEY: &str = "proxy.tls.key";
+
 /// The name of HTTP/2 in ALPN.
 pub const HTTP_2: &[u8] = b"h2";
 
@@ -61,7 +65,10 @@ pub fn load(files: &TlsFiles) -> Result<Identity, Diagnostics> {
     let all = |wrong| Diagnostics::new("", "", wrong);
     match (certificates(&files.cert), key(&files.key)) {
         (Ok(chain), Ok(key)) => together(files, chain, key).map_err(|wrong| all(vec![*wrong])),
-        (chain, key) => Err(all(chain.err().into_iter().chain(key.err()).map(|wrong| *wrong).collect())),
+        (chain, key) => {
+            let cert = chain.err().map(|wrong| wrong.about(CERT));
+            Err(all(cert.into_iter().chain(key.err().map(|wrong| wrong.about(KEY))).collect()))
+        }
     }
 }
 
@@ -153,12 +160,12 @@ fn unusable(files: &TlsFiles, error: &Error) -> Diagnostic {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => Diagnostic::whole(format!(
             "the private key in {key} is not that of the certificate in {cert}"
         ))
-        .help(
-            "the certificate of the proxy itself comes first in its file, then those that lead to its root",
-        ),
+        .help("the certificate of the proxy itself comes first in its file, then those that lead to its root")
+        .about(KEY),
         Error::InvalidCertificate(why) => {
             Diagnostic::whole(format!("the certificate in {cert} cannot be used: {why:?}"))
                 .help("look at it with `openssl x509 -text -in FILE`")
+                .about(CERT)
         }
         error => {
             let why = match error {
@@ -167,6 +174,7 @@ fn unusable(files: &TlsFiles, error: &Error) -> Diagnostic {
             };
             Diagnostic::whole(format!("the private key in {key} cannot be used: {why}"))
                 .help("a key is RSA of 2048 bits or more, ECDSA (P-256, P-384) or Ed25519")
+                .about(KEY)
         }
     }
 }

@@ -11,7 +11,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::Rate;
-use super::diagnostics::{Diagnostic, Diagnostics};
+use super::diagnostics::{self, Diagnostic, Diagnostics};
+
+/// The key of cluster.toml that names the file.
+const KEY: &str = "proxy.api_keys_file";
 
 /// The SHA-256 of a key.
 pub type Digest = [u8; 32];
@@ -41,11 +44,11 @@ pub struct ApiKey {
 /// Reads a file. Every mistake in it is shown at its place.
 pub fn load(path: &Path) -> Result<Vec<ApiKey>, Diagnostics> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let diagnostic = Diagnostic::whole(format!("cannot read the api keys in {name}: {error}"));
+    let bytes = std::fs::read(path).map_err(|error| {
+        let diagnostic = Diagnostic::whole(format!("cannot read the api keys in {name}: {error}")).about(KEY);
         Diagnostics::new("", "", vec![diagnostic.help("make the file with `longshore key NAME --file FILE`")])
     })?;
-    parse(&text, &name)
+    parse(&diagnostics::text(&name, bytes)?, &name)
 }
 
 fn parse(text: &str, name: &str) -> Result<Vec<ApiKey>, Diagnostics> {
@@ -53,7 +56,7 @@ fn parse(text: &str, name: &str) -> Result<Vec<ApiKey>, Diagnostics> {
     let keys: Vec<ApiKey> = reader.lines().into_iter().filter_map(|line| reader.key(line)).collect();
     if keys.is_empty() && reader.wrong.is_empty() {
         let diagnostic = Diagnostic::whole(format!("{name} has no key: nobody could ask for anything"));
-        reader.wrong.push(diagnostic.help("make one with `longshore key NAME`"));
+        reader.wrong.push(diagnostic.help("make one with `longshore key NAME`").about(KEY));
     }
     if reader.wrong.is_empty() { Ok(keys) } else { Err(Diagnostics::new(name, text, reader.wrong)) }
 }

@@ -92,8 +92,8 @@ pub(super) fn read<'a>(table: &mut Table<'a>, out: &mut ProxyConfig) -> Places<'
 }
 
 fn tls(table: &mut Table<'_>, listen: Option<&Value<'_>>) -> Option<Tls> {
-    let (reader, path) = (table.reader, |value: &Value<'_>| value.string());
-    let (mut cert, mut key) = (table.take("cert"), table.take("key"));
+    let reader = table.reader;
+    let (cert, key) = (table.take("cert"), table.take("key"));
     let needed = [("listen", listen.is_some()), ("cert", cert.is_some()), ("key", key.is_some())];
     for (key, _) in needed.iter().filter(|(_, there)| !there) {
         let message = format!("`proxy.tls` has no `{key}`");
@@ -104,8 +104,9 @@ fn tls(table: &mut Table<'_>, listen: Option<&Value<'_>>) -> Option<Tls> {
     if let (Some(value), Some([])) = (listen, list.as_deref()) {
         value.reject::<()>("`proxy.tls.listen` is empty: nobody could speak TLS to the proxy");
     }
-    let (cert, key) = (cert.take().as_ref().and_then(path), key.take().as_ref().and_then(path));
-    let files = TlsFiles { cert: reader.path(&cert?), key: reader.path(&key?) };
+    let file = |value: Option<Value<'_>>| reader.file(&value?);
+    let (cert, key) = (file(cert), file(key));
+    let files = TlsFiles { cert: cert?, key: key? };
     Some(Tls { listen: list?, files, identity: None })
 }
 

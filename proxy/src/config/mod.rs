@@ -169,6 +169,24 @@ impl Default for AdminConfig {
     }
 }
 
+impl AdminConfig {
+    /// The token that the API demands, read from its file, if there is one.
+    pub fn token(&self) -> Result<Option<String>, Diagnostics> {
+        let Some(file) = &self.token_file else { return Ok(None) };
+        let wrong = |message: String| {
+            let wrong = Diagnostic::whole(message).about("admin.token_file");
+            Diagnostics::new("", "", vec![wrong.help("make one with `openssl rand -hex 32 > FILE`")])
+        };
+        let name = file.display();
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| wrong(format!("cannot read the token of the admin API in {name}: {error}")))?;
+        match text.trim() {
+            "" => Err(wrong(format!("{name} has no token: the file is empty"))),
+            token => Ok(Some(token.to_owned())),
+        }
+    }
+}
+
 /// `[backend]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BackendConfig {
@@ -189,34 +207,42 @@ pub enum BackendKind {
 }
 
 impl Config {
-    /// Reads and checks a file, with `${VAR}` taken from the environment, and the files of api keys, of the certificate
-    /// and of secrets if it names them.
+    /// Reads and checks a file, with `${VAR}` taken from the environment, and the files of api keys, of the certificate,
+    /// of the token and of secrets if it names them.
     pub fn load(path: &Path) -> Result<Self, Diagnostics> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| diagnostics::cannot_read(&name, &error.to_string()))?;
-        let mut config = Self::parse(&text, &name, &|variable| std::env::var(variable).ok())?;
-        if let Some(keys) = &mut config.proxy.api_keys {
+        let bytes =
+            std::fs::read(path).map_err(|error| diagnostics::cannot_read(&name, &error.to_string()))?;
+        let text = diagnostics::text(&name, bytes)?;
+        let env = |variable: &str| std::env::var(variable).ok();
+        let (mut config, files) = document::parse(&text, &name, &env)?;
+        config.read_files().map_err(|wrong| wrong.named_in(&name, &text, &files))?;
+        Ok(config)
+    }
+
+    /// Reads what is in the files that it names.
+    fn read_files(&mut self) -> Result<(), Diagnostics> {
+        if let Some(keys) = &mut self.proxy.api_keys {
             keys.list = keys::load(&keys.file)?;
         }
-        if let Some(tls) = &mut config.proxy.tls {
+        if let Some(tls) = &mut self.proxy.tls {
             tls.identity = Some(identity::load(&tls.files)?);
         }
-        if let Some(secrets) = &mut config.jobs.callbacks.secrets {
+        self.admin.token()?;
+        if let Some(secrets) = &mut self.jobs.callbacks.secrets {
             secrets.list = callbacks::load(&secrets.file)?;
         }
-        config.telemetry.check().map_err(|why| {
+        self.telemetry.check().map_err(|why| {
             let wrong =
                 Diagnostic::whole(why).help("`telemetry.ca` names a PEM file of authorities to believe");
-            Diagnostics::new("", "", vec![wrong])
-        })?;
-        Ok(config)
+            Diagnostics::new("", "", vec![wrong.about("telemetry.ca")])
+        })
     }
 
     /// Checks a text; api keys and certificates are not in it. `name` is the file's path as messages show it; relative paths in the text resolve against its
     /// folder. `env` tells what a `${VAR}` stands for.
     pub fn parse(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Diagnostics> {
-        document::parse(text, name, env)
+        document::parse(text, name, env).map(|(config, _)| config)
     }
 
     /// One service named after its image, everything else at its default: `longshore run IMAGE`.

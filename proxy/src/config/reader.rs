@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use toml::de::DeTable;
 
-use super::diagnostics::Diagnostic;
+use super::diagnostics::{Diagnostic, Places};
 use super::unavailable;
 use super::value::Value;
 
@@ -22,19 +22,21 @@ pub(super) struct Reader<'a> {
     /// Where relative paths begin.
     pub(super) folder: PathBuf,
     found: RefCell<Vec<Diagnostic>>,
+    files: RefCell<Places>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(text: &'a str, folder: PathBuf, env: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { text, env, folder, found: RefCell::default() }
+        Self { text, env, folder, found: RefCell::default(), files: RefCell::default() }
     }
 
     pub(super) fn report(&self, diagnostic: Diagnostic) {
         self.found.borrow_mut().push(diagnostic);
     }
 
-    pub(super) fn found(self) -> Vec<Diagnostic> {
-        self.found.into_inner()
+    /// The mistakes, and where files are named.
+    pub(super) fn found(self) -> (Vec<Diagnostic>, Places) {
+        (self.found.into_inner(), self.files.into_inner())
     }
 
     pub(super) fn root(&'a self, table: &'a DeTable<'a>) -> Table<'a> {
@@ -44,6 +46,13 @@ impl<'a> Reader<'a> {
     /// A path of the file system: what is relative begins at the file's folder.
     pub(super) fn path(&self, text: &str) -> PathBuf {
         self.folder.join(text)
+    }
+
+    /// The path of a file that has to be there; where it is named is remembered.
+    pub(super) fn file(&self, value: &Value<'_>) -> Option<PathBuf> {
+        let text = value.string()?;
+        self.files.borrow_mut().insert(value.path().to_owned(), value.span.clone());
+        Some(self.path(&text))
     }
 }
 

@@ -61,20 +61,15 @@ pub(super) fn read_balance(table: &mut Table<'_>, out: &mut Balance) {
         Some(value) => value.word(&policies),
         None => Some(out.policy),
     };
-    out.hash_key = hash_key.as_ref().and_then(|value| value.parsed(hash));
+    let key = hash_key.as_ref().and_then(|value| value.parsed(hash));
     let Some(chosen) = chosen else { return };
     out.policy = chosen;
-    match (chosen == BalancePolicy::Hash, policy, hash_key) {
-        (true, Some(policy), None) => {
-            let message = format!("`{} = \"hash\"` needs a `hash_key` beside it", policy.path());
-            let help = format!("write `hash_key = \"header:X-Session\"`, for example: {HASH_KEYS}");
-            table.reader.report(Diagnostic::new(policy.span, message).help(help));
-        }
-        (false, _, Some(value)) => {
-            let message = format!("`{}` says nothing unless `policy = \"hash\"`", value.path());
-            table.reader.report(Diagnostic::new(value.key, message));
-        }
-        (true, _, _) | (false, _, None) => {}
+    // Another policy has no use for a key that stands there for later.
+    out.hash_key = key.filter(|_| chosen == BalancePolicy::Hash);
+    if let (BalancePolicy::Hash, Some(policy), None) = (chosen, policy, hash_key) {
+        let message = format!("`{} = \"hash\"` needs a `hash_key` beside it", policy.path());
+        let help = format!("write `hash_key = \"header:X-Session\"`, for example: {HASH_KEYS}");
+        table.reader.report(Diagnostic::new(policy.span, message).help(help));
     }
 }
 

@@ -79,6 +79,15 @@ impl RequestBody {
         Ok(Self::Whole(Arc::new(chunks.whole())))
     }
 
+    /// Waits for the beginning of one that has a length, as much of it as may lie in memory: before, a slow sender shall
+    /// hold no slot. One without a length may depend on what it is answered.
+    pub async fn begun(&self, space: &Space) -> Result<(), SpoolError> {
+        match self {
+            Self::Spooled(spool) if spool.length().is_some() => spool.begin(space.memory_per_body).await,
+            Self::Empty | Self::Whole(_) | Self::Spooled(_) | Self::Elsewhere(_) => Ok(()),
+        }
+    }
+
     /// It has to wait: it takes no more memory than it is long from now on.
     pub fn compact(&mut self) {
         // No attempt has a part in it yet, or it has been compact since an earlier wait.

@@ -4,6 +4,7 @@ use http::HeaderValue;
 use longshore_pool::Revoked;
 
 use super::connections::Link;
+use super::ids::plain;
 use super::service::Service;
 
 /// An answer that had begun, or an upgraded connection, ends with its instance. `seen` is what of that was seen.
@@ -17,7 +18,10 @@ pub fn report(service: &Service, link: &Link, request_id: &HeaderValue, seen: &s
                 "its instance was to go, and stop_grace ({grace}) was over: raise services.{name}.stop_grace for longer \
                  streams, or let them go on elsewhere by replay.resume = true"
             );
-            tracing::warn!(service = %name, ?instance, ?request_id, "an open stream is cut: {why}");
+            tracing::warn!(
+             service = %name, instance = %plain(instance), request_id = %plain(request_id),
+             "an open stream is cut: {why}"
+            );
             why
         }
         // How many they are has been said.
@@ -25,7 +29,7 @@ pub fn report(service: &Service, link: &Link, request_id: &HeaderValue, seen: &s
         Some(Revoked::Lost) | None => {
             service.metrics.lost();
             tracing::warn!(
-                service = %name, ?instance, ?request_id, error = seen,
+                service = %name, instance = %plain(instance), request_id = %plain(request_id), error = seen,
                 "an instance broke off its answer after its first byte had left: the request is lost"
             );
             format!("the instance broke off in the middle of its answer: {}", link.fate().unwrap_or(seen))

@@ -15,7 +15,7 @@ use super::attempt::{Answer, Attempt, Failure};
 use super::body::{RequestBody, ResponseBody};
 use super::downstream::{Asker, Taking};
 use super::headers::{self, Origin};
-use super::ids::Trace;
+use super::ids::{Trace, plain};
 use super::lease::{Entry, Lease};
 use super::pace::Pace;
 use super::paced::Paced;
@@ -182,14 +182,16 @@ impl Exchange {
     }
 
     async fn take_body(&mut self) -> Result<RequestBody, SpoolError> {
-        match self.body.take() {
+        let body = match self.body.take() {
             Some(Upload::Unread(body)) => {
                 let body = Paced::new(body, self.pace);
-                RequestBody::take(body, &self.service.space, self.parts.version).await
+                RequestBody::take(body, &self.service.space, self.parts.version).await?
             }
-            Some(Upload::Begun(body)) => Ok(body),
-            None => Ok(RequestBody::Empty),
-        }
+            Some(Upload::Begun(body)) => body,
+            None => return Ok(RequestBody::Empty),
+        };
+        body.begun(&self.service.space).await?;
+        Ok(body)
     }
 
     /// Waits for a slot, and reads the body meanwhile: so a departing client is seen.
@@ -210,7 +212,7 @@ impl Exchange {
             if matches!(problem, Problem::AttemptsExhausted(_)) {
                 self.service.metrics.lost();
                 tracing::warn!(
-                    service = %self.service.name, request_id = ?self.request_id, request = self.request.0,
+                    service = %self.service.name, request_id = %plain(&self.request_id), request = self.request.0,
                     detail = problem.detail(), "a request is given up"
                 );
                 let (kind, events) = (Kind::RequestQuarantined, &self.service.events);
@@ -272,8 +274,8 @@ impl Exchange {
         if !matches!(entry, Entry::Refused(_)) {
             if let Some(how) = how {
                 tracing::info!(
-                    service = %self.service.name, instance = ?link.name(), request_id = ?self.request_id,
-                    attempt, how, "an attempt was lost: the request goes back to the head of the queue"
+                    service = %self.service.name, instance = %plain(link.name()),
+                    request_id = %plain(&self.request_id), attempt, how, "an attempt was lost: the request goes back to the head of the queue"
                 );
                 self.service.events.replayed(&self.request_id, link.name(), &how);
             }

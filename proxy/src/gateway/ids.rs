@@ -73,6 +73,11 @@ impl Trace {
     }
 }
 
+/// A name as it goes into the log: without quotes around it, and without what a terminal would obey.
+pub fn plain(name: &HeaderValue) -> std::slice::EscapeAscii<'_> {
+    name.as_bytes().escape_ascii()
+}
+
 /// Two digits for each byte.
 pub fn hex(text: &mut [u8], bytes: &[u8]) {
     for (digits, byte) in text.chunks_exact_mut(2).zip(bytes) {
@@ -90,6 +95,13 @@ mod tests {
         assert_eq!(trace.request_id(), "123456789abcdef000000000000000ff");
         assert_eq!(trace.begin(false), "00-123456789abcdef000000000000000ff-123456879abcdef1-00");
         assert_eq!(trace.begin(true), "00-123456789abcdef000000000000000ff-123456879abcdef1-01");
+    }
+
+    #[test]
+    fn a_name_is_logged_as_it_is_unless_a_terminal_would_obey_it() {
+        let shown = |bytes: &[u8]| plain(&HeaderValue::from_bytes(bytes).unwrap()).to_string();
+        assert_eq!(shown(b"calc-0-1"), "calc-0-1");
+        assert_eq!(shown(b"a\xc2\x9b1m"), "a\\xc2\\x9b1m");
     }
 
     #[test]

@@ -33,8 +33,6 @@ pub struct Listening {
     endpoints: Vec<Endpoint>,
     /// Of endpoints that were closed, as long as they have connections.
     closed: Vec<Arc<Ending>>,
-    /// Each connection holds a clone; when the last is gone, there is none.
-    open: watch::Sender<()>,
 }
 
 /// One socket that is served.
@@ -101,8 +99,7 @@ impl Bound {
 
     /// Serves `gateway` on the sockets, on the current runtime.
     pub fn serve(self, gateway: Arc<Gateway>) -> Result<Listening, BindError> {
-        let mut listening =
-            Listening { gateway, endpoints: Vec::new(), closed: Vec::new(), open: watch::channel(()).0 };
+        let mut listening = Listening { gateway, endpoints: Vec::new(), closed: Vec::new() };
         listening.open(self)?;
         Ok(listening)
     }
@@ -162,12 +159,7 @@ impl Listening {
         self.limit(&socket);
         let secure = Arc::new(AtomicBool::new(scheme == Scheme::Https));
         let ending = Arc::<Ending>::default();
-        let app = App {
-            gateway: self.gateway.clone(),
-            secure: secure.clone(),
-            notice: ending.notice(),
-            open: self.open.clone(),
-        };
+        let app = App { gateway: self.gateway.clone(), secure: secure.clone(), notice: ending.notice() };
         let mut service = Service::new("proxy".to_owned(), app);
         let name = socket.address.to_string();
         // hyper has buffers of its own; a second pair for each connection would only take memory.
@@ -244,9 +236,7 @@ impl Listening {
     /// Takes no more connections: when it returns, every one that comes is left to whoever has the sockets, too. Those
     /// that are open end with their next answer.
     pub async fn stop(self) -> Draining {
-        let Self { gateway: _, endpoints, closed, open } = self;
-        let mut connections = open.subscribe();
-        drop(open);
+        let Self { gateway: _, endpoints, closed } = self;
         let mut endings = closed;
         let mut services = Vec::new();
         for Endpoint { ending, shutdown, service, .. } in endpoints {
@@ -257,8 +247,7 @@ impl Listening {
         }
         // A task that has panicked has ended, too.
         let _ = futures_util::future::join_all(services).await;
-        connections.mark_unchanged();
-        Draining { connections, endings }
+        Draining { endings }
     }
 }
 
@@ -278,15 +267,15 @@ fn scheme(secure: &AtomicBool) -> Scheme {
 
 /// Connections whose next answer is their last.
 pub struct Draining {
-    connections: watch::Receiver<()>,
     endings: Vec<Arc<Ending>>,
 }
 
 impl Draining {
     /// Returns when the last has ended. Cancel-safe.
     pub async fn ended(&mut self) {
-        // The application and each connection hold a sender; when the last is gone, so are they.
-        while self.connections.changed().await.is_ok() {}
+        for ending in &self.endings {
+            ending.unwatched().await;
+        }
     }
 
     /// Closes those that ask for nothing, and returns when the others have ended, too. Cancel-safe.
@@ -309,15 +298,12 @@ struct App {
     gateway: Arc<Gateway>,
     secure: Arc<AtomicBool>,
     notice: Notice,
-    open: watch::Sender<()>,
 }
 
 #[async_trait]
 impl ServerApp for App {
     async fn process_new(self: &Arc<Self>, stream: Stream, _: &ShutdownWatch) -> Option<Stream> {
-        let open = self.open.clone();
         serve::connection(self.gateway.clone(), stream, scheme(&self.secure), self.notice.clone()).await;
-        drop(open);
         None
     }
 }

@@ -237,7 +237,7 @@ impl Connection {
         let service = service_fn(move |request: Request<Incoming>| {
             let (gateway, client) = (gateway.clone(), client.clone());
             async move {
-                let request = request.map(Content::Hyper);
+                let request = request.map(Content::from);
                 Ok::<_, Infallible>(front::handle(&gateway, &client, request, Asker::default()).await)
             }
         });

@@ -128,6 +128,18 @@ impl Spool {
         .await
     }
 
+    /// Returns once this much has come, or all. Cancel-safe: what was read is kept.
+    pub async fn begin(&self, bytes: u64) -> Result<(), SpoolError> {
+        std::future::poll_fn(|cx| {
+            let mut state = self.state.lock();
+            while !state.complete && state.read < bytes {
+                ready!(self.poll_source(&mut state, cx))?;
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
     /// How long it is, where the client said so.
     pub const fn length(&self) -> Option<u64> {
         self.length

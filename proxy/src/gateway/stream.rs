@@ -12,6 +12,7 @@ use tokio::time::Sleep;
 
 use super::attempt;
 use super::cut;
+use super::ids::plain;
 use super::lease::Lease;
 use super::resume::{Cut, Resume};
 use super::serve::Active;
@@ -225,8 +226,8 @@ impl Streaming {
                 open.told(|| Problem::Timeout("the deadline passed in the middle of the answer".to_owned()));
             tracing::warn!(
                 service = %open.service.name,
-                instance = ?open.lease.link().name(),
-                request_id = ?open.request_id,
+                instance = %plain(open.lease.link().name()),
+                request_id = %plain(&open.request_id),
                 "the deadline passed in the middle of an answer: it is cut"
             );
             open.finish(Outcome::Abandoned { broken: false });

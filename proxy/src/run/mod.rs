@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 
 use crate::admin::{Admin, Order, Refusal};
 use crate::cli::up::UpOptions;
-use crate::config::{Config, Listener, Scheme, Source};
+use crate::config::{Config, Diagnostics, Listener, Scheme, Source};
 use crate::console::Console;
 use crate::events::Kind;
 use crate::gateway::Gateway;
@@ -51,13 +51,8 @@ pub enum UpError {
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The token of the admin API cannot be read.
-    #[error("cannot read [admin] token_file {path}: {error}")]
-    Token {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        error: std::io::Error,
-    },
+    #[error(transparent)]
+    Token(#[from] Diagnostics),
     /// The demanded backend does not answer, or an image cannot be made.
     #[error(transparent)]
     Backend(#[from] StartError),
@@ -88,7 +83,7 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     let mut ends = Ends::listen()?;
     let config = options.config;
     raise_descriptors();
-    let token = token(&config)?;
+    let token = config.admin.token()?;
     // Ports first: a mistake there should be known before a container is touched.
     let mut predecessor = match options.takeover {
         true => Predecessor::ask(&config.name).await.map_err(UpError::Takeover)?,
@@ -231,17 +226,6 @@ async fn end_instances(
         }
         drained = Drained::Cut;
     }
-}
-
-fn token(config: &Config) -> Result<Option<String>, UpError> {
-    let Some(path) = &config.admin.token_file else { return Ok(None) };
-    let error = |error| UpError::Token { path: path.clone(), error };
-    let text = std::fs::read_to_string(path).map_err(error)?;
-    let token = text.trim();
-    if token.is_empty() {
-        return Err(error(std::io::Error::new(std::io::ErrorKind::InvalidData, "it is empty")));
-    }
-    Ok(Some(token.to_owned()))
 }
 
 /// A connection takes a descriptor, and a request at work another: as many as the system lets this process have.

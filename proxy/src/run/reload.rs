@@ -14,13 +14,13 @@ use std::sync::Arc;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
+use super::Ends;
 use super::announce::{Announcements, is_short};
 use super::cluster::Cluster;
 use super::difference::{Changed, Difference};
 use super::doors::AdminDoor;
 use super::handover::old::{self, Before, Estate, Meeting, Step, Successor};
 use super::watch::FileWatch;
-use super::{Ends, token};
 use crate::admin::view::ReloadView;
 use crate::admin::{Admin, Order, Refusal};
 use crate::config::{BackendKind, Config, Service, Source};
@@ -196,7 +196,7 @@ impl Serving {
         let refused = |error: &dyn std::fmt::Display| Refusal::invalid(error.to_string());
         let mut difference = Difference::between(&self.config, &config).map_err(|error| refused(&error))?;
         Difference::retain(&mut config, &self.config);
-        let token = token(&config).map_err(|error| refused(&error))?;
+        let token = config.admin.token().map_err(|mistakes| Refusal::broken(&mistakes))?;
         let known = self.admin.token.load();
         if known.as_deref() != token.as_ref() && difference.admin.is_empty() {
             difference.admin.push("token_file");

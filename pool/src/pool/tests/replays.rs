@@ -151,18 +151,36 @@ fn three_losses_in_a_row_with_passed_probes_between_mean_a_hung_instance() {
     let mut story = Story::ready(1, PoolConfig { replay_attempts: 9, ..PoolConfig::default() });
     let id = story.id(0);
     story.pass(ms(1_000));
-    story.arrive(1);
-    for _ in 0..2 {
-        story.finish(1, lost(true));
+    for n in 0..2 {
+        story.arrive(n);
+        story.finish(n, lost(true));
+        story.event(Event::RequestCancelled { request: RequestId(n) });
         story.probed(id, Health::Ready);
         story.pass(ms(250));
         story.probed(id, Health::Ready);
     }
-    let asked = story.finish(1, lost(true));
+    story.arrive(2);
+    let asked = story.finish(2, lost(true));
     assert_eq!(asked, [Action::Stop { instance: id, grace: Duration::ZERO }]);
     let asked = story.exit(id, DeathCause::Stopped);
     assert_eq!(asked, [Action::Start { instance: InstanceId { slot: 0, incarnation: 2 } }]);
     assert_eq!(story.view(0).last_death.unwrap().0, DeathCause::Hung);
+}
+
+#[test]
+fn a_request_that_breaks_whatever_takes_it_says_nothing_about_the_instance() {
+    let mut story = Story::ready(1, PoolConfig { replay_attempts: 9, ..PoolConfig::default() });
+    let id = story.id(0);
+    story.pass(ms(1_000));
+    story.arrive(1);
+    for _ in 0..8 {
+        let asked = story.finish(1, lost(true));
+        assert!(!asked.iter().any(|action| matches!(action, Action::Stop { .. })), "{asked:?}");
+        story.probed(id, Health::Ready);
+        story.pass(ms(4_000));
+        story.probed(id, Health::Ready);
+    }
+    assert_eq!((story.view(0).instance, story.state(0)), (id, StateView::Ready));
 }
 
 #[test]

@@ -30,6 +30,29 @@ fn the_complete_file_says_what_the_defaults_are() {
 }
 
 #[test]
+fn every_key_that_the_complete_file_shows_as_a_comment_can_be_written() {
+    let mut written = 0;
+    for line in COMPLETE.lines().filter(|line| line.starts_with("# ")) {
+        let keys = line[2..].split("   ").map(str::trim).take_while(|part| !part.starts_with('#'));
+        for key in keys.filter(|part| !part.is_empty()) {
+            written += 1;
+            let refused = [
+                ("hosts = [\"unix:", "is not available in this version"),
+                ("tls = { ca", "is not available in this version"),
+                ("addresses", "`image` or `addresses`, not both"),
+            ];
+            let refused = refused.iter().find(|(begin, _)| key.starts_with(begin)).map(|(_, said)| said);
+            match (parse(&COMPLETE.replacen(line, key, 1)).map_err(|wrong| wrong.to_string()), refused) {
+                (Ok(_), None) => {}
+                (Err(wrong), Some(said)) if wrong.contains(said) => {}
+                (read, _) => panic!("{key}: {read:?}"),
+            }
+        }
+    }
+    assert!(written > 20, "{written}");
+}
+
+#[test]
 fn the_defaults_are_those_of_the_interface() {
     let config = parse("[services.calc]\nimage = \"x\"").unwrap();
     assert_eq!(config.name, "default");

@@ -156,7 +156,7 @@ fn every_wrong_line_of_a_service_has_its_message() {
             "cannot be \"cookie:a b\"",
             "cookie:NAME",
         ),
-        ("balance = { hash_key = \"path\" }", "says nothing unless `policy = \"hash\"`", "^"),
+        ("balance = { hash_key = \"user\" }", "hash_key` cannot be \"user\"", "cookie:NAME"),
         ("balance = { slow_start = 5 }", "`services.calc.balance.slow_start` must be a duration", "^"),
         ("replay = { busy = [200] }", "must be an integer from 400 to 599", "got 200"),
         ("replay = { attempts = 0 }", "must be an integer from 1 to 1000", "got 0"),
@@ -420,10 +420,49 @@ fn a_file_that_cannot_be_read_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let shown = Config::load(&folder.path().join("none.toml")).unwrap_err().to_string();
     assert!(shown.contains("none.toml: No such file") && shown.contains("-c FILE"), "{shown}");
-    let binary = folder.path().join("binary.toml");
-    std::fs::write(&binary, [0xff, 0xfe]).unwrap();
-    assert!(Config::load(&binary).unwrap_err().to_string().contains("UTF-8"));
     assert!(Config::load(Path::new("/")).is_err());
+}
+
+#[test]
+fn a_byte_that_is_no_text_is_shown_where_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cluster.toml");
+    std::fs::write(&file, b"name = \"ok\"\n[services.calc]\nimage = \"\xc3\xa4\xff\"\n").unwrap();
+    let shown = Config::load(&file).unwrap_err().to_string();
+    for said in ["the file is not UTF-8", "cluster.toml:3:11", "byte 39 of the file is 0xff", "^"] {
+        assert!(shown.contains(said), "{said}: {shown}");
+    }
+}
+
+#[test]
+fn a_file_that_is_named_and_no_good_is_told_of_where_it_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("empty"), " \n").unwrap();
+    std::fs::write(folder.path().join("bytes"), [0xff]).unwrap();
+    let file = folder.path().join("cluster.toml");
+    let tls = |cert: &str, key: &str| {
+        format!("[proxy.tls]\nlisten = [\"127.0.0.1:0\"]\ncert = \"{cert}\"\nkey = \"{key}\"")
+    };
+    for (lines, said, places) in [
+        (tls("none", "none"), "cannot read the certificate", &["cluster.toml:3:8", "cluster.toml:4:7"][..]),
+        (tls("empty", "empty"), "has no private key", &["cluster.toml:3:8", "cluster.toml:4:7"]),
+        ("[proxy]\napi_keys_file = \"none\"".into(), "cannot read the api keys", &["cluster.toml:2:17"]),
+        ("[proxy]\napi_keys_file = \"empty\"".into(), "has no key", &["cluster.toml:2:17"]),
+        ("[proxy]\napi_keys_file = \"bytes\"".into(), "is not UTF-8", &["bytes:1:1"]),
+        ("admin.token_file = \"none\"\n".into(), "cannot read the token", &["cluster.toml:1:20"]),
+        ("admin.token_file = \"empty\"\n".into(), "has no token", &["cluster.toml:1:20"]),
+        ("jobs.callbacks.secret_file = \"none\"".into(), "cannot read the secrets", &["cluster.toml:1:30"]),
+        ("jobs.callbacks.secret_file = \"empty\"".into(), "has no secret", &["cluster.toml:1:30"]),
+        ("telemetry.ca = \"none\"".into(), "none", &["cluster.toml:1:16"]),
+    ] {
+        std::fs::write(&file, format!("{lines}\n[services.calc]\nimage = \"x\"\n")).unwrap();
+        let shown = Config::load(&file).unwrap_err().to_string();
+        assert!(shown.contains(said) && shown.contains('^'), "{said}: {shown}");
+        assert_eq!(shown.matches("error:").count(), places.len(), "{shown}");
+        for place in places {
+            assert!(shown.contains(place), "{place}: {shown}");
+        }
+    }
 }
 
 #[test]

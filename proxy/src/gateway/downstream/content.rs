@@ -2,9 +2,11 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use super::socket::{ContentError, Shared};
@@ -14,10 +16,20 @@ pub enum Content {
     /// There is none.
     None,
     /// Over HTTP/2, it comes from hyper.
-    Hyper(Incoming),
+    Hyper(FromHyper),
     /// Over HTTP/1.1, from the socket.
     Socket(FromSocket),
 }
+
+/// Content of a stream of HTTP/2. What nobody wants is read and dropped for a while: a stream that is reset while its client
+/// still sends is a failure to many clients, although its answer is complete.
+pub struct FromHyper(Option<Incoming>);
+
+/// So much is dropped at the most, in bytes.
+const DROPPED: usize = 32 << 20;
+
+/// And for so long.
+const DROPPING: Duration = Duration::from_secs(5);
 
 /// Content that is read from the socket as it is taken.
 pub struct FromSocket {
@@ -33,6 +45,31 @@ impl Content {
         match left {
             Some(0) => Self::None,
             Some(_) | None => Self::Socket(FromSocket { socket: socket.clone(), turn, left, over: false }),
+        }
+    }
+}
+
+impl From<Incoming> for Content {
+    fn from(incoming: Incoming) -> Self {
+        if incoming.is_end_stream() { Self::None } else { Self::Hyper(FromHyper(Some(incoming))) }
+    }
+}
+
+impl Drop for FromHyper {
+    fn drop(&mut self) {
+        let Some(mut rest) = self.0.take().filter(|rest| !rest.is_end_stream()) else { return };
+        let dropping = async move {
+            let mut left = DROPPED;
+            while let Some(Ok(frame)) = rest.frame().await {
+                match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                    Some(less) => left = less,
+                    None => return,
+                }
+            }
+        };
+        // Without a runtime there is no connection any more.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(tokio::time::timeout(DROPPING, dropping));
         }
     }
 }
@@ -74,7 +111,10 @@ impl Body for Content {
     ) -> Poll<Option<Result<Frame<Bytes>, ContentError>>> {
         match self.get_mut() {
             Self::None => Poll::Ready(None),
-            Self::Hyper(incoming) => Pin::new(incoming).poll_frame(cx).map_err(ContentError::Hyper),
+            Self::Hyper(FromHyper(incoming)) => match incoming {
+                Some(incoming) => Pin::new(incoming).poll_frame(cx).map_err(ContentError::Hyper),
+                None => Poll::Ready(None),
+            },
             Self::Socket(content) => content.poll_frame(cx),
         }
     }
@@ -82,7 +122,7 @@ impl Body for Content {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::None => true,
-            Self::Hyper(incoming) => incoming.is_end_stream(),
+            Self::Hyper(FromHyper(incoming)) => incoming.as_ref().is_none_or(Body::is_end_stream),
             Self::Socket(content) => content.over || content.left == Some(0),
         }
     }
@@ -90,7 +130,9 @@ impl Body for Content {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::None => SizeHint::with_exact(0),
-            Self::Hyper(incoming) => incoming.size_hint(),
+            Self::Hyper(FromHyper(incoming)) => {
+                incoming.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+            }
             Self::Socket(content) => content.left.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -72,7 +72,19 @@ impl Handed {
                 reader.wake();
             }
         }
-        state != OVER
+        state != OVER || self.unsent.has_failed()
+    }
+
+    /// A server that does not want the rest of a request may have closed the connection behind its answer: hyper is to go on
+    /// to that answer, and what it writes meanwhile goes nowhere. If there is none, that is when it learns why.
+    fn listens_on(&mut self, written: Poll<io::Result<usize>>, length: usize) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Err(error)) => {
+                self.unsent.fail(error);
+                Poll::Ready(Ok(length))
+            }
+            written => written,
+        }
     }
 
     /// Sends what is left. A server that does not want it says so in its answer.
@@ -96,7 +108,10 @@ impl AsyncRead for Handed {
         }
         this.send_on(cx);
         if this.received.is_empty() {
-            return Pin::new(&mut this.stream).poll_read(cx, out);
+            let before = out.filled().len();
+            let read = ready!(Pin::new(&mut this.stream).poll_read(cx, out));
+            let failure = if out.filled().len() == before { this.unsent.take_failure() } else { None };
+            return Poll::Ready(failure.map_or(read, Err));
         }
         let part = this.received.split_to(this.received.len().min(out.remaining()));
         out.put_slice(&part);
@@ -110,7 +125,8 @@ impl AsyncWrite for Handed {
         if this.swallows() {
             return Poll::Ready(Ok(bytes.len()));
         }
-        Pin::new(&mut this.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        this.listens_on(written, bytes.len())
     }
 
     fn poll_write_vectored(
@@ -119,10 +135,12 @@ impl AsyncWrite for Handed {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        let all = pieces.iter().map(|piece| piece.len()).sum();
         if this.swallows() {
-            return Poll::Ready(Ok(pieces.iter().map(|piece| piece.len()).sum()));
+            return Poll::Ready(Ok(all));
         }
-        Pin::new(&mut this.stream).poll_write_vectored(cx, pieces)
+        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, pieces);
+        this.listens_on(written, all)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -14,6 +14,7 @@ use super::record::{Comparison, Difference, Record};
 use crate::gateway::attempt::{self, Answer, Attempt, Failure};
 use crate::gateway::body::RequestBody;
 use crate::gateway::downstream::Asker;
+use crate::gateway::ids::plain;
 use crate::gateway::lease::{Entry, Lease};
 use crate::gateway::service::Service;
 use crate::gateway::spans::Spans;
@@ -173,8 +174,8 @@ impl Question {
         if !matches!(entry, Entry::Refused(_)) {
             if let Failure::Lost { how, .. } = failure {
                 tracing::info!(
-                    service = %self.service.name, instance = ?link.name(), request_id = ?self.request_id,
-                    attempt, how, "an answer broke off: the request goes back to the head of the queue"
+                    service = %self.service.name, instance = %plain(link.name()),
+                    request_id = %plain(&self.request_id), attempt, how, "an answer broke off: the request goes back to the head of the queue"
                 );
                 self.service.events.replayed(&self.request_id, link.name(), how);
             }

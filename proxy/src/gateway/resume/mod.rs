@@ -20,6 +20,7 @@ use bytes::Bytes;
 use longshore_pool::Time;
 
 use super::attempt::Failure;
+use super::ids::plain;
 use super::spans::Spans;
 use super::stream::Open;
 use again::Taken;
@@ -100,8 +101,8 @@ impl Resume {
             }
         };
         tracing::info!(
-            service = %self.question.service.name, instance = ?lease.link().name(),
-            request_id = ?self.question.request_id, attempt = lease.attempt(), byte = record.length(),
+            service = %self.question.service.name, instance = %plain(lease.link().name()),
+            request_id = %plain(&self.question.request_id), attempt = lease.attempt(), byte = record.length(),
             "an answer goes on where it broke off"
         );
         self.stage = Stage::Flowing(record);
@@ -122,7 +123,7 @@ impl Resume {
     fn cut(&self, cut: &Cut) {
         let service = &self.question.service;
         tracing::warn!(
-            service = %service.name, request_id = ?self.question.request_id, error = %cut,
+            service = %service.name, request_id = %plain(&self.question.request_id), error = %cut,
             "an answer that an instance broke off cannot go on: it is cut, the request is lost"
         );
         service.metrics.lost();
