@@ -60,7 +60,8 @@ impl Model {
             | Event::Backlog { .. }
             | Event::SizeSet { .. }
             | Event::ConfigChanged { .. }
-            | Event::Drain => {}
+            | Event::Drain
+            | Event::Cut => {}
         }
     }
 
