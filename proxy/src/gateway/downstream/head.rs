@@ -34,8 +34,6 @@ pub struct Head {
     pub keeps: bool,
     /// Whether its client waits for a word before it sends the content.
     pub expects: bool,
-    /// Whether fields after the content of the answer are understood.
-    pub takes_trailers: bool,
     /// Whether it asks for another protocol.
     pub upgrades: bool,
 }
@@ -131,7 +129,6 @@ struct Told {
     closes: bool,
     keeps: bool,
     expects: bool,
-    takes_trailers: bool,
     upgrades: bool,
 }
 
@@ -141,7 +138,6 @@ impl Told {
     fn note(&mut self, field: &httparse::Header<'_>) -> Result<bool, Problem> {
         let (name, value) = (field.name, field.value);
         match name.len() {
-            2 if name.eq_ignore_ascii_case("te") => self.takes_trailers |= lists::has(value, b"trailers"),
             6 if name.eq_ignore_ascii_case("expect") => {
                 self.expects |= value.eq_ignore_ascii_case(b"100-continue");
             }
@@ -188,7 +184,6 @@ impl Told {
         Ok(Head {
             expects: self.expects && !old && !content.is_over(),
             keeps: !self.closes && !ambiguous && (!old || self.keeps),
-            takes_trailers: self.takes_trailers,
             upgrades: self.upgrades,
             content,
             spelling,
@@ -257,8 +252,6 @@ mod tests {
             !head("Expect: 100-continue\r\nContent-Length: 0\r\n").expects,
             "there is nothing to wait for"
         );
-        assert!(head("TE: gzip, trailers\r\n").takes_trailers);
-        assert!(!head("TE: gzip\r\n").takes_trailers);
         assert!(head("Upgrade: websocket\r\n").upgrades);
     }
 
