@@ -1,6 +1,7 @@
 //! One request to one server over a connection of its own: the least that the commands and webhooks need.
 
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -64,6 +65,17 @@ impl Server {
         } else {
             format!("{}:{}", self.host, self.port)
         }
+    }
+
+    /// As a URL, without a path.
+    pub(crate) fn url(&self) -> String {
+        format!("{}://{}", if self.secure { "https" } else { "http" }, self.authority())
+    }
+
+    /// The same server, as it is reached by who reaches `other` on its machine: what listens everywhere is there, too.
+    pub(crate) fn seen_from(self, other: &Self) -> Self {
+        let everywhere = self.host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
+        if everywhere { Self { host: other.host.clone(), ..self } } else { self }
     }
 
     /// The path as the server knows it.

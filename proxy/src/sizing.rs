@@ -109,7 +109,7 @@ impl Sizing {
     /// The size that somebody asks for at run time, with the file's bounds and standby where it names none.
     pub fn understand(&self, asked: &Json) -> Result<ServiceSize, SizeError> {
         let whole = |message: String| SizeError { pointer: String::new(), message };
-        let (name, own) = {
+        let (name, own, one) = {
             let config = &self.present.lock().config;
             if let Source::Addresses(_) = config.source {
                 return Err(whole(format!(
@@ -117,9 +117,15 @@ impl Sizing {
                     config.name
                 )));
             }
-            (config.name.clone(), config.size.clone())
+            (config.name.clone(), config.size.clone(), config.on_the_host())
         };
         let size = size_instead_of(&own, asked)?;
+        if one && (size.max > 1 || size.standby > 0) {
+            return Err(whole(format!(
+                "{name} has `address = \"host\"`: a second instance would want the port of the first, so its size is 1 at \
+                 the most"
+            )));
+        }
         match size.number() {
             Some(number) if !asked.is_object() && !(own.min..=own.max).contains(&number) => {
                 Err(whole(format!("size must be from {} to {} for {name}, got {number}", own.min, own.max)))

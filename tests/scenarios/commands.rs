@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use longshore_tests::{Backend, Setup, both, command, each};
+use longshore_tests::{Backend, Setup, both, command, digest, each};
 
 async fn ps_scale_restart_and_logs_do_what_they_say(backend: Backend) {
     let cluster = Setup::new(backend).model("calc", "calculator", "size = 2").start().await;
@@ -43,6 +43,9 @@ async fn a_command_that_fails_says_why_and_ends_with_1_and_one_that_is_wrong_wit
     let cluster = Setup::new(Backend::Process).model("calc", "calculator", "").start().await;
     for (arguments, code, said) in [
         (&["scale", "clac=3"][..], 1, "\"clac\""),
+        (&["scale", "calc=2", "clac=3"], 1, "\"clac\""),
+        (&["scale", "calc=2", "calc=3"], 2, "two sizes"),
+        (&["run", "image", "--size", "-1"], 2, "invalid value '-1' for '--size"),
         (&["scale", "calc=-1"], 2, "from 0 to 1000"),
         (&["scale", "calc=1e9"], 2, "from 0 to 1000"),
         (&["scale", "calc=x"], 2, "\"x\""),
@@ -73,9 +76,8 @@ async fn a_command_that_fails_says_why_and_ends_with_1_and_one_that_is_wrong_wit
 
 async fn verify_kills_instances_and_finds_nothing_lost(backend: Backend) {
     let cluster = Setup::new(backend).model("calc", "calculator", "size = 3").start().await;
-    let proxy = format!("http://{}", cluster.address());
-    let arguments = ["verify", "calc", "--duration", "6s", "--kill-every", "2s", "--proxy", &proxy];
-    let done = cluster.command(&arguments).await;
+    // Where the proxy is, on a port that was picked, the admin API knows.
+    let done = cluster.command(&["verify", "calc", "--duration", "6s", "--kill-every", "2s"]).await;
     assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
     let row = |name: &str| done.row(name);
     assert_eq!(row("lost ")[0], "0", "{}", done.stdout);
@@ -86,6 +88,52 @@ async fn verify_kills_instances_and_finds_nothing_lost(backend: Backend) {
     cluster.stop().await;
 }
 
+async fn verify_sends_to_the_proxy_whose_instances_it_kills_and_to_no_other() {
+    let start = || Setup::new(Backend::Process).model("calc", "calculator", "").start();
+    let (one, other) = (start().await, start().await);
+    let first = one.admin().has("calc", 1).await.remove(0).id;
+    let proxy = format!("http://{}", other.address());
+    let done = one.command(&["verify", "calc", "--kill-every", "100ms", "--proxy", &proxy]).await;
+    assert_eq!(done.code, 1, "{}{}", done.stdout, done.stderr);
+    for said in [&*format!("{proxy} is not the proxy of"), &one.admin().url(), "--proxy", "--admin"] {
+        assert!(done.stderr.contains(said), "{said} is not in: {}", done.stderr);
+    }
+    assert_eq!(one.admin().has("calc", 1).await.remove(0).id, first, "nothing was killed");
+    one.stop().await;
+    other.stop().await;
+}
+
+async fn verify_tells_what_is_refused_from_what_is_lost() {
+    let setup = Setup::new(Backend::Process).proxy("api_keys_file = \"keys.txt\"");
+    setup.file("keys.txt", &format!("ann:{}\n", digest::hex(b"secret")));
+    let full = "queue.limit = 0\nconcurrency = 1";
+    let cluster = setup.model("calc", "calculator", "").model("full", "sleep", full).start().await;
+    let run = ["--duration", "2s", "--kill-every", "0s", "--body", "0"];
+    let verify = async |name: &str, more: &[&str]| {
+        cluster.command(&[&["verify", name][..], &run, more].concat()).await
+    };
+    let done = verify("calc", &[]).await;
+    assert_eq!(done.code, 1, "{}{}", done.stdout, done.stderr);
+    assert!(done.stderr.contains("unauthorized") && done.stderr.contains("LONGSHORE_KEY"), "{}", done.stderr);
+    let done = verify("calc", &["--key", "secret"]).await;
+    assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
+    // One request is at work, and no other may wait: told apart, and not sent as fast as it is refused.
+    let done = verify("full", &["--key", "secret", "--path", "/300ms", "--clients", "4"]).await;
+    assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
+    assert_eq!(done.row("lost ")[0], "0", "{}", done.stdout);
+    let refused: u32 = done.row("refused")[0].parse().expect("a number");
+    assert!((1..200).contains(&refused), "{}", done.stdout);
+    assert!(done.stdout.contains(": queue-full") && !done.stdout.contains("LOST"), "{}", done.stdout);
+    let stopped = cluster.command(&["scale", "calc=0"]).await;
+    assert_eq!(stopped.code, 0, "{}", stopped.stderr);
+    let done = verify("calc", &["--key", "secret"]).await;
+    assert_eq!(done.code, 1, "{}{}", done.stdout, done.stderr);
+    assert!(done.stderr.contains("longshore scale calc=1"), "{}", done.stderr);
+    cluster.stop().await;
+}
+
+each!(light 60: verify_sends_to_the_proxy_whose_instances_it_kills_and_to_no_other);
+each!(light 60: verify_tells_what_is_refused_from_what_is_lost);
 both!(light 120: ps_scale_restart_and_logs_do_what_they_say);
 both!(heavy 60: verify_kills_instances_and_finds_nothing_lost);
 each!(light 60: a_command_that_fails_says_why_and_ends_with_1_and_one_that_is_wrong_with_2);

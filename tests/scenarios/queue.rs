@@ -162,7 +162,10 @@ async fn who_waits_is_told_and_for_how_long_yet() {
     let page = cluster.command(&["queue", "sleep"]).await.stdout;
     assert!(page.starts_with("sleep: 3 waiting, ") && page.contains("third"), "{page}");
     let wrong = admin.client().get("/services/sleep/queue?limit=1001").await;
-    assert_eq!((wrong.status, wrong.detail().as_str()), (400, "limit is from 0 to 1000"));
+    assert_eq!(
+        (wrong.status, wrong.detail().as_str()),
+        (400, "the query is wrong: `limit`, and nothing else, from 0 to 1000")
+    );
     for one in open {
         assert_eq!(one.await.expect("no panic"), 200);
     }
@@ -205,6 +208,25 @@ async fn bodies_wait_on_disk_up_to_their_limit() {
     cluster.stop().await;
 }
 
+async fn a_body_that_would_not_fit_if_it_were_alone_is_told_so() {
+    let setup = Setup::new(Backend::Process).model("echo", "echo", "queue.max_bytes = \"1MiB\"");
+    let cluster = setup.start().await;
+    for framing in ["Content-Length: 2097152", "Transfer-Encoding: chunked"] {
+        let mut raw = longshore_tests::raw::Raw::connect(cluster.address()).await;
+        raw.send(format!("POST / HTTP/1.1\r\nHost: echo\r\n{framing}\r\n\r\n")).await;
+        let chunk = if framing.contains("chunked") { "200000\r\n" } else { "" };
+        raw.send(chunk).await;
+        raw.send_what_goes(&vec![0; 2 << 20]).await;
+        let refused = raw.until("services.echo.queue.max_bytes").await;
+        assert!(refused.contains(" 413 ") && refused.contains("urn:longshore:body-too-large"), "{refused}");
+        assert!(!refused.to_lowercase().contains("retry-after"), "{refused}");
+    }
+    let fits = cluster.client().post("/", longshore_tests::digest::body(1, 1 << 20)).await;
+    assert_eq!(fits.status, 200, "{}", fits.text());
+    cluster.stop().await;
+}
+
+each!(light 60: a_body_that_would_not_fit_if_it_were_alone_is_told_so);
 each!(light 240: ten_thousand_requests_wait_for_an_instance_and_are_answered_in_order);
 each!(light 60: requests_reach_the_instance_exactly_in_the_order_of_their_arrival);
 each!(light 60: who_waits_is_told_and_for_how_long_yet);

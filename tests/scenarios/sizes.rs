@@ -100,6 +100,28 @@ async fn every_form_of_size_is_taken_at_run_time_and_given_back(backend: Backend
     cluster.stop().await;
 }
 
+async fn an_instance_that_has_the_ports_of_the_machine_gets_no_second_one() {
+    let setup = Setup::new(Backend::Process).model("calc", "calculator", "address = \"host\"");
+    let cluster = setup.start().await;
+    for size in
+        [json!(2), json!({"policy": "wait", "max": 2}), json!({"policy": "fixed", "size": 1, "max": 9})]
+    {
+        let reply = cluster.admin().put_size("calc", json!({ "size": size }).to_string()).await;
+        assert_eq!(reply.status, 400, "{size}: {}", reply.text());
+        assert!(reply.detail().contains("the port of the first"), "{size}: {}", reply.detail());
+    }
+    for size in [json!(0), json!("queue"), json!({"policy": "wait"})] {
+        let reply = cluster.admin().put_size("calc", json!({ "size": size }).to_string()).await;
+        assert_eq!(
+            (reply.status, &reply.json()["size"]["max"]),
+            (200, &json!(1)),
+            "{size}: {}",
+            reply.text()
+        );
+    }
+    cluster.stop().await;
+}
+
 /// A server that decides: what it answers can be changed; how often it was asked, and what it was sent last.
 #[derive(Clone)]
 struct Decider {
@@ -285,3 +307,4 @@ each!(light 60: a_webhook_over_tls_is_believed_if_this_machine_knows_who_signed_
 both!(light 60: a_dry_run_records_and_changes_nothing);
 each!(light 60: what_is_recorded_can_be_simulated);
 each!(light 90: simulate_prints_a_row_for_each_policy_and_tunes);
+each!(light 60: an_instance_that_has_the_ports_of_the_machine_gets_no_second_one);

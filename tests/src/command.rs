@@ -45,6 +45,7 @@ pub async fn shell(limit: Duration, line: &str, environment: &[(&str, &str)]) ->
 fn piped(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.env_remove("RUST_LOG").env_remove("LONGSHORE_ADMIN").env_remove("LONGSHORE_TOKEN");
+    command.env_remove("LONGSHORE_KEY");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }

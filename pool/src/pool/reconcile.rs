@@ -51,7 +51,7 @@ impl Pool {
         if self.config.managed {
             self.open(now);
             self.traffic.call_late(policy.late_after());
-            self.scaler.set_policy(policy, &self.config, now);
+            self.scaler.set_policy(policy);
             self.decide_size(now);
         }
     }
@@ -119,7 +119,7 @@ impl Pool {
         };
         if let Some(policy) = policy {
             self.traffic.call_late(policy.late_after());
-            self.scaler.set_policy(policy, &self.config, now);
+            self.scaler.set_policy(policy);
         }
         self.decide_size(now);
         let slots: Vec<u32> = self.instances.keys().copied().collect();

@@ -76,16 +76,13 @@ impl Scaler {
         &self.tally
     }
 
-    /// Puts another policy in charge. The present size counts as a recommendation of this moment, so that a change of
-    /// policy is damped like any other.
-    pub(crate) fn set_policy(&mut self, policy: Box<dyn ScalingPolicy>, config: &PoolConfig, now: Time) {
+    /// Puts another policy in charge. What was recommended before it holds no longer: the size is its own from its first
+    /// decision on.
+    pub(crate) fn set_policy(&mut self, policy: Box<dyn ScalingPolicy>) {
         (self.fixed, self.eager) = (policy.fixed().is_some(), policy.eager());
         self.policy = policy;
         self.window = SlidingMax::default();
-        if let Some(wanted) = self.wanted {
-            self.window.push(wanted, config.down_delay, now);
-            self.imagined = wanted;
-        }
+        self.imagined = self.wanted.unwrap_or(self.imagined);
     }
 
     /// Hands the policy what somebody else advises.

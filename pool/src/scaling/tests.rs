@@ -69,10 +69,22 @@ fn a_fixed_size_is_obeyed_at_once_and_asks_for_no_wake_up() {
     assert_eq!(scaler.next(), Some(Time::ZERO));
     assert_eq!(decide(&mut scaler, &config, Load::default(), Time::ZERO), 9);
     assert_eq!(scaler.next(), None);
-    scaler.set_policy(Box::new(Fixed(0)), &config, Time::ZERO);
+    scaler.set_policy(Box::new(Fixed(0)));
     assert_eq!(decide(&mut scaler, &config, Load::default(), Time::ZERO), 0);
     assert!(scaler.stopped());
     assert_eq!(&*scaler.decisions().back().unwrap().reason, "fixed size 0");
+}
+
+#[test]
+fn another_policy_is_not_held_to_what_the_one_before_it_said() {
+    let config = PoolConfig::default();
+    let mut scaler = Scaler::new(Box::new(Says(vec![9, 3])), Time::ZERO);
+    decide(&mut scaler, &config, Load::default(), Time::ZERO);
+    assert_eq!(decide(&mut scaler, &config, Load::default(), at(1.0)), 9, "within the same policy it is");
+    scaler.set_policy(Box::new(Says(vec![2, 1])));
+    assert_eq!(decide(&mut scaler, &config, Load::default(), at(2.0)), 2);
+    assert_eq!(&*scaler.decisions().back().unwrap().reason, "policy said 2");
+    assert_eq!(decide(&mut scaler, &config, Load::default(), at(3.0)), 2, "a window of its own has begun");
 }
 
 #[test]

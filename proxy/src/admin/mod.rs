@@ -11,7 +11,7 @@ pub mod view;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::control::{Control, Controls};
@@ -19,7 +19,7 @@ use crate::events::Events;
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 pub use reload::Refusal;
-use view::ReloadView;
+use view::{ProxyView, ReloadView};
 
 /// What the API can reach.
 pub struct Admin {
@@ -31,6 +31,8 @@ pub struct Admin {
     pub services: Controls,
     /// For whoever listens.
     pub events: Arc<Events>,
+    /// Where requests are taken.
+    pub proxy: ArcSwap<ProxyView>,
     /// For scrapes.
     pub metrics: Arc<Metrics>,
     /// Demanded of every request, if there is one.

@@ -91,7 +91,8 @@ async fn jobs(State(admin): Shared, request: axum::extract::Request) -> Response
 
 async fn services(State(admin): Shared) -> Json<Services> {
     let services = admin.services.load().iter().map(|control| service_view(control)).collect();
-    Json(Services { cluster: admin.cluster.clone(), backend: admin.backend.to_owned(), services })
+    let proxy = (**admin.proxy.load()).clone();
+    Json(Services { cluster: admin.cluster.clone(), backend: admin.backend.to_owned(), proxy, services })
 }
 
 async fn service(State(admin): Shared, Path(name): Path<String>) -> Response {

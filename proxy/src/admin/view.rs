@@ -12,8 +12,20 @@ pub struct Services {
     pub cluster: String,
     /// `docker` or `process`.
     pub backend: String,
+    /// The proxy that serves them.
+    #[serde(default)]
+    pub proxy: ProxyView,
     /// By name.
     pub services: Vec<ServiceView>,
+}
+
+/// Where requests are taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyView {
+    /// How each `X-Request-Id` begins that this process gives.
+    pub id: String,
+    /// The listeners, as URLs.
+    pub listen: Vec<String>,
 }
 
 /// `GET /services/NAME`.

@@ -58,6 +58,11 @@ impl Client {
         Ok(Self { url: url.to_owned(), server, token })
     }
 
+    /// Where the API is.
+    pub(super) const fn server(&self) -> &Server {
+        &self.server
+    }
+
     /// `GET /services/NAME`.
     pub(super) async fn service(&self, name: &str) -> Result<ServiceView, ClientError> {
         self.json(Method::GET, &format!("/services/{}", segment(name)), None).await

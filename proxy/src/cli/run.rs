@@ -12,10 +12,11 @@ pub(super) struct RunArgs {
     /// The image; the service has the last part of its name.
     image: String,
     /// The server's port inside the instance; also given to it as $PORT [default: 8080].
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
     /// How many instances [default: 1].
-    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_SIZE)))]
+    #[arg(long, allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_SIZE)))]
     size: Option<u32>,
     /// What runs instances [default: auto].
     #[arg(long, value_name = "KIND")]

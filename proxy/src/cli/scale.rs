@@ -33,8 +33,17 @@ fn wish(text: &str) -> Result<Wish, String> {
 
 pub(super) async fn scale(args: &ScaleArgs, client: &Client) -> Result<(), CliError> {
     // All of them are looked at first: a mistake in the second should not leave the first half of the work done.
-    for Wish { name, size } in &args.wishes {
+    for (index, Wish { name, size }) in args.wishes.iter().enumerate() {
         parse_size(size).map_err(|error| CliError::Usage(format!("{name}: {error}")))?;
+        if args.wishes[..index].iter().any(|earlier| earlier.name == *name) {
+            return Err(CliError::Usage(format!("{name} is to have two sizes: name it once")));
+        }
+    }
+    // One that is alone is looked for where it is set.
+    if args.wishes.len() > 1 {
+        for Wish { name, .. } in &args.wishes {
+            client.service(name).await?;
+        }
     }
     for Wish { name, size } in &args.wishes {
         let body = serde_json::json!(SizeRequest { size: size.clone() });
@@ -72,6 +81,9 @@ mod tests {
         let error = scale(&args, &client).await.unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().starts_with("b: this is no expression, got \"x\""), "{error}");
+        let args = ScaleArgs { wishes: vec![wish("a=1").unwrap(), wish("a=2").unwrap()] };
+        let error = scale(&args, &client).await.unwrap_err();
+        assert_eq!((error.exit_code(), error.to_string().contains("a is to have two sizes")), (2, true));
     }
 
     #[test]

@@ -141,5 +141,5 @@ fn read_services(root: &mut Table<'_>) -> Vec<super::Service> {
 
 fn no_service() -> Diagnostic {
     Diagnostic::whole("the file describes no service")
-        .help("add one: [services.NAME] with `image = \"…\"` or `addresses = [\"IP:PORT\"]`")
+        .help("add one: [services.NAME] with `image = \"…\"` or `addresses = [\"HOST:PORT\"]`")
 }

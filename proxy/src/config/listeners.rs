@@ -76,18 +76,14 @@ pub(super) struct Places<'a> {
 /// Reads `listen` and `tls`.
 pub(super) fn read<'a>(table: &mut Table<'a>, out: &mut ProxyConfig) -> Places<'a> {
     let mut places = Places { proxy: table.take("listen"), tls: None };
-    if let Some(list) = places.proxy.as_ref().and_then(addresses) {
+    let deaf = (!table.has("tls")).then_some("`proxy.listen` is empty: the proxy would hear nothing");
+    if let Some(list) = places.proxy.as_ref().and_then(|value| addresses(value, deaf)) {
         out.listen = list;
     }
-    let mut has_tls = false;
     table.below("tls", |table| {
-        has_tls = true;
         places.tls = table.take("listen");
         out.tls = tls(table, places.tls.as_ref());
     });
-    if let (true, false, Some(value)) = (out.listen.is_empty(), has_tls, &places.proxy) {
-        value.reject::<()>("`proxy.listen` is empty: the proxy would hear nothing");
-    }
     places
 }
 
@@ -100,20 +96,22 @@ fn tls(table: &mut Table<'_>, listen: Option<&Value<'_>>) -> Option<Tls> {
         let help = "write `tls = { listen = [\"127.0.0.1:5443\"], cert = \"cert.pem\", key = \"key.pem\" }`";
         reader.report(Diagnostic::new(table.key.clone(), message).help(help));
     }
-    let list = listen.and_then(addresses);
-    if let (Some(value), Some([])) = (listen, list.as_deref()) {
-        value.reject::<()>("`proxy.tls.listen` is empty: nobody could speak TLS to the proxy");
-    }
+    let deaf = Some("`proxy.tls.listen` is empty: nobody could speak TLS to the proxy");
+    let list = listen.and_then(|value| addresses(value, deaf));
     let file = |value: Option<Value<'_>>| reader.file(&value?);
     let (cert, key) = (file(cert), file(key));
     let files = TlsFiles { cert: cert?, key: key? };
     Some(Tls { listen: list?, files, identity: None })
 }
 
-/// Addresses to listen on: none twice unless its port is picked.
-fn addresses(value: &Value<'_>) -> Option<Vec<SocketAddr>> {
+/// Addresses to listen on: none twice unless its port is picked. What `empty` says of a list without any is a mistake.
+fn addresses(value: &Value<'_>, empty: Option<&str>) -> Option<Vec<SocketAddr>> {
     let mut out: Vec<SocketAddr> = Vec::new();
-    for element in value.array("an array of addresses such as [\"127.0.0.1:5000\"]")? {
+    let elements = value.array("an array of addresses such as [\"127.0.0.1:5000\"]")?;
+    if let Some(message) = empty.filter(|_| elements.is_empty()) {
+        value.reject::<()>(message);
+    }
+    for element in elements {
         let Some(address) = element.parsed(values::address) else { continue };
         if address.port() != 0 && out.contains(&address) {
             element.reject::<()>(format!("{address} is listed twice"));

@@ -21,7 +21,8 @@
 //! | `diagnostics`, `places` | mistakes, shown with file, line and caret; or told by line and pointer |
 //! | `shown` | the settings of a service, as they are in force |
 //!
-//! Talks to nothing but the file system, and that only in [`Config::load`].
+//! Talks to nothing but the file system, and that only in [`Config::load`]; and to the resolver of names, where an
+//! address is written with one.
 
 mod across;
 mod callbacks;

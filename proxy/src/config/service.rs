@@ -291,6 +291,14 @@ impl Default for Cache {
 }
 
 impl Service {
+    /// Whether its instances share the ports of this machine, where there is one of each.
+    pub fn on_the_host(&self) -> bool {
+        match &self.source {
+            Source::Image { spec } => spec.address == Reach::Host,
+            Source::Addresses(_) => false,
+        }
+    }
+
     /// A service with every key at its default: hosts `NAME` and `NAME.localhost`, no paths, not the default.
     pub fn new(name: &str, source: Source) -> Self {
         let size = match &source {

@@ -68,10 +68,26 @@ fn placed_list(
 
 /// `size`; the addresses of servers that already run are at most as many as are listed.
 fn read_size(table: &mut Table<'_>, service: &mut Service) {
+    if service.on_the_host() {
+        service.size.max = 1;
+    }
     let Some(value) = table.take("size") else { return };
     let Some(asked) = size::read(&value) else { return };
     match &service.source {
-        Source::Image { .. } => service.size = asked,
+        Source::Image { spec } => {
+            let one = service.on_the_host();
+            if one && (asked.standby > 0 || asked.number().unwrap_or(asked.max) > 1) {
+                let message = "with `address = \"host\"` a second instance would want the port of the first";
+                let help = format!(
+                    "write `size = 1`, or `max = 1` beside a policy, or reach the instances by an address of their own: \
+                     every one of them listens on port {} of this machine",
+                    spec.port
+                );
+                table.reader.report(Diagnostic::new(value.span.clone(), message).help(help));
+            }
+            let max = if one { asked.max.min(1) } else { asked.max };
+            service.size = ServiceSize { max, min: asked.min.min(max), ..asked };
+        }
         Source::Addresses(addresses) => {
             let most = service.size.max;
             match asked.number() {

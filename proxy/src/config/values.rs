@@ -1,6 +1,7 @@
 //! Texts that stand for something: durations, byte sizes, names, hosts, `${VAR}`. Each error says what is allowed.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::num::IntErrorKind;
 use std::time::Duration;
 
 /// Beyond it a deadline is a mistake, and arithmetic on it a hazard.
@@ -34,25 +35,51 @@ pub fn bytes(text: &str) -> Result<u64, String> {
         "tib" => 1 << 40,
         _ => return Err(wrong()),
     };
-    scaled(number, unit).ok_or_else(wrong)
+    let total = scaled(number, unit).ok_or_else(wrong)?;
+    let fits = u64::try_from(total).ok().filter(|total| i64::try_from(*total).is_ok());
+    fits.ok_or_else(|| "that is too large: a size is less than 8388608TiB (8EiB)".into())
 }
 
-/// `number` times `unit`, exactly, rounded down to a byte.
-fn scaled(number: &str, unit: u64) -> Option<u64> {
+/// `number` times `unit`, exactly, rounded down to a byte; what is beyond all numbers is the largest one.
+fn scaled(number: &str, unit: u64) -> Option<u128> {
     let (whole, part) = number.split_once('.').unwrap_or((number, ""));
-    let whole: u64 = whole.parse().ok()?;
-    let mut total = u128::from(whole).checked_mul(u128::from(unit))?;
+    let whole = match whole.parse::<u64>() {
+        Ok(whole) => whole,
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => return Some(u128::MAX),
+        Err(_) => return None,
+    };
+    let mut total = u128::from(whole) * u128::from(unit);
     if number.contains('.') {
         let digits = u32::try_from(part.len()).ok().filter(|digits| (1..=9).contains(digits))?;
         let part: u128 = part.parse().ok()?;
         total += part * u128::from(unit) / 10_u128.pow(digits);
     }
-    u64::try_from(total).ok().filter(|total| i64::try_from(*total).is_ok())
+    Some(total)
 }
 
-/// `IP:PORT`.
+/// `IP:PORT` or `NAME:PORT`, where the name is looked up: of several addresses the lowest is taken, of IPv4 if there is one.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "an address is IP:PORT, such as 127.0.0.1:5000 or [::1]:5000".into())
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let wanted = "an address is IP:PORT or NAME:PORT, such as 127.0.0.1:5000, [::1]:5000 or localhost:5000";
+    let (name, port) = text.rsplit_once(':').ok_or(wanted)?;
+    let port: u16 = port.parse().map_err(|_| wanted)?;
+    if name.is_empty() {
+        return Err(format!("{wanted}; 0.0.0.0:{port} is every address of this machine"));
+    }
+    // What ends in a number is an address that is none.
+    let number = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+    if number || name.starts_with('[') || host(name).is_err() {
+        return Err(wanted.into());
+    }
+    let unknown = |why: &str| format!("the name {name} has no address: {why}");
+    let found = (name, port).to_socket_addrs().map_err(|error| {
+        let why = error.to_string();
+        unknown(why.strip_prefix("failed to lookup address information: ").unwrap_or(&why))
+    })?;
+    // The same one whenever it is asked for, in whatever order they come.
+    found.min_by_key(|address| (address.is_ipv6(), *address)).ok_or_else(|| unknown("nothing was found"))
 }
 
 /// The name of a cluster or a service.
@@ -184,9 +211,41 @@ mod tests {
         assert_eq!(bytes("1.5GiB"), Ok(1_610_612_736));
         assert_eq!(bytes("512"), Ok(512));
         assert_eq!(bytes("0"), Ok(0));
-        for wrong in ["", "KiB", "1.", ".5GB", "-1", "1e9", "12 apples", "99999999TiB", "1.2.3MB", "64K"] {
-            assert!(bytes(wrong).is_err(), "{wrong}");
+        for wrong in ["", "KiB", "1.", ".5GB", "-1", "1e9", "12 apples", "1.2.3MB", "64K"] {
+            assert!(bytes(wrong).is_err_and(|error| error.starts_with("a size is `64KiB`")), "{wrong}");
         }
+        for large in ["99999999TiB", "8388608TiB", "99999999999999999999999", "18446744073709551615TiB"] {
+            assert!(bytes(large).is_err_and(|error| error.starts_with("that is too large")), "{large}");
+        }
+        assert_eq!(bytes("8388607TiB"), Ok(8_388_607 << 40));
+    }
+
+    #[test]
+    fn an_address_has_a_port_and_may_have_a_name() {
+        for (text, address) in [
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("[::1]:0", "[::1]:0"),
+            ("localhost:25000", "127.0.0.1:25000"),
+            ("LocalHost:1", "127.0.0.1:1"),
+        ] {
+            assert_eq!(address_of(text).as_deref(), Ok(address), "{text}");
+        }
+        for (text, said) in [
+            ("foo", "an address is IP:PORT or NAME:PORT"),
+            ("localhost", "an address is"),
+            ("localhost:99999", "an address is"),
+            (":25000", "0.0.0.0:25000 is every address"),
+            ("1.2.3:5", "an address is"),
+            ("[::1:5", "an address is"),
+            ("http://localhost:5", "an address is"),
+            ("nowhere.invalid:5", "the name nowhere.invalid has no address: "),
+        ] {
+            assert!(address_of(text).is_err_and(|error| error.contains(said)), "{text}");
+        }
+    }
+
+    fn address_of(text: &str) -> Result<String, String> {
+        address(text).map(|address| address.to_string())
     }
 
     #[test]

@@ -189,6 +189,10 @@ pub fn body_problem(error: &SpoolError, service: &str) -> Problem {
         SpoolError::TooLarge(limit) => Problem::BodyTooLarge(format!(
             "the body is larger than the {limit} bytes that are taken (max_body)"
         )),
+        SpoolError::NeverFits(limit) => Problem::BodyTooLarge(format!(
+            "the body is larger than the {limit} bytes that all bodies waiting for {service} may take \
+             (services.{service}.queue.max_bytes)"
+        )),
         SpoolError::QueueFull(limit) => Problem::QueueFull(
             format!("the bodies waiting for {service} take all of {limit} bytes (queue.max_bytes)"),
             Duration::from_secs(1),

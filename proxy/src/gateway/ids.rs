@@ -28,6 +28,11 @@ impl Ids {
         Self { process: fastrand::u64(1..), next: AtomicU64::new(1) }
     }
 
+    /// How every request id of this process begins: 16 hexadecimal digits.
+    pub fn process(&self) -> String {
+        format!("{:016x}", self.process)
+    }
+
     /// The next name.
     pub fn next(&self) -> (RequestId, Trace) {
         let request = self.next.fetch_add(1, Ordering::Relaxed);
@@ -107,6 +112,7 @@ mod tests {
     #[test]
     fn names_are_never_used_twice() {
         let ids = Ids::new();
+        assert!(ids.next().1.request_id().to_str().unwrap().starts_with(&ids.process()));
         assert_ne!(ids.next().0, ids.next().0);
         let names: std::collections::BTreeSet<u64> = (0..10_000).map(|_| ids.next().1.random()).collect();
         assert_eq!(names.len(), 10_000);

@@ -143,7 +143,7 @@ mod tests {
     fn what_finds_no_room_harms_nothing_that_was_kept() {
         let mut kept = kept(1_000, 10);
         kept.append(b"12345678").unwrap();
-        assert!(matches!(kept.append(b"901"), Err(SpoolError::QueueFull(10))));
+        assert!(matches!(kept.append(b"901"), Err(SpoolError::NeverFits(10))));
         assert_eq!((all(&kept), kept.space().kept()), (b"12345678".to_vec(), 8));
         kept.append(b"90").unwrap();
     }

@@ -183,6 +183,11 @@ impl Gateway {
         })
     }
 
+    /// How the names begin that this process gives to requests.
+    pub fn id(&self) -> String {
+        self.ids.process()
+    }
+
     /// The identity of another `[proxy]`, before its listeners are opened.
     pub fn identify(&self, proxy: &ProxyConfig) {
         self.secure.change(proxy);

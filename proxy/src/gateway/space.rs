@@ -99,7 +99,7 @@ impl Room {
         let before = self.space.kept.fetch_add(bytes, Ordering::Relaxed);
         if before + bytes > most {
             self.space.kept.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(SpoolError::QueueFull(most));
+            return Err(self.full(self.kept + bytes, most));
         }
         self.kept += bytes;
         Ok(())
@@ -129,9 +129,17 @@ impl Room {
         self.space.kept.fetch_sub(self.kept, Ordering::Relaxed);
         self.space = space.clone();
         if before + self.kept > space.max_total {
-            return Err(SpoolError::QueueFull(space.max_total));
+            return Err(self.full(self.kept, space.max_total));
         }
         Ok(())
+    }
+
+    /// Whether what finds no room now would find it once the others are gone.
+    fn full(&self, own: u64, most: u64) -> SpoolError {
+        match self.share {
+            Share::All if own > most => SpoolError::NeverFits(most),
+            Share::All | Share::Half => SpoolError::QueueFull(most),
+        }
     }
 
     /// What lay in memory lies there no more.
@@ -196,6 +204,8 @@ pub mod tests {
         let mut room = Room::none(space.clone());
         assert!(room.grow(100).is_ok());
         assert!(matches!(Room::none(space.clone()).grow(1), Err(SpoolError::QueueFull(100))));
+        assert!(matches!(Room::none(space.clone()).grow(101), Err(SpoolError::NeverFits(100))));
+        assert!(matches!(room.grow(1), Err(SpoolError::NeverFits(100))), "piece by piece, too");
         assert_eq!(space.kept(), 100, "what was refused does not count");
         drop(room);
         assert_eq!(space.kept(), 0);
@@ -212,7 +222,10 @@ pub mod tests {
         let mut more = Room::none(one.clone());
         assert!(more.grow(11).is_ok());
         assert!(matches!(more.move_to(&two), Err(SpoolError::QueueFull(50))));
-        drop((room, more));
+        let mut large = Room::none(one.clone());
+        assert!(large.grow(51).is_ok());
+        assert!(matches!(large.move_to(&two), Err(SpoolError::NeverFits(50))));
+        drop((room, more, large));
         assert_eq!((one.kept(), two.kept()), (0, 0));
     }
 

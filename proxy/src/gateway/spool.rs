@@ -27,6 +27,9 @@ pub enum SpoolError {
     /// Larger than `max_body`.
     #[error("the body is larger than {0} bytes")]
     TooLarge(u64),
+    /// Larger than `queue.max_bytes`, with nothing else waiting.
+    #[error("the body is larger than all {0} bytes that bodies which wait may take")]
+    NeverFits(u64),
     /// The service's waiting bodies together are larger than `queue.max_bytes`.
     #[error("the bodies that wait take more than {0} bytes together")]
     QueueFull(u64),

@@ -84,15 +84,18 @@ impl Expression {
         &self.zone
     }
 
-    fn evaluate(&self, load: &Load) -> Result<u32, Failure> {
+    /// The size, and what the value was where it is told otherwise than it came.
+    fn evaluate(&self, load: &Load) -> Result<(u32, Option<String>), Failure> {
         let mut scope = scope(load, &self.zone.at(load.unix_time));
         let value = self.engine.run(&self.ast, &mut scope).map_err(Failure::Stopped)?;
-        number(&value).ok_or_else(|| {
+        let size = number(&value).ok_or_else(|| {
             let kind = value.type_name();
             Failure::NoSize(format!(
                 "an expression gives a number of instances, this one gives a value of type {kind}"
             ))
-        })
+        })?;
+        let below = value.as_int().is_ok_and(|whole| whole < 0) || value.as_float().is_ok_and(|it| it < 0.0);
+        Ok((size, below.then(|| value.to_string())))
     }
 }
 
@@ -186,7 +189,10 @@ impl ScalingPolicy for Expression {
 
     fn recommend(&mut self, load: &Load, _traffic: &Traffic, _now: Time) -> Recommendation {
         match self.evaluate(load) {
-            Ok(size) => Recommendation::new(size, format!("the expression gives {size}")),
+            Ok((size, None)) => Recommendation::new(size, format!("the expression gives {size}")),
+            Ok((size, Some(value))) => {
+                Recommendation::new(size, format!("the expression gives {value}, which counts as {size}"))
+            }
             Err(Failure::Stopped(what) | Failure::NoSize(what)) => {
                 Recommendation::unknown(load, format!("the expression failed: {what}"))
             }
@@ -203,9 +209,10 @@ mod tests {
     }
 
     fn value(text: &str, load: &Load) -> Result<u32, String> {
-        Expression::compile(text, utc())?.evaluate(load).map_err(|failure| match failure {
+        let given = Expression::compile(text, utc())?.evaluate(load).map_err(|failure| match failure {
             Failure::Stopped(what) | Failure::NoSize(what) => what,
-        })
+        })?;
+        Ok(given.0)
     }
 
     #[test]
@@ -273,6 +280,19 @@ mod tests {
             let error = value(text, &Load::default()).expect_err(text);
             assert!(!error.starts_with("Script terminated"), "{text}: {error}");
             assert!(begun.elapsed() < Duration::from_secs(2), "{text}: {:?}", begun.elapsed());
+        }
+    }
+
+    #[test]
+    fn a_number_below_zero_is_told_as_it_is() {
+        for (text, reason) in [
+            ("-5", "the expression gives -5, which counts as 0"),
+            ("-0.5", "the expression gives -0.5, which counts as 0"),
+            ("queue", "the expression gives 0"),
+        ] {
+            let mut policy = Expression::compile(text, utc()).unwrap();
+            let said = policy.recommend(&Load::default(), &Traffic::new(Time::ZERO), Time::ZERO);
+            assert_eq!((said.size, said.reason.as_str()), (0, reason));
         }
     }
 

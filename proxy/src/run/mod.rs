@@ -16,12 +16,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use longshore_backend::{Backend, Progress, StartError};
 use longshore_pool::StateView;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::admin::view::ProxyView;
 use crate::admin::{Admin, Order, Refusal};
 use crate::cli::up::UpOptions;
 use crate::config::{Config, Diagnostics, Listener, Scheme, Source};
@@ -126,6 +127,7 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         backend: backend.kind(),
         services: cluster.controls.clone(),
         events: cluster.events.clone(),
+        proxy: ArcSwap::from_pointee(ProxyView { id: gateway.id(), listen: listening.urls() }),
         metrics: cluster.metrics.clone(),
         token: ArcSwapOption::new(token.map(Arc::new)),
         jobs: jobs.clone(),

@@ -20,7 +20,7 @@ use super::doors::AdminDoor;
 use super::handover::old::{self, Before, Estate, Meeting, Step, Successor};
 use super::watch::FileWatch;
 use super::{Ends, announce};
-use crate::admin::view::ReloadView;
+use crate::admin::view::{ProxyView, ReloadView};
 use crate::admin::{Admin, Order, Refusal};
 use crate::config::{BackendKind, Config, Service, Source};
 use crate::console::Console;
@@ -186,7 +186,11 @@ impl Serving {
                 "there is no file to read: `longshore run` serves one image".to_owned(),
             ));
         };
-        let mut config = Config::load(file).map_err(|mistakes| Refusal::broken(&mistakes))?;
+        let path = file.clone();
+        // Aside: a name in the file may take its time to be found.
+        let loaded = tokio::task::spawn_blocking(move || Config::load(&path)).await;
+        let loaded = loaded.map_err(|error| Refusal::invalid(error.to_string()))?;
+        let mut config = loaded.map_err(|mistakes| Refusal::broken(&mistakes))?;
         if self.named_backend.is_some() {
             config.backend = self.config.backend;
         }
@@ -252,6 +256,8 @@ impl Serving {
         leaving.into_iter().for_each(|control| self.cluster.retire(control));
         self.config = config;
         if difference.moves_listeners() {
+            let (id, listen) = (self.gateway.id(), self.listening.urls());
+            self.admin.proxy.store(Arc::new(ProxyView { id, listen }));
             self.console.serving(&self.listening.urls(), self.door.address(), self.cluster.backend.kind());
         }
         self.announce();

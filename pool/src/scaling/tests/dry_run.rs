@@ -8,7 +8,7 @@ fn the_size_stays_and_the_decisions_tell_what_it_would_be() {
     let dry = PoolConfig { dry_run: true, ..wet.clone() };
     let mut scaler = Scaler::new(Box::new(Fixed(2)), Time::ZERO);
     assert_eq!(decide(&mut scaler, &wet, Load::default(), at(0.0)), 2);
-    scaler.set_policy(Box::new(Says(vec![9, 9, 1])), &dry, at(1.0));
+    scaler.set_policy(Box::new(Says(vec![9, 9, 1])));
     for second in 1..4 {
         assert_eq!(decide(&mut scaler, &dry, Load::default(), at(f64::from(second))), 2);
     }

@@ -1,11 +1,12 @@
 //! One client of the load: sends a request, reads the whole answer, judges it, sends the next.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
@@ -16,7 +17,9 @@ use tokio::time::{Instant, sleep};
 
 use super::digest;
 use super::latency::Latency;
+use crate::gateway::keys::X_API_KEY;
 use crate::http_client::{Server, cause};
+use crate::problem::Problem;
 
 /// Wait before the next connection when one was refused.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -32,6 +35,8 @@ pub(super) struct Tally {
     pub(super) answered: u64,
     /// The same by status.
     pub(super) statuses: BTreeMap<u16, u64>,
+    /// What the proxy would not take or answer, by the kind of its error, with the first of each.
+    pub(super) refusals: BTreeMap<String, (u64, Refusal)>,
     /// Everything else, by what happened.
     pub(super) losses: BTreeMap<String, u64>,
     /// From the first byte sent to the last byte received.
@@ -45,9 +50,13 @@ impl Tally {
         self.losses.values().sum()
     }
 
+    pub(super) fn refused(&self) -> u64 {
+        self.refusals.values().map(|(count, _)| count).sum()
+    }
+
     /// Requests without an outcome yet.
     pub(super) fn open(&self) -> u64 {
-        self.sent.saturating_sub(self.answered + self.lost())
+        self.sent.saturating_sub(self.answered + self.refused() + self.lost())
     }
 
     /// Counts what is still open as lost.
@@ -67,6 +76,9 @@ impl Tally {
                 self.latency.record(latency);
                 self.longest_wait = self.longest_wait.max(wait);
             }
+            Outcome::Refused(refusal) => {
+                self.refusals.entry(refusal.kind.clone()).or_insert((0, refusal)).0 += 1;
+            }
             Outcome::Lost(what) => *self.losses.entry(what).or_default() += 1,
         }
     }
@@ -74,24 +86,84 @@ impl Tally {
 
 /// What became of one request.
 #[derive(Debug, PartialEq, Eq)]
-enum Outcome {
+pub(super) enum Outcome {
     /// An instance's answer came, all of it.
     Answered { status: StatusCode, wait: Duration },
+    /// The proxy said that it does not answer it.
+    Refused(Refusal),
     /// It did not, for this reason.
     Lost(String),
+}
+
+/// An error of the proxy itself that is no loss.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// The last part of its URN.
+    pub(super) kind: String,
+    detail: String,
+    /// Whether it passes, by what the proxy says: it has a `Retry-After`.
+    pub(super) passes: bool,
+}
+
+#[cfg(test)]
+impl Refusal {
+    /// One that passes.
+    pub(super) fn told(kind: &str, detail: &str) -> Self {
+        Self { kind: kind.to_owned(), detail: detail.to_owned(), passes: true }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, detail, .. } = self;
+        let advice = match kind.as_str() {
+            "unauthorized" => "; give a key of `proxy.api_keys_file` with --key or LONGSHORE_KEY",
+            "body-too-large" => "; ask for a smaller one with --body",
+            "queue-full" | "client-limit" | "overloaded" => {
+                "; ask for less at once with --clients, or raise the limit"
+            }
+            _ => "",
+        };
+        write!(f, "{kind}: {}{advice}", detail.trim_end())
+    }
+}
+
+/// What the first request showed.
+pub(super) struct First {
+    pub(super) outcome: Outcome,
+    /// The name that it was given.
+    pub(super) request_id: Option<String>,
 }
 
 /// What is sent, and where.
 pub(super) struct Load {
     proxy: Server,
+    /// The admin API of the proxy that is meant.
+    pub(super) admin: String,
     service: String,
     path: String,
     body: usize,
+    key: Option<HeaderValue>,
 }
 
 impl Load {
-    pub(super) fn new(proxy: Server, service: &str, path: &str, body: usize) -> Self {
-        Self { path: proxy.path(path), proxy, service: service.to_owned(), body }
+    pub(super) fn new(proxy: Server, admin: &Server, service: &str, path: &str, body: usize) -> Self {
+        let (path, admin, service) = (proxy.path(path), admin.url(), service.to_owned());
+        Self { path, proxy, admin, service, body, key: None }
+    }
+
+    /// The same with the api key that the proxy demands.
+    pub(super) fn with_key(self, key: Option<HeaderValue>) -> Self {
+        Self { key, ..self }
+    }
+
+    /// Sends one request, which is not counted.
+    pub(super) async fn first(&self, seed: u64) -> First {
+        let sent = match self.request(&mut fastrand::Rng::with_seed(seed)) {
+            Ok(request) => self.exchange(&mut None, request).await,
+            Err(error) => (Outcome::Lost(error.to_string()), None),
+        };
+        First { outcome: sent.0, request_id: sent.1 }
     }
 
     /// Sends one request after the other until told to stop.
@@ -114,8 +186,13 @@ impl Load {
             };
             tally.lock().sent += 1;
             let began = Instant::now();
-            let outcome = self.exchange(&mut connection, request).await;
-            let failed = matches!(outcome, Outcome::Lost(_)) && connection.is_none();
+            let (outcome, _) = self.exchange(&mut connection, request).await;
+            // Who is refused at once and asks again at once is told nothing new.
+            let failed = match &outcome {
+                Outcome::Answered { .. } => false,
+                Outcome::Refused(_) => true,
+                Outcome::Lost(_) => connection.is_none(),
+            };
             tally.lock().record(outcome, began.elapsed());
             if failed {
                 sleep(PAUSE).await;
@@ -128,6 +205,9 @@ impl Load {
             .uri(&self.path)
             .header(header::HOST, self.proxy.authority())
             .header("longshore-service", &self.service);
+        if let Some(key) = &self.key {
+            request = request.header(X_API_KEY, key);
+        }
         if self.body == 0 {
             return request.method(Method::GET).body(Full::default());
         }
@@ -142,7 +222,8 @@ impl Load {
         &self,
         connection: &mut Option<SendRequest<Full<Bytes>>>,
         request: Request<Full<Bytes>>,
-    ) -> Outcome {
+    ) -> (Outcome, Option<String>) {
+        let lost = |why: String| (Outcome::Lost(why), None);
         let open = match connection.take() {
             Some(mut open) => open.ready().await.is_ok().then_some(open),
             None => None,
@@ -152,7 +233,7 @@ impl Load {
             Some(open) => open,
             None => match self.proxy.connect().await {
                 Ok(new) => new,
-                Err(why) => return Outcome::Lost(format!("no connection: {why}")),
+                Err(why) => return lost(format!("no connection: {why}")),
             },
         };
         let result = match sender.try_send_request(request).await {
@@ -164,18 +245,20 @@ impl Load {
                         sender = new;
                         sender.send_request(request).await
                     }
-                    Err(why) => return Outcome::Lost(format!("no connection: {why}")),
+                    Err(why) => return lost(format!("no connection: {why}")),
                 },
                 Some(_) | None => Err(error.into_error()),
             },
         };
         match result {
             Ok(response) => {
+                let id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok());
+                let id = id.map(str::to_owned);
                 let outcome = judge(response).await;
                 *connection = Some(sender);
-                outcome
+                (outcome, id)
             }
-            Err(error) => Outcome::Lost(cause(&error)),
+            Err(error) => lost(cause(&error)),
         }
     }
 }
@@ -197,7 +280,7 @@ async fn judge(response: Response<Incoming>) -> Outcome {
         }
     }
     if let Some(problem) = longshore_problem(&head.headers, &kept) {
-        return Outcome::Lost(problem);
+        return problem;
     }
     let field = head.headers.get(digest::FIELD).and_then(|field| field.to_str().ok());
     if field.and_then(|field| digest::agrees(field, &digest::value(hash))) == Some(false) {
@@ -206,14 +289,19 @@ async fn judge(response: Response<Incoming>) -> Outcome {
     Outcome::Answered { status: head.status, wait: queue_wait(&head.headers) }
 }
 
-/// The kind and the detail of an error that the proxy itself, not an instance, answers with.
-fn longshore_problem(headers: &HeaderMap, body: &[u8]) -> Option<String> {
+/// What an error means that the proxy itself, not an instance, answers with.
+fn longshore_problem(headers: &HeaderMap, body: &[u8]) -> Option<Outcome> {
     let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
     if !kind.starts_with("application/problem+json") {
         return None;
     }
     let problem: serde_json::Value = serde_json::from_slice(body).ok()?;
-    Some(problem.get("type")?.as_str()?.strip_prefix("urn:longshore:")?.to_owned())
+    let kind = problem.get("type")?.as_str()?.strip_prefix("urn:longshore:")?.to_owned();
+    if kind == Problem::AttemptsExhausted(String::new()).kind() {
+        return Some(Outcome::Lost(kind));
+    }
+    let detail = problem.get("detail").and_then(|detail| detail.as_str()).unwrap_or_default().to_owned();
+    Some(Outcome::Refused(Refusal { kind, detail, passes: headers.contains_key(header::RETRY_AFTER) }))
 }
 
 /// `queue;dur=MILLISECONDS` of `Server-Timing`.
@@ -254,9 +342,11 @@ mod tests {
             assert_eq!(head.contains(&digest::of(&content)), body > 0, "the digest is that of what arrives");
             head
         });
-        let load = Load::new(proxy, "calc", "/x?y", body);
+        let admin = Server::parse("http://127.0.0.1:1").unwrap();
+        let load =
+            Load::new(proxy, &admin, "calc", "/x?y", body).with_key(Some(HeaderValue::from_static("k")));
         let request = load.request(&mut fastrand::Rng::with_seed(1)).unwrap();
-        let outcome = load.exchange(&mut None, request).await;
+        let (outcome, _) = load.exchange(&mut None, request).await;
         (outcome, server.await.unwrap())
     }
 
@@ -271,6 +361,7 @@ mod tests {
             head.starts_with("POST /x?y HTTP/1.1\r\n") && head.contains("\r\nlongshore-service: calc\r\n"),
             "{head}"
         );
+        assert!(head.contains("\r\nx-api-key: k\r\n"), "{head}");
     }
 
     #[tokio::test]
@@ -281,10 +372,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_error_of_the_proxy_is_a_loss_and_one_of_an_instance_is_not() {
-        let ours = "HTTP/1.1 503 X\r\ncontent-type: application/problem+json\r\nconnection: close\r\n\r\n\
-                    {\"type\":\"urn:longshore:queue-full\"}";
-        assert_eq!(answered_with(ours, 1).await.0, Outcome::Lost("queue-full".into()));
+    async fn an_error_of_the_proxy_is_a_loss_or_a_refusal_and_one_of_an_instance_is_neither() {
+        let lost = "HTTP/1.1 502 X\r\ncontent-type: application/problem+json\r\nconnection: close\r\n\r\n\
+                    {\"type\":\"urn:longshore:attempts-exhausted\"}";
+        assert_eq!(answered_with(lost, 1).await.0, Outcome::Lost("attempts-exhausted".into()));
+        let full = "HTTP/1.1 503 X\r\ncontent-type: application/problem+json\r\nconnection: close\r\n\
+                    retry-after: 1\r\n\r\n{\"type\":\"urn:longshore:queue-full\",\"detail\":\"it is full\"}";
+        let (Outcome::Refused(refusal), _) = answered_with(full, 1).await else { panic!("refused") };
+        assert!(refusal.passes && refusal.to_string().starts_with("queue-full: it is full; "), "{refusal}");
+        let key = "HTTP/1.1 401 X\r\ncontent-type: application/problem+json\r\nconnection: close\r\n\r\n\
+                   {\"type\":\"urn:longshore:unauthorized\",\"detail\":\"a key\"}";
+        let (Outcome::Refused(refusal), _) = answered_with(key, 1).await else { panic!("refused") };
+        assert!(!refusal.passes && refusal.to_string().contains("--key"), "{refusal}");
         let theirs = "HTTP/1.1 503 X\r\ncontent-type: application/problem+json\r\nconnection: close\r\n\r\n\
                       {\"type\":\"about:blank\"}";
         assert!(matches!(answered_with(theirs, 1).await.0, Outcome::Answered { .. }));
@@ -321,7 +420,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_bodies() {
-        let load = Load::new(Server::parse("a").unwrap(), "calc", "/", 100);
+        let load = Load::new(Server::parse("a").unwrap(), &Server::parse("b").unwrap(), "calc", "/", 100);
         let digest = |seed| {
             let request = load.request(&mut fastrand::Rng::with_seed(seed)).unwrap();
             request.headers()[digest::FIELD].clone()

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | this one | the arguments and the course of the run |
 //! | `load` | one client: its connection, its requests, what became of each |
+//! | `door` | which proxy, and whether it is the one of the admin API |
 //! | `digest` | `Content-Digest` (RFC 9530) |
 //! | `faults` | the kills |
 //! | `latency` | a histogram of fixed size |
@@ -13,6 +14,7 @@
 
 mod counters;
 mod digest;
+mod door;
 mod faults;
 mod latency;
 mod load;
@@ -21,8 +23,8 @@ mod report;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use clap::Args;
+use http::HeaderValue;
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -34,7 +36,7 @@ use super::{CliError, output};
 use crate::config::{parse_bytes, parse_duration};
 use crate::http_client::Server;
 use counters::Counters;
-use http_body_util::Full;
+use door::Door;
 use load::{Load, Tally};
 use report::Report;
 
@@ -63,9 +65,12 @@ pub(super) struct VerifyArgs {
     /// Path and query of the requests.
     #[arg(long, default_value = "/", value_parser = path)]
     path: String,
-    /// Where the proxy takes requests.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:5000", value_parser = Server::parse)]
-    proxy: Server,
+    /// Where the proxy takes requests [default: where its admin API says].
+    #[arg(long, value_name = "URL", value_parser = Server::parse)]
+    proxy: Option<Server>,
+    /// The api key that the proxy demands, if it does.
+    #[arg(long, env = "LONGSHORE_KEY", hide_env_values = true, value_parser = key)]
+    key: Option<HeaderValue>,
     /// Another number gives other bodies and kills.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -84,15 +89,19 @@ fn path(text: &str) -> Result<String, String> {
     if right { Ok(text.to_owned()) } else { Err("a path begins with `/`".into()) }
 }
 
+fn key(text: &str) -> Result<HeaderValue, String> {
+    let mut key = HeaderValue::from_str(text.trim()).map_err(|_| "a key is a word of visible characters")?;
+    key.set_sensitive(true);
+    Ok(key)
+}
+
 pub(super) async fn verify(args: VerifyArgs, client: Client) -> Result<(), CliError> {
     let before = Counters::read(&client, &args.name).await?;
     let service = client.service(&args.name).await?;
-    let proxy = args.proxy.authority();
-    args.proxy.connect::<Full<Bytes>>().await.map_err(|why| {
-        CliError::Failed(format!(
-            "no Longshore answers at http://{proxy} ({why}): name the proxy with --proxy"
-        ))
-    })?;
+    let door = Door::find(args.proxy.clone(), &client).await?;
+    let load = Load::new(door.server.clone(), client.server(), &args.name, &args.path, args.body);
+    let load = Arc::new(load.with_key(args.key.clone()));
+    door.knock(&load, args.seed, args.duration + LAST_ANSWERS).await?;
     let kill_every = match service.image.as_str() {
         "addresses" => {
             output::note("these servers are not Longshore's own: none is killed");
@@ -100,7 +109,7 @@ pub(super) async fn verify(args: VerifyArgs, client: Client) -> Result<(), CliEr
         }
         _ => args.kill_every,
     };
-    let course = Course::begin(&args, kill_every, &client);
+    let course = Course::begin(&args, load, kill_every, &client);
     course.wait(args.duration).await;
     let report = course.end(&client, &args.name, &before).await;
     output::write(report.text().as_bytes())?;
@@ -120,11 +129,10 @@ struct Course {
 }
 
 impl Course {
-    fn begin(args: &VerifyArgs, kill_every: Duration, client: &Client) -> Self {
+    fn begin(args: &VerifyArgs, load: Arc<Load>, kill_every: Duration, client: &Client) -> Self {
         let (stop, stopped) = watch::channel(false);
         let tally: Arc<Mutex<Tally>> = Arc::default();
         let kills: Arc<Mutex<faults::Kills>> = Arc::default();
-        let load = Arc::new(Load::new(args.proxy.clone(), &args.name, &args.path, args.body));
         let mut clients = JoinSet::new();
         for index in 0..args.clients {
             let seed = args.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(u64::from(index));
@@ -161,7 +169,11 @@ impl Course {
         let tally = self.tally.lock();
         let (elapsed, duration) = (output::duration(self.began.elapsed()), output::duration(duration));
         let (answered, lost, kills) = (tally.answered, tally.lost(), self.kills.lock().done);
-        format!("{elapsed} of {duration}: {answered} answered, {lost} lost, {kills} kills")
+        let refused = match tally.refused() {
+            0 => String::new(),
+            refused => format!("{refused} refused, "),
+        };
+        format!("{elapsed} of {duration}: {answered} answered, {refused}{lost} lost, {kills} kills")
     }
 
     /// Lets the last requests be answered, unless the user is in a hurry.

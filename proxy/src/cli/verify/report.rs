@@ -23,10 +23,10 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Whether something was sent and nothing lost, by the clients' count and by the proxy's.
+    /// Whether something was answered and nothing lost, by the clients' count and by the proxy's.
     pub(super) fn passed(&self) -> bool {
         let counted = self.counted.as_ref().is_ok_and(|counted| counted.lost <= 0.0);
-        self.tally.sent > 0 && self.tally.lost() == 0 && counted
+        self.tally.answered > 0 && self.tally.lost() == 0 && counted
     }
 
     /// The table and the verdict.
@@ -43,6 +43,9 @@ impl Report {
         };
         row("sent", tally.sent.to_string(), format!("in {}", output::duration(self.sending)));
         row("answered", tally.answered.to_string(), statuses(tally));
+        if tally.refused() > 0 {
+            row("refused", tally.refused().to_string(), refusals(tally));
+        }
         row("lost", tally.lost().to_string(), losses(tally));
         if tally.open() > 0 {
             row("unfinished", tally.open().to_string(), "when it was interrupted".into());
@@ -73,8 +76,15 @@ impl Report {
         if self.tally.sent == 0 {
             return format!("{}: nothing was sent, so nothing is shown", self.name);
         }
+        if self.tally.answered == 0 && self.tally.lost() == 0 {
+            let first = self.tally.refusals.values().map(|(_, first)| format!(": {first}")).next();
+            return format!("{}: nothing was answered{}", self.name, first.unwrap_or_default());
+        }
         match (&self.counted, self.passed()) {
-            (_, true) => format!("{}: nothing was lost", self.name),
+            (_, true) => match self.tally.refused() {
+                0 => format!("{}: nothing was lost", self.name),
+                _ => format!("{}: nothing was lost of what was not refused", self.name),
+            },
             (Err(_), false) if self.tally.lost() == 0 => {
                 format!("{}: no client lost anything, but the proxy's own count is unknown", self.name)
             }
@@ -85,6 +95,10 @@ impl Report {
 
 fn statuses(tally: &Tally) -> String {
     list(tally.statuses.iter().map(|(status, count)| format!("{count} with status {status}")))
+}
+
+fn refusals(tally: &Tally) -> String {
+    list(tally.refusals.iter().map(|(kind, (count, _))| format!("{count}: {kind}")))
 }
 
 fn losses(tally: &Tally) -> String {
@@ -104,6 +118,7 @@ fn list(parts: impl Iterator<Item = String>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::load::Refusal;
     use super::*;
 
     fn report() -> Report {
@@ -159,6 +174,20 @@ calc: nothing was lost
             assert!(!report.passed(), "{said}");
             assert!(report.text().contains(said), "{}", report.text());
         }
+    }
+
+    #[test]
+    fn what_is_refused_is_no_loss_and_no_proof() {
+        let refusal = Refusal::told("queue-full", "the queue of calc is full");
+        let mut some = report();
+        some.tally.refusals.insert("queue-full".into(), (7, refusal.clone()));
+        assert!(some.passed() && some.text().contains("7: queue-full"), "{}", some.text());
+        let mut all = report();
+        all.tally = Tally { sent: 7, ..Tally::default() };
+        all.tally.refusals.insert("queue-full".into(), (7, refusal));
+        assert!(!all.passed() && !all.text().contains("LOST"), "{}", all.text());
+        let said = "calc: nothing was answered: queue-full: the queue of calc is full; ask for less";
+        assert!(all.text().contains(said), "{}", all.text());
     }
 
     #[test]

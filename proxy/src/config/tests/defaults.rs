@@ -53,6 +53,29 @@ fn every_key_that_the_complete_file_shows_as_a_comment_can_be_written() {
 }
 
 #[test]
+fn a_listener_and_a_server_may_be_named() {
+    let config = parse(
+        "proxy.listen = [\"localhost:25000\"]\nadmin.listen = \"localhost:25001\"\n\
+         [services.a]\naddresses = [\"localhost:11434\"]",
+    )
+    .unwrap();
+    assert_eq!(config.proxy.listen, ["127.0.0.1:25000".parse().unwrap()]);
+    assert_eq!(config.admin.listen, "127.0.0.1:25001".parse().unwrap(), "loopback needs no token");
+    let Source::Addresses(servers) = &config.services[0].source else { panic!("addresses") };
+    assert_eq!(servers[..], ["127.0.0.1:11434".parse().unwrap()]);
+}
+
+#[test]
+fn an_instance_that_has_the_ports_of_the_machine_is_the_only_one() {
+    for size in
+        ["", "size = 1", "size = { policy = \"concurrency\", min = 1, max = 1 }", "size = { size = 0 }"]
+    {
+        let calc = service(&format!("[services.calc]\nimage = \"x\"\naddress = \"host\"\n{size}"));
+        assert_eq!(calc.size.max, 1, "{size}");
+    }
+}
+
+#[test]
 fn the_defaults_are_those_of_the_interface() {
     let config = parse("[services.calc]\nimage = \"x\"").unwrap();
     assert_eq!(config.name, "default");

@@ -109,6 +109,13 @@ fn every_wrong_line_of_a_service_has_its_message() {
         ("command = []", "`services.calc.command` is empty", "^"),
         ("command = \"serve\"", "must be an array such as [\"server\", \"--flag\"]", "found a string"),
         ("pull = \"mising\"", "`services.calc.pull` cannot be \"mising\"", "did you mean \"missing\"?"),
+        ("size = 2\naddress = \"host\"", "would want the port of the first", "port 8080 of this machine"),
+        ("size = { policy = \"wait\" }\naddress = \"host\"", "would want the port", "or `max = 1`"),
+        (
+            "size = { policy = \"wait\", max = 1, standby = 1 }\naddress = \"host\"",
+            "would want the port",
+            "^",
+        ),
         ("address = \"here\"", "it is one of published, container, host", "^"),
         (
             "hosts = [\"calc:80\"]",
@@ -192,7 +199,13 @@ fn every_wrong_document_has_its_message() {
         ),
         ("[services.a]\nimage = \"\"", "`services.a.image` cannot be \"\"", "an image is a reference"),
         ("[services.a]\naddresses = []", "`services.a.addresses` is empty", "^"),
-        ("[services.a]\naddresses = [\"localhost:1\"]", "cannot be \"localhost:1\"", "an address is IP:PORT"),
+        ("[services.a]\naddresses = [\"localhost\"]", "cannot be \"localhost\"", "an address is IP:PORT"),
+        (
+            "[services.a]\naddresses = [\"x.invalid:1\"]",
+            "cannot be \"x.invalid:1\"",
+            "x.invalid has no address",
+        ),
+        (&format!("admin.listen = \"x.invalid:1\"\n{service}"), "`admin.listen` cannot be", "has no address"),
         ("[services.a]\naddresses = [\"127.0.0.1:0\"]", "port 0 is no server's", "^"),
         ("[services.a]\naddresses = [\"1.2.3.4:5\", \"1.2.3.4:5\"]", "1.2.3.4:5 is listed twice", "^"),
         (
@@ -392,6 +405,15 @@ fn every_wrong_document_has_its_message() {
     for (text, message, beside) in cases {
         let shown = shown(text);
         assert!(shown.contains(message) && shown.contains(beside), "{text}:\n{shown}");
+    }
+}
+
+#[test]
+fn an_address_that_is_none_is_one_mistake() {
+    for address in ["foo", ":25000", "x.invalid:25000"] {
+        let shown = shown(&format!("proxy.listen = [\"{address}\"]\n[services.a]\nimage = \"x\"\n"));
+        assert_eq!(shown.matches("error:").count(), 1, "{shown}");
+        assert!(shown.contains("`proxy.listen[0]` cannot be"), "{shown}");
     }
 }
 
