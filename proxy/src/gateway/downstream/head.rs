@@ -1,5 +1,6 @@
 //! The head of a request: what was asked, and where its content ends (RFC 9112, sections 3 to 6).
 
+use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -99,7 +100,9 @@ impl Head {
         let mut parts = Request::new(()).into_parts().0;
         parts.method =
             Method::from_bytes(request.method.unwrap_or_default().as_bytes()).map_err(|_| malformed())?;
-        parts.uri = Uri::from_maybe_shared(part(target.as_bytes())).map_err(|_| malformed())?;
+        parts.uri = Uri::from_maybe_shared(part(target.as_bytes()))
+            .or_else(|_| encoded(target).parse())
+            .map_err(|_| malformed())?;
         let old = request.version == Some(0);
         parts.version = if old { Version::HTTP_10 } else { Version::HTTP_11 };
         let mut told = Told::default();
@@ -119,6 +122,25 @@ impl Head {
         parts.headers = headers;
         told.head(parts, Spelling::of(bytes), old)
     }
+}
+
+/// A path whose client has left what no target may have as it was typed: encoded as a browser would, so that it means the
+/// same to whoever reads it. What does not begin with a path may name a host, and stays as it is.
+fn encoded(target: &str) -> Cow<'_, str> {
+    if !target.starts_with('/') {
+        return target.into();
+    }
+    let mut encoded = String::with_capacity(target.len() + 16);
+    for letter in target.chars() {
+        match letter {
+            '"' => encoded.push_str("%22"),
+            '<' => encoded.push_str("%3C"),
+            '>' => encoded.push_str("%3E"),
+            '`' => encoded.push_str("%60"),
+            other => encoded.push(other),
+        }
+    }
+    encoded.into()
 }
 
 /// What the fields of a request tell of itself and its connection.
@@ -241,6 +263,20 @@ mod tests {
         {
             let head = whole(&format!("GET / HTTP/1.0\r\n{fields}\r\n")).unwrap();
             assert_eq!((head.keeps, head.parts.version), (keeps, Version::HTTP_10), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_target_that_was_typed_is_one_all_the_same() {
+        for (target, expected) in [
+            ("/x?q={\"a\":1}", Some("/x?q={%22a%22:1}")),
+            ("/a<b>`c`?d=<e>", Some("/a%3Cb%3E%60c%60?d=%3Ce%3E")),
+            ("/plain?q=%22", Some("/plain?q=%22")),
+            ("http://a\"b/", None),
+            ("nonsense\"", None),
+        ] {
+            let head = whole(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            assert_eq!(head.ok().map(|head| head.parts.uri.to_string()).as_deref(), expected, "{target}");
         }
     }
 
