@@ -77,7 +77,7 @@ fn one_that_is_down_for_the_start_timeout_refuses_all_until_it_is_back() {
     assert_eq!(dispatched(&story.arrive(4)), [(4, 0)]);
     // Lost again: the time begins anew.
     let lost = story.exit(id, killed());
-    assert_eq!(lost, [Action::Revoke { request: RequestId(4), instance: id, drained: false }]);
+    assert_eq!(lost, [Action::Revoke { request: RequestId(4), instance: id, why: Revoked::Lost }]);
     assert_eq!(story.finish(4, Outcome::Lost { how: "reset".into(), sent: true }), []);
     story.pass(ms(2_000));
     story.probed(id, Health::NotReady);
