@@ -199,6 +199,7 @@ async fn who_comes_while_another_one_ends_waits_for_it() {
     next.says("waiting for the `longshore up` of this name").await;
     assert_eq!(asked.await.expect("no panic").status, 200, "what was accepted is answered");
     next.says("serving requests on").await;
+    next.end().await;
 }
 
 each!(light 90: a_cluster_leaves_the_containers_of_others_alone);

@@ -81,7 +81,7 @@ impl Cluster {
 /// A command that goes on until this is dropped.
 #[derive(Debug)]
 pub struct Running {
-    _child: Child,
+    child: Child,
     printed: Lines<BufReader<ChildStdout>>,
     said: Lines<BufReader<ChildStderr>>,
 }
@@ -95,7 +95,18 @@ impl Running {
         let mut child = piped(binary()).args(arguments).spawn().expect("the binary runs");
         let printed = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let said = BufReader::new(child.stderr.take().expect("it is piped")).lines();
-        Self { _child: child, printed, said }
+        Self { child, printed, said }
+    }
+
+    /// Asks it to end, and waits until it has.
+    ///
+    /// # Panics
+    /// When it does not, or fails.
+    pub async fn end(mut self) {
+        crate::process::signal(self.child.id().expect("it runs"), nix::sys::signal::Signal::SIGTERM);
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        let status = ended.expect("it ends in time").expect("it is ours to wait for");
+        assert!(status.success(), "{status}");
     }
 
     /// Waits for a line on stdout with `text` in it.
