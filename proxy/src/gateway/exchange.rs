@@ -238,6 +238,7 @@ impl Exchange {
             first_byte_timeout: config.first_byte_timeout,
             hold: config.replay.hold,
             space: &self.service.space,
+            replayable: self.replayable(),
             // An answer that must not be asked for twice is passed on as it is.
             busy: if self.replayable() { &config.replay.busy } else { &[] },
         }
