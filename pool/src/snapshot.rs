@@ -31,6 +31,8 @@ pub struct Snapshot {
     /// Why no instance can be started or will be, while that is so; or how the instance ended for which the restart
     /// policy has stopped the service.
     pub cannot_start: Option<DeathCause>,
+    /// Whether that is the restart policy's doing: nothing will change by itself.
+    pub stopped: bool,
     /// Every slot in use, by slot.
     pub instances: Vec<InstanceView>,
     /// The last size decision and its reason, in words.

@@ -100,8 +100,8 @@ impl Problem {
                 *retry_after,
             ),
             RejectReason::Stopped { cause: Some(cause) } => Self::Stopped(format!(
-                "{service} was stopped by its restart policy when an instance ended: {}; start it again with \
-                 `longshore scale {service}=N`",
+                "{service} is stopped by its restart policy, which does not start again what has ended: {}; start it with \
+                 `longshore restart {service}`",
                 death(cause)
             )),
             RejectReason::Stopped { cause: None } => Self::Stopped(format!(

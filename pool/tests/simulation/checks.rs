@@ -137,7 +137,11 @@ impl Model {
                     && !after.instances.iter().any(|view| serving.contains(&view.state))
             }
             RejectReason::Stopped { cause: None } => arriving && after.wanted == 0 && self.fixed.is_some(),
-            RejectReason::Stopped { cause: Some(_) } => self.ends.halted || self.ends.may_halt,
+            RejectReason::Stopped { cause: Some(_) } => {
+                let leaving = [StateView::Exited, StateView::Stopping];
+                let spent = after.instances.iter().all(|view| leaving.contains(&view.state));
+                after.stopped && (self.ends.halted || self.ends.may_halt || spent)
+            }
             RejectReason::ShuttingDown => self.cut || (arriving && self.draining),
         };
         ensure!(holds, "{id:?} is rejected without cause: {reason:?}, {:?}", request.place);

@@ -267,6 +267,7 @@ pub(super) fn service_view(control: &Control) -> ServiceView {
         in_flight: snapshot.in_flight,
         concurrency: config.concurrency,
         cannot_start: snapshot.cannot_start.as_ref().map(death),
+        stopped: snapshot.stopped,
         config: config.shown(),
         instances: snapshot.instances.iter().map(|view| instance_view(control, view)).collect(),
     }

@@ -51,6 +51,9 @@ pub struct ServiceView {
     pub concurrency: u32,
     /// Why no instance can be started, while that is so.
     pub cannot_start: Option<String>,
+    /// Whether that is the restart policy's doing: nothing will change by itself.
+    #[serde(default)]
+    pub stopped: bool,
     /// The settings in force, as cluster.toml has them; the values of `env` are left out. The size in force is `size`.
     #[serde(default)]
     pub config: serde_json::Value,
