@@ -65,6 +65,8 @@ pub struct InstanceView {
     pub address: Option<SocketAddr>,
     /// Requests that it works on.
     pub in_flight: u32,
+    /// When its start was asked for, or it was found.
+    pub begun: Time,
     /// When it entered its state.
     pub since: Time,
     /// How often this slot was started again.

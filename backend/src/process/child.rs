@@ -183,6 +183,7 @@ impl Child {
             address: Some(self.address),
             paused: self.frozen(),
             digest: self.digest.clone(),
+            begun: None,
         }
     }
 

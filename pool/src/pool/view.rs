@@ -152,6 +152,7 @@ impl Pool {
             state,
             address,
             in_flight: instance.in_flight(),
+            begun: instance.begun,
             since: instance.since,
             restarts: instance.record.restarts,
             failures: self.failures(instance, now),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -10,7 +11,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, delete, get, post, put};
 use http::{HeaderMap, StatusCode, header};
-use longshore_pool::{Event, InstanceId, Snapshot, StateView};
+use longshore_pool::{Event, InstanceId, Snapshot, StateView, Time};
 use serde::Deserialize;
 
 use super::view::{InstanceView, QueueView, ServiceView, Services, SizeView};
@@ -299,11 +300,25 @@ fn instance_view(control: &Control, view: &longshore_pool::InstanceView) -> Inst
         state: view.state.name().to_owned(),
         address: view.address,
         in_flight: view.in_flight,
-        age_s: now.since(view.since).as_secs_f64(),
+        age_s: age(control, view, now).as_secs_f64(),
         restarts: view.restarts,
         failures: view.failures,
         last_death: view.last_death.as_ref().map(|(cause, _)| death(cause)),
         last_death_age_s: view.last_death.as_ref().map(|(_, at)| now.since(*at).as_secs_f64()),
         outdated: view.outdated,
+    }
+}
+
+/// How long ago it was started; of a slot in which nothing runs, how long ago that ended.
+fn age(control: &Control, view: &longshore_pool::InstanceView, now: Time) -> Duration {
+    match view.state {
+        StateView::Starting
+        | StateView::Ready
+        | StateView::Suspect
+        | StateView::Draining
+        | StateView::Standby
+        | StateView::Resuming
+        | StateView::Stopping => control.age(view.instance).unwrap_or_default().max(now.since(view.begun)),
+        StateView::BackingOff | StateView::Exited => now.since(view.since),
     }
 }

@@ -143,7 +143,7 @@ pub struct InstanceView {
     pub address: Option<SocketAddr>,
     /// Requests that it works on.
     pub in_flight: u32,
-    /// Seconds in its state.
+    /// Seconds since it was started; of a slot in which nothing runs, since that has ended.
     pub age_s: f64,
     /// How often its slot was started again.
     pub restarts: u32,

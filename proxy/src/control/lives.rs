@@ -25,6 +25,7 @@ impl Control {
             log_matched: false,
             stopping: false,
             outdated: false,
+            begun: None,
         }
     }
 
