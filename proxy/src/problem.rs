@@ -343,7 +343,10 @@ pub fn death(cause: &DeathCause) -> String {
             Retry::Later | Retry::Futile => error.to_string(),
             Retry::EngineDown => format!("the engine does not answer: {error}"),
         },
-        DeathCause::StartTimeout { log } => with_log("not ready within the start timeout".to_owned(), log),
+        DeathCause::StartTimeout { after, saw, log } => {
+            let after = humantime::format_duration(*after);
+            with_log(format!("not ready within the start timeout of {after}: {saw}"), log)
+        }
         DeathCause::Hung => "hung: it failed its probes, or lost three requests in a row".to_owned(),
         DeathCause::Stopped => "stopped".to_owned(),
     }

@@ -37,6 +37,7 @@ pub(super) fn command(spec: &Spec, folders: &[PathBuf]) -> Result<Command, Start
 pub(super) fn of(service: &str, error: StartError) -> StartError {
     match error {
         StartError::Futile(text) => StartError::Futile(format!("service {service}: {text}")),
+        StartError::NoImage(text) => StartError::NoImage(format!("service {service}: {text}")),
         StartError::Failed(text) => StartError::Failed(format!("service {service}: {text}")),
         StartError::EngineDown(text) => StartError::EngineDown(format!("service {service}: {text}")),
     }
