@@ -4,6 +4,7 @@ mod accept;
 mod grpc;
 mod page;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,9 +90,14 @@ impl Problem {
             RejectReason::AttemptsExhausted { attempts } => {
                 let list: Vec<_> =
                     attempts.iter().map(|(instance, how)| format!("{service}-{instance}: {how}")).collect();
+                let instances: BTreeSet<_> = attempts.iter().map(|(instance, _)| instance).collect();
+                let times = match attempts.len() {
+                    times if times > instances.len() => format!(", {times} times in all,"),
+                    _ => String::new(),
+                };
                 Self::AttemptsExhausted(format!(
-                    "the request was lost on {} and is not tried again ({})",
-                    count(attempts.len(), "instance"),
+                    "the request was lost on {}{times} and is not tried again ({})",
+                    count(instances.len(), "instance"),
                     list.join("; ")
                 ))
             }
