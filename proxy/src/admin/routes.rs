@@ -191,7 +191,7 @@ async fn metrics(State(admin): Shared) -> Response {
     }
 }
 
-async fn ready(State(admin): Shared) -> Response {
+async fn ready(State(admin): Shared, request: axum::extract::Request) -> Response {
     let missing: Vec<String> = admin
         .services
         .load()
@@ -203,10 +203,13 @@ async fn ready(State(admin): Shared) -> Response {
         })
         .collect();
     if missing.is_empty() {
-        "ready\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready:\n{}\n", missing.join("\n"))).into_response()
+        return "ready\n".into_response();
     }
+    let told = match request.extensions().get::<guard::Stranger>() {
+        Some(guard::Stranger) => "not ready\n".to_owned(),
+        None => format!("not ready:\n{}\n", missing.join("\n")),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, told).into_response()
 }
 
 async fn shutdown(State(admin): Shared) -> Response {
