@@ -142,6 +142,8 @@ pub enum Event {
     },
     /// The process is about to end: new requests are refused, waiting and running ones go on.
     Drain,
+    /// The process ends: waiting and running ones are refused, too.
+    Cut,
 }
 
 /// What queue and balancer may tell requests apart by. Keys are hashes of what the client sent, so that a waiting request
@@ -287,15 +289,15 @@ pub enum Action {
         /// Why.
         reason: RejectReason,
     },
-    /// The instance that holds the request is dead or hung, or may not be kept any longer: end the attempt. Answered by
-    /// `RequestFinished`.
+    /// The instance that holds the request is dead or hung, or may not be kept any longer, or the process ends: end the
+    /// attempt. Answered by `RequestFinished`.
     Revoke {
         /// The request.
         request: RequestId,
         /// The instance.
         instance: InstanceId,
-        /// Whether it is well, was to go, and has waited for the request for as long as it may.
-        drained: bool,
+        /// Why it does not go on there.
+        why: Revoked,
     },
     /// Start an instance. Answered by `InstanceStarted` or `InstanceExited`.
     Start {
@@ -327,6 +329,17 @@ pub enum Action {
         /// How long it may take to end by itself; zero kills at once.
         grace: Duration,
     },
+}
+
+/// Why a request is taken from the instance that holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Revoked {
+    /// The instance is dead or hung.
+    Lost,
+    /// It is well, was to go, and has waited for the request for as long as it may.
+    Drained,
+    /// The process ends.
+    Cut,
 }
 
 /// Why a request is not served.

@@ -401,6 +401,13 @@ impl Instance {
         }
     }
 
+    /// Holds nothing any more; returns what it held, in the states that serve.
+    pub(crate) fn give_up_held(&mut self, now: Time) -> Option<List> {
+        let serving = self.serving_mut()?;
+        (serving.streams, serving.worked_until) = (0, now);
+        Some(std::mem::take(&mut serving.held))
+    }
+
     /// Requests that it holds.
     pub(crate) fn in_flight(&self) -> u32 {
         self.serving().map_or(0, |serving| serving.held.len())

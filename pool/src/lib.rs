@@ -38,7 +38,7 @@ mod window;
 pub use balance::{Balancer, Candidate};
 pub use config::{BalancePolicy, PoolConfig, QueueOrder, RestartPolicy};
 pub use event::{
-    Action, Class, DeathCause, Event, Health, InstanceId, Outcome, RejectReason, RequestId, Retry,
+    Action, Class, DeathCause, Event, Health, InstanceId, Outcome, RejectReason, RequestId, Retry, Revoked,
 };
 pub use pool::Pool;
 pub use scaling::{Advice, Decision, Fixed, Load, Recommendation, ScalingPolicy, Traffic};

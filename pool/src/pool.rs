@@ -2,7 +2,7 @@
 //!
 //! | part | rules |
 //! | --- | --- |
-//! | `serve` | 1, 4, 5, 6: requests arrive, end, come back |
+//! | `serve` | 1, 4, 5, 6, 20: requests arrive, end, come back, are cut |
 //! | `dispatch` | 2, 3: who is sent where |
 //! | `lives` | 9, 10, 11, 14, 15, 18: instances start, exit, are stopped |
 //! | `probing` | 13: signs of life |
@@ -69,6 +69,8 @@ pub struct Pool {
     // How many instances take requests or may soon; counted anew whenever instances changed.
     may_serve: usize,
     draining: bool,
+    // Whether nothing is answered any more.
+    cut: bool,
     // Whether instances, or how many are wanted, changed since the last reconciliation.
     changed: bool,
     actions: VecDeque<Action>,
@@ -105,6 +107,7 @@ impl Pool {
             backlog: 0,
             may_serve: 0,
             draining: false,
+            cut: false,
             changed: false,
             actions: VecDeque::new(),
         }
@@ -154,6 +157,7 @@ impl Pool {
                 self.draining = true;
                 self.changed = true;
             }
+            Event::Cut => self.cut(now),
         }
         self.settle(now);
     }

@@ -17,8 +17,17 @@ use crate::config::Service;
 #[derive(Clone)]
 pub struct Console {
     bars: MultiProgress,
-    /// What is under way, by its name. Locked for whatever changes the screen, and never while something is logged.
-    shown: Arc<Mutex<HashMap<String, Shown>>>,
+    /// What is under way. Locked for whatever changes the screen, and never while something is logged.
+    shown: Arc<Mutex<HashMap<Under, Shown>>>,
+}
+
+/// What something is shown under.
+#[derive(PartialEq, Eq, Hash)]
+enum Under {
+    /// An image that is being made.
+    Image(String),
+    /// A service that starts.
+    Service(String),
 }
 
 /// Something that is under way.
@@ -46,7 +55,7 @@ impl Console {
     /// How far the start of a service is.
     pub fn starting(&self, service: &str, ready: usize, wanted: u32) {
         self.show(
-            service,
+            Under::Service(service.to_owned()),
             "starting",
             ready as u64,
             u64::from(wanted),
@@ -56,26 +65,45 @@ impl Console {
 
     /// A service has all that it wants.
     pub fn ready(&self, name: &str, service: &Service, instances: usize) {
-        if let Some(shown) = self.shown.lock().remove(name) {
-            shown.bar.finish_and_clear();
-        }
+        self.forget(name);
         let hosts = service.hosts.join(", ");
         let default = if service.default { ", default" } else { "" };
         tracing::info!("{name} is ready: {instances} of {instances} instances (hosts {hosts}{default})");
     }
 
-    /// Nothing is under way any more.
-    pub fn finish(&self) {
-        for (_, shown) in self.shown.lock().drain() {
+    /// Nothing more is shown of a service that starts.
+    pub fn forget(&self, name: &str) {
+        if let Some(shown) = self.shown.lock().remove(&Under::Service(name.to_owned())) {
             shown.bar.finish_and_clear();
         }
     }
 
-    fn show(&self, what: &str, status: &str, done: u64, total: u64, template: &str) {
+    /// No image is being made any more.
+    pub fn finish(&self) {
+        self.clear_of(|under| matches!(under, Under::Image(_)));
+    }
+
+    /// Nothing is under way any more.
+    pub fn clear(&self) {
+        self.clear_of(|_| true);
+    }
+
+    fn clear_of(&self, which: impl Fn(&Under) -> bool) {
+        self.shown.lock().retain(|under, shown| {
+            let cleared = which(under);
+            if cleared {
+                shown.bar.finish_and_clear();
+            }
+            !cleared
+        });
+    }
+
+    fn show(&self, under: Under, status: &str, done: u64, total: u64, template: &str) {
+        let (Under::Image(what) | Under::Service(what)) = &under;
+        let what = what.clone();
         let news = {
             let mut all = self.shown.lock();
-            let shown =
-                all.entry(what.to_owned()).or_insert_with(|| Shown::new(&self.bars, what, total, template));
+            let shown = all.entry(under).or_insert_with(|| Shown::new(&self.bars, &what, total, template));
             shown.bar.set_length(total);
             shown.bar.set_position(done);
             shown.bar.set_message(status.to_owned());
@@ -136,7 +164,7 @@ impl<'a> MakeWriter<'a> for Console {
 impl Progress for Console {
     fn step(&self, what: &str, status: &str, done: u64, total: u64) {
         self.show(
-            what,
+            Under::Image(what.to_owned()),
             status,
             done,
             total,

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
-use longshore_tests::{Backend, Setup, command, each};
+use longshore_tests::{Backend, PATIENCE, Setup, command, each, eventually};
+use nix::sys::signal::Signal;
 
 async fn a_token_is_demanded_of_everybody() {
     let setup = Setup::new(Backend::Process).model("calc", "calculator --fault-start-delay 3s", "");
@@ -79,6 +80,24 @@ async fn alive_is_at_once_and_ready_is_with_the_last_service() {
     cluster.stop().await;
 }
 
+async fn a_process_that_ends_is_alive_and_not_ready() {
+    let mut cluster = Setup::new(Backend::Process).model("sleep", "sleep", "").start().await;
+    let (admin, client) = (cluster.admin(), cluster.client());
+    let asked = tokio::spawn(async move { client.get("/sleep/3s").await });
+    admin.works_on("sleep", 1).await;
+    assert_eq!(admin.client().get("/readyz").await.status, 200);
+    cluster.signal(Signal::SIGTERM);
+    let ready = eventually(PATIENCE, "it is not ready any more", async || {
+        let reply = admin.client().get("/readyz").await;
+        (reply.status == 503).then_some(reply)
+    })
+    .await;
+    assert!(ready.text().contains("shutting down"), "{}", ready.text());
+    assert_eq!(admin.client().get("/healthz").await.status, 200);
+    assert_eq!(asked.await.expect("no panic").status, 200);
+    assert!(cluster.ended(Duration::from_secs(20)).await.success());
+}
+
 async fn the_metrics_are_what_prometheus_expects() {
     let keys = "size = 2\ndefault = true";
     let cluster = Setup::new(Backend::Process)
@@ -137,4 +156,4 @@ async fn a_shutdown_that_is_asked_for_is_one() {
 
 each!(light 60: a_token_is_demanded_of_everybody, pages_of_other_origins_change_nothing);
 each!(light 60: alive_is_at_once_and_ready_is_with_the_last_service, the_metrics_are_what_prometheus_expects);
-each!(light 60: a_shutdown_that_is_asked_for_is_one);
+each!(light 60: a_shutdown_that_is_asked_for_is_one, a_process_that_ends_is_alive_and_not_ready);

@@ -56,6 +56,8 @@ async fn a_request_of_which_instances_die_is_not_given_up_before_its_attempts(ba
     let reply = cluster.client().get_with_fault("/add/3/4", "crash").await;
     assert_eq!(reply.status, 502);
     assert!(reply.detail().contains("5 instances"), "{}", reply.detail());
+    let count = |text: &str| cluster.log().iter().filter(|line| line.contains(text)).count();
+    assert_eq!((count("goes back to the head"), count("is given up")), (4, 1), "{:#?}", cluster.log());
     let log = cluster.log().join("\n");
     for text in [
         "an attempt was lost",

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::backoff;
 use crate::config::RestartPolicy;
-use crate::event::{Action, DeathCause, Health, InstanceId, RequestId, Retry};
+use crate::event::{Action, DeathCause, Health, InstanceId, RequestId, Retry, Revoked};
 use crate::instance::{Instance, Next, Record, State, Then};
 use crate::requests::{List, Place};
 use crate::time::Time;
@@ -119,7 +119,7 @@ impl Pool {
                 self.died(id.slot, cause, Some(serving.ready_since), now);
             }
             State::Draining { serving, .. } => {
-                self.revoke(serving.held, id, false);
+                self.revoke(serving.held, id, Revoked::Lost);
                 self.free_slot(id.slot);
             }
             State::Standby { .. } | State::Resuming { .. } => self.died_asleep(id.slot, cause, now),
@@ -150,7 +150,7 @@ impl Pool {
             Next::Restart(until) => instance.back_off(until, now),
             Next::Remain | Next::Free => instance.exit(now),
         };
-        self.revoke(held.unwrap_or_default(), id, false);
+        self.revoke(held.unwrap_or_default(), id, Revoked::Lost);
         self.touch(slot);
         self.changed = true;
     }
@@ -307,29 +307,29 @@ impl Pool {
         if !self.draining && self.instances.get(&slot).is_some_and(may_sleep) && self.park(slot, now) {
             return;
         }
-        self.end(slot, self.config.stop_grace, Next::Free, true, now);
+        self.end(slot, self.config.stop_grace, Next::Free, Revoked::Drained, now);
     }
 
     /// Stops an instance; what it still holds is revoked.
     pub(super) fn stop(&mut self, slot: u32, grace: Duration, next: Next, now: Time) {
-        self.end(slot, grace, next, false, now);
+        self.end(slot, grace, next, Revoked::Lost, now);
     }
 
-    fn end(&mut self, slot: u32, grace: Duration, next: Next, drained: bool, now: Time) {
+    fn end(&mut self, slot: u32, grace: Duration, next: Next, why: Revoked, now: Time) {
         let Some(instance) = self.instances.get_mut(&slot) else { return };
         let id = instance.id;
         let Some(held) = instance.stop(now + grace + GONE_AFTER, next, now) else { return };
-        self.revoke(held, id, drained);
+        self.revoke(held, id, why);
         self.actions.push_back(Action::Stop { instance: id, grace });
         self.touch(slot);
         self.changed = true;
     }
 
-    fn revoke(&mut self, mut held: List, instance: InstanceId, drained: bool) {
+    pub(super) fn revoke(&mut self, mut held: List, instance: InstanceId, why: Revoked) {
         while let Some(key) = self.requests.pop_front(&mut held) {
             let request = &mut self.requests[key];
             request.place = Place::Revoked { instance };
-            self.actions.push_back(Action::Revoke { request: request.id, instance, drained });
+            self.actions.push_back(Action::Revoke { request: request.id, instance, why });
         }
     }
 

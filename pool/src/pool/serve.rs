@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::{Action, Class, InstanceId, Outcome, RejectReason, RequestId};
+use crate::event::{Action, Class, InstanceId, Outcome, RejectReason, RequestId, Revoked};
 use crate::instance::{Instance, Losses, State};
 use crate::requests::{Key, Line, Place, Request};
 use crate::simulate::Job;
@@ -134,6 +134,26 @@ impl Pool {
         }
     }
 
+    /// 20. The process ends. Who waits is refused (`ShuttingDown`), and what instances hold is revoked: it ends by its own
+    ///     `RequestFinished`, and is refused where it would have come back.
+    pub(super) fn cut(&mut self, now: Time) {
+        (self.draining, self.cut, self.changed) = (true, true, true);
+        while let Some(key) = self.queue.first() {
+            self.reject_waiting(key, RejectReason::ShuttingDown);
+        }
+        let slots: Vec<u32> = self.instances.keys().copied().collect();
+        for slot in slots {
+            let Some(instance) = self.instances.get_mut(&slot) else { continue };
+            let Some(held) = instance.give_up_held(now) else { continue };
+            let (id, drained) = (instance.id, instance.drained_by().is_some() && instance.burden() == 0);
+            self.revoke(held, id, Revoked::Cut);
+            match drained {
+                true => self.end_drain(slot, now),
+                false => self.touch(slot),
+            }
+        }
+    }
+
     /// An attempt ended. Told of a request that waits or is unknown: late or doubled news, ignored.
     pub(super) fn request_finished(&mut self, id: RequestId, outcome: Outcome, now: Time) {
         let Some(key) = self.requests.find(id) else { return };
@@ -210,10 +230,15 @@ impl Pool {
 
     /// A request was lost on an instance, and no byte of an answer has left.
     ///
+    /// 0. The process ends: `ShuttingDown`.
     /// 1. The instance may have seen it and it may not be sent twice: `AttemptsExhausted`.
     /// 2. As many instances as allowed may have seen it: `AttemptsExhausted`, with every loss.
     /// 3. Otherwise back to the head, its age kept, for a full wait. (While draining too: it was accepted.)
     fn lost(&mut self, key: Key, instance: InstanceId, how: Arc<str>, sent: bool, now: Time) {
+        if self.cut {
+            self.reject(key, RejectReason::ShuttingDown);
+            return;
+        }
         let request = &mut self.requests[key];
         request.note_loss(instance, how, sent, now);
         let barred = sent && !request.replayable;
@@ -228,6 +253,10 @@ impl Pool {
     fn requeue(&mut self, key: Key, now: Time) {
         if self.requests[key].deadline <= now {
             self.reject(key, RejectReason::DeadlinePassed);
+            return;
+        }
+        if self.cut {
+            self.reject(key, RejectReason::ShuttingDown);
             return;
         }
         self.wait(key, Line::Replay, now);

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::Pool;
 use crate::config::PoolConfig;
-use crate::event::{Action, Class, DeathCause, Event, Health, InstanceId, Outcome, RejectReason, RequestId};
+use crate::event::{
+    Action, Class, DeathCause, Event, Health, InstanceId, Outcome, RejectReason, RequestId, Revoked,
+};
 use crate::scaling::Fixed;
 use crate::snapshot::{InstanceView, StateView};
 use crate::time::Time;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use longshore_pool::{Action, InstanceId, Pool, RejectReason, RequestId, Snapshot, StateView, Time};
+use longshore_pool::{Action, InstanceId, Pool, RejectReason, RequestId, Revoked, Snapshot, StateView, Time};
 
 use crate::model::{Broken, Model, Place, Request, ensure};
 
@@ -36,8 +36,8 @@ impl Model {
                 self.requests.remove(&request.0);
                 self.forget_idle_flows();
             }
-            Action::Revoke { request, instance, drained: _ } => {
-                self.check_revoke(*request, *instance)?;
+            Action::Revoke { request, instance, why } => {
+                self.check_revoke(*request, *instance, *why)?;
                 let request = self.requests.get_mut(&request.0).expect("checked");
                 request.place = Place::Flying { instance: *instance, revoked: true };
             }
@@ -90,6 +90,7 @@ impl Model {
         let Place::Waiting { until, .. } = request.place else {
             return Err(format!("{id:?} is dispatched but does not wait: {:?}", request.place));
         };
+        ensure!(!self.cut, "{id:?} is dispatched after the end");
         ensure!(self.now < request.deadline, "{id:?} is dispatched past its deadline");
         ensure!(self.now < until, "{id:?} is dispatched after its wait was over");
         ensure!(attempt == request.attempts + 1, "{id:?}: attempt {attempt} after {}", request.attempts);
@@ -128,7 +129,7 @@ impl Model {
                 let allowed = request.sent_losses >= self.config.replay_attempts || !request.replayable;
                 let told = attempts.iter().all(|(on, _)| request.lost_on.contains(on));
                 let all = request.lost_on.iter().all(|on| attempts.iter().any(|(told, _)| told == on));
-                !waits && allowed && told && all
+                !waits && !self.cut && allowed && told && all
             }
             RejectReason::CannotStart { .. } => {
                 let serving = [StateView::Ready, StateView::Suspect, StateView::Draining, StateView::Standby];
@@ -137,16 +138,20 @@ impl Model {
             }
             RejectReason::Stopped { cause: None } => arriving && after.wanted == 0 && self.fixed.is_some(),
             RejectReason::Stopped { cause: Some(_) } => self.ends.halted || self.ends.may_halt,
-            RejectReason::ShuttingDown => arriving && self.draining,
+            RejectReason::ShuttingDown => self.cut || (arriving && self.draining),
         };
         ensure!(holds, "{id:?} is rejected without cause: {reason:?}, {:?}", request.place);
         Ok(())
     }
 
-    fn check_revoke(&self, id: RequestId, on: InstanceId) -> Result<(), Broken> {
+    fn check_revoke(&self, id: RequestId, on: InstanceId, why: Revoked) -> Result<(), Broken> {
         let place = self.requests.get(&id.0).map(|request| request.place);
         let held = Place::Flying { instance: on, revoked: false };
         ensure!(place == Some(held), "{id:?} is revoked from {on}, but is {place:?}");
+        ensure!(self.cutting == (why == Revoked::Cut), "{id:?} is revoked from {on}: {why:?}");
+        if self.cutting {
+            return Ok(());
+        }
         let instance = &self.instances[&on];
         let exited = self.exiting == Some(on);
         let drained = self.drained_by(on).is_some_and(|at| at <= self.now);

@@ -239,6 +239,10 @@ impl World {
     /// An operator does something.
     pub(crate) fn operate(&mut self) -> Result<(), Broken> {
         match self.rng.u32(0..40) {
+            0..=9 if self.model.draining => {
+                self.history.saw("cut");
+                self.tell(Event::Cut)
+            }
             0 => self.tell(Event::Drain),
             1..=6 => self.tell(Event::Restart),
             7..=12 => {
@@ -287,7 +291,7 @@ fn kind(reason: &RejectReason) -> &'static str {
 }
 
 /// Everything that a run over many seeds must have met, or it shows nothing.
-pub(crate) const MUST_SEE: [&str; 24] = [
+pub(crate) const MUST_SEE: [&str; 25] = [
     "stream cut by a drain",
     "dispatch",
     "replay",
@@ -312,4 +316,5 @@ pub(crate) const MUST_SEE: [&str; 24] = [
     "stopped by a policy",
     "exited",
     "shutting down",
+    "cut",
 ];

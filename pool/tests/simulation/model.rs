@@ -111,6 +111,9 @@ pub(crate) struct Model {
     pub(crate) stopped: BTreeSet<InstanceId>,
     pub(crate) incarnations: BTreeSet<u32>,
     pub(crate) draining: bool,
+    /// Whether nothing is answered any more, and whether that begins in this step.
+    pub(crate) cut: bool,
+    pub(crate) cutting: bool,
     pub(crate) fixed: Option<u32>,
     /// The request that arrives, and the instance that exits, in this step.
     pub(crate) arriving: Option<u64>,
@@ -142,6 +145,8 @@ impl Model {
             stopped: BTreeSet::new(),
             incarnations: BTreeSet::new(),
             draining: false,
+            cut: false,
+            cutting: false,
             fixed,
             arriving: None,
             exiting: None,
@@ -160,6 +165,7 @@ impl Model {
         self.timing_out = false;
         self.arriving = None;
         self.exiting = None;
+        self.cutting = false;
         self.begin_ends();
         let ready = self.views.values().filter(|view| view.state == StateView::Ready);
         self.was_ready = ready.map(|view| view.instance).collect();
@@ -227,6 +233,7 @@ impl Model {
                 self.shares.clear();
             }
             Event::Drain => self.draining = true,
+            Event::Cut => self.cut(),
         }
         self.forget_idle_flows();
     }
@@ -258,6 +265,15 @@ impl Model {
         self.requests.insert(id.0, request);
     }
 
+    fn cut(&mut self) {
+        (self.draining, self.cut, self.cutting) = (true, true, true);
+        for request in self.requests.values_mut() {
+            if let Place::Waiting { .. } = request.place {
+                request.place = Place::Doomed;
+            }
+        }
+    }
+
     fn streams(&mut self, id: RequestId) {
         let Some(request) = self.requests.get_mut(&id.0) else { return };
         let Place::Flying { instance, revoked: false } = request.place else { return };
@@ -284,8 +300,8 @@ impl Model {
             request.deadline = *deadline;
         }
         let until = request.deadline.min(self.now + self.config.queue_timeout);
-        let again =
-            if request.deadline <= self.now { Place::Doomed } else { Place::Waiting { replay: true, until } };
+        let ends = self.cut || request.deadline <= self.now;
+        let again = if ends { Place::Doomed } else { Place::Waiting { replay: true, until } };
         let instance = self.instances.entry(on).or_default();
         instance.worked_until = self.now;
         if serving {

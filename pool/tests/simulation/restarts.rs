@@ -59,7 +59,8 @@ impl Model {
             | Event::Backlog { .. }
             | Event::SizeSet { .. }
             | Event::ConfigChanged { .. }
-            | Event::Drain => {}
+            | Event::Drain
+            | Event::Cut => {}
         }
     }
 

@@ -10,6 +10,7 @@ pub mod view;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{mpsc, oneshot};
@@ -41,6 +42,8 @@ pub struct Admin {
     pub jobs: Arc<Jobs>,
     /// Told what is asked of the process as a whole.
     pub orders: mpsc::UnboundedSender<Order>,
+    /// Whether the process is ending.
+    pub ending: AtomicBool,
 }
 
 /// What somebody asks of the process as a whole.

@@ -1,6 +1,7 @@
 //! The routes of the admin API, and how a pool's snapshot becomes its JSON.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::body::Body;
@@ -192,6 +193,9 @@ async fn metrics(State(admin): Shared) -> Response {
 }
 
 async fn ready(State(admin): Shared, request: axum::extract::Request) -> Response {
+    if admin.ending.load(Ordering::Relaxed) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "not ready: shutting down\n").into_response();
+    }
     let missing: Vec<String> = admin
         .services
         .load()

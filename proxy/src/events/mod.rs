@@ -166,6 +166,11 @@ impl Events {
     /// Tells that nothing more will be told, which ends every listener's stream.
     pub fn end(&self, kind: Kind, text: &str) {
         self.tell(kind, text);
+        self.close();
+    }
+
+    /// Ends every listener's stream.
+    pub fn close(&self) {
         self.state.lock().listeners = None;
     }
 

@@ -2,12 +2,11 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use http::HeaderValue;
-use longshore_pool::{InstanceId, Time};
+use longshore_pool::{InstanceId, Revoked, Time};
 use nix::sys::socket::{Shutdown, shutdown};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -31,8 +30,8 @@ pub struct Link {
     fate: OnceLock<String>,
     /// Told when everything is cut.
     ended: Notify,
-    /// Whether it was well, and had to go: its time to drain was over.
-    drained: AtomicBool,
+    /// Why everything was cut, once it is.
+    revoked: OnceLock<Revoked>,
     pool: Mutex<Connections>,
     /// The shared connection, where the instance speaks HTTP/2.
     shared: Option<Multiplex>,
@@ -62,8 +61,8 @@ impl Link {
             Protocol::H1 => None,
             Protocol::H2c => Some(Multiplex::default()),
         };
-        let (fate, ended, drained) = (OnceLock::new(), Notify::new(), AtomicBool::new(false));
-        Self { instance, name, address, connector, fate, ended, drained, pool: Mutex::default(), shared }
+        let (fate, ended, revoked) = (OnceLock::new(), Notify::new(), OnceLock::new());
+        Self { instance, name, address, connector, fate, ended, revoked, pool: Mutex::default(), shared }
     }
 
     /// Its name, as in the `Longshore-Instance` header.
@@ -112,15 +111,20 @@ impl Link {
         }
     }
 
-    /// Notes that the instance is to go and has waited for as long as it may.
-    pub fn set_drained(&self) {
-        self.drained.store(true, Ordering::Relaxed);
-        self.set_fate("it was to go, and its stop_grace was over");
+    /// Cuts every connection, and notes why; the first to say so is believed.
+    pub fn revoke(&self, why: Revoked) {
+        let _ = self.revoked.set(why);
+        match why {
+            Revoked::Lost => {}
+            Revoked::Drained => self.set_fate("it was to go, and its stop_grace was over"),
+            Revoked::Cut => self.set_fate("longshore is shutting down"),
+        }
+        self.close();
     }
 
-    /// Whether it was well when it was cut off, and had to go.
-    pub fn was_drained(&self) -> bool {
-        self.drained.load(Ordering::Relaxed)
+    /// Why everything was cut, where the pool has asked for that.
+    pub fn revoked(&self) -> Option<Revoked> {
+        self.revoked.get().copied()
     }
 
     /// Takes an idle connection, or a stream of the shared one.
@@ -176,7 +180,7 @@ impl Link {
         }
     }
 
-    /// Cuts every connection: the instance is dead or hung, and what it holds goes elsewhere.
+    /// Cuts every connection: what the instance holds goes elsewhere, or nowhere.
     pub fn close(&self) {
         let (idle, sockets) = {
             let mut pool = self.pool.lock();

@@ -251,20 +251,13 @@ impl Exchange {
         }
     }
 
-    /// The attempt failed: back into the queue, or the end.
+    /// The attempt failed: back into the queue, or the end. Whoever refuses it says so.
     fn again(&self, lease: Lease, failure: Failure, now: Time) -> Result<Entry, Problem> {
-        let outcome = failure.outcome();
+        let (link, attempt, outcome) = (lease.link().clone(), lease.attempt(), failure.outcome());
         let label = failure.label();
-        match failure {
-            Failure::Lost { how, .. } => {
-                tracing::info!(
-                    service = %self.service.name, instance = %plain(lease.link().name()),
-                    request_id = %plain(&self.request_id), attempt = lease.attempt(), how,
-                    "an attempt was lost: the request goes back to the head of the queue"
-                );
-                self.service.events.replayed(&self.request_id, lease.link().name(), &how);
-            }
-            Failure::Busy(_) => {}
+        let how = match failure {
+            Failure::Lost { how, .. } => Some(how),
+            Failure::Busy(_) => None,
             Failure::Body(error) => {
                 lease.finish(outcome, now);
                 return Err(self.body_problem(&error));
@@ -276,9 +269,19 @@ impl Exchange {
                     self.service.name
                 )));
             }
+        };
+        let entry = lease.retry(outcome, &self.request_id, now);
+        if !matches!(entry, Entry::Refused(_)) {
+            if let Some(how) = how {
+                tracing::info!(
+                    service = %self.service.name, instance = %plain(link.name()),
+                    request_id = %plain(&self.request_id), attempt, how, "an attempt was lost: the request goes back to the head of the queue"
+                );
+                self.service.events.replayed(&self.request_id, link.name(), &how);
+            }
+            self.service.metrics.replayed(label);
         }
-        self.service.metrics.replayed(label);
-        Ok(lease.retry(outcome, &self.request_id, now))
+        Ok(entry)
     }
 
     fn answer(

@@ -145,7 +145,8 @@ impl Dispatcher {
             | Event::Backlog { .. }
             | Event::Restart
             | Event::ConfigChanged { .. }
-            | Event::Drain => None,
+            | Event::Drain
+            | Event::Cut => None,
         };
         self.apply(&mut inner, event, None, now);
         if let Some(link) = gone.and_then(|instance| inner.links.remove(&instance)) {
@@ -312,12 +313,9 @@ impl Dispatcher {
                         deliver(&mut inner.waiting, request, verdict);
                     }
                 }
-                Action::Revoke { request: _, instance, drained } => {
+                Action::Revoke { request: _, instance, why } => {
                     if let Some(link) = inner.links.get(&instance) {
-                        if drained {
-                            link.set_drained();
-                        }
-                        link.close();
+                        link.revoke(why);
                     }
                 }
                 Action::Start { .. }

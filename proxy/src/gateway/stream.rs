@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use longshore_pool::{Outcome, Time};
+use longshore_pool::{Outcome, Revoked, Time};
 use tokio::time::Sleep;
 
 use super::attempt;
@@ -147,7 +147,8 @@ impl Streaming {
     /// The instance broke off: whether another one is asked to go on.
     fn goes_on(&mut self, error: &StreamError) -> bool {
         let Some(resume) = &mut self.resume else { return false };
-        let Some(open) = self.open.take() else { return false };
+        let ends = |open: &Open| open.lease.link().revoked() == Some(Revoked::Cut);
+        let Some(open) = self.open.take_if(|open| !ends(open)) else { return false };
         let failure = match error {
             StreamError::Instance(error) => attempt::broken_off(&open.lease, error),
             StreamError::Died
@@ -204,8 +205,11 @@ impl Streaming {
         if let Some(open) = self.open.take_if(|open| open.inside) {
             open.finish(Outcome::Abandoned { broken: true });
         } else if let Some(open) = self.open.take() {
-            let told = open.told(|| {
-                Problem::AttemptsExhausted("the instance broke off in the middle of its answer".to_owned())
+            let told = open.told(|| match open.lease.link().revoked() {
+                Some(Revoked::Cut) => Problem::ShuttingDown("longshore is shutting down".to_owned()),
+                Some(Revoked::Lost | Revoked::Drained) | None => Problem::AttemptsExhausted(
+                    "the instance broke off in the middle of its answer".to_owned(),
+                ),
             });
             cut::report(&open.service, open.lease.link(), &open.request_id, &error.to_string());
             open.finish(Outcome::Abandoned { broken: true });

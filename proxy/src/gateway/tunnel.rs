@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use longshore_pool::Outcome;
+use longshore_pool::{Outcome, Revoked};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
@@ -44,7 +44,7 @@ impl Tunnel {
         };
         if let (Ok(upstream), Some(downstream)) = both {
             join(downstream, TokioIo::new(upstream), idle).await;
-            if open.lease.link().was_drained() {
+            if let Some(Revoked::Drained | Revoked::Cut) = open.lease.link().revoked() {
                 let seen = "the upgraded connection ended with its instance";
                 cut::report(&open.service, open.lease.link(), &open.request_id, seen);
             }

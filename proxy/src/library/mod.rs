@@ -194,8 +194,8 @@ impl Cluster {
             // Jobs that are at work are finished by way of it.
             drop(gateway);
         };
-        running.drain(closing, drain).await;
-        Ok(running.stop().await?)
+        let drained = running.drain(closing, drain, std::future::pending()).await;
+        Ok(running.stop(drained).await?)
     }
 
     fn control(&self, name: &str) -> Result<Arc<Control>, ClusterError> {

@@ -1,5 +1,6 @@
 //! Puts a cluster together, serves it until somebody says stop, and takes it apart again.
 
+mod announce;
 pub(crate) mod backend;
 mod certificate;
 pub(crate) mod cluster;
@@ -14,11 +15,11 @@ mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use longshore_backend::{Backend, Progress, StartError};
-use longshore_pool::StateView;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -27,14 +28,14 @@ use crate::admin::{Admin, Order, Refusal};
 use crate::cli::up::UpOptions;
 use crate::config::{Config, Diagnostics, Listener, Scheme, Source};
 use crate::console::Console;
-use crate::control::Control;
 use crate::events::Kind;
 use crate::gateway::Gateway;
 use crate::gateway::listen::{BindError, Bound, Socket};
 use crate::gateway::route::Routes;
 use crate::jobs::Jobs;
 use crate::telemetry::{Exporter, Sampler, Tracer};
-use cluster::{Cluster, Limits};
+use announce::Announcements;
+use cluster::{Cluster, Drained, Limits};
 use doors::AdminDoor;
 use handover::new::Predecessor;
 use handover::old::Before;
@@ -132,6 +133,7 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         token: ArcSwapOption::new(token.map(Arc::new)),
         jobs: jobs.clone(),
         orders,
+        ending: AtomicBool::new(false),
     });
     let door = AdminDoor::open(&admin, admin_socket)?;
     console.serving(&listening.urls(), door.address(), backend.kind());
@@ -161,39 +163,35 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         console,
         meeting,
         before,
+        announcements: Announcements::default(),
     };
-    serving.announce();
+    serving.announcements.begin(serving.cluster.controls.load().to_vec(), &serving.console);
     let end = serving.until_the_end(&mut ends, &mut inbox, watched).await;
-    serving.console.finish();
-    let Serving { cluster, listening, config, door, .. } = serving;
-    let mut leaves_instances = options.keep;
-    match end {
+    let Serving { cluster, listening, config, door, admin, console, announcements, .. } = serving;
+    drop(announcements);
+    console.clear();
+    let (mut leaves_instances, mut door) = (options.keep, Some(door));
+    let drained = match end {
         End::Asked => {
+            admin.ending.store(true, Ordering::Relaxed);
             tracing::info!("shutting down: answering what was accepted; once more to stop at once");
             cluster.events.tell(Kind::ShuttingDown, "what was accepted is answered, then the instances stop");
             let closing = async {
                 tokio::join!(listening.drain(cluster.quiet()), jobs.drain());
             };
-            tokio::select! {
-                () = cluster.drain(closing, config.proxy.drain) => {}
-                () = ends.asked(&mut inbox) => {}
-            }
+            cluster.drain(closing, config.proxy.drain, ends.asked(&mut inbox)).await
         }
         End::TakenOver(successor) => {
             tracing::info!("another process has taken over: answering what was accepted");
             leaves_instances = successor.adopts();
             // Whoever listens finds the other process under the same address.
             cluster.events.end(Kind::TakenOver, "another process serves from now on");
-            drop(door);
-            tokio::select! {
-                _ = async {
-                    let limits = Limits { drain: config.proxy.drain, idle: jobs.has_folder().then_some(FOLDER_IDLE) };
-                    tokio::join!(cluster.hand_over(listening, successor, limits), jobs.drain())
-                } => {}
-                () = ends.asked(&mut inbox) => {}
-            }
+            door = None;
+            let limits = Limits { drain: config.proxy.drain, idle: jobs.has_folder().then_some(FOLDER_IDLE) };
+            let handing = cluster.hand_over(listening, successor, limits, ends.asked(&mut inbox));
+            tokio::join!(handing, jobs.drain()).0
         }
-    }
+    };
     if let Some(recording) = recording {
         recording.end().await;
     }
@@ -202,14 +200,34 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     }
     if leaves_instances {
         tracing::info!("leaving the instances running, for another `longshore up` to adopt");
-        return Ok(());
+    } else {
+        end_instances(&cluster, drained, &mut ends, &mut inbox).await;
     }
-    tokio::select! {
-        // What is left has been logged.
-        _ = cluster.stop() => {}
-        () = ends.asked(&mut inbox) => {}
+    cluster.events.close();
+    if let Some(door) = door {
+        door.close().await;
     }
     Ok(())
+}
+
+/// Stops them, at once when somebody asks again; who asks once more than that leaves what is left.
+async fn end_instances(
+    cluster: &Cluster,
+    mut drained: Drained,
+    ends: &mut Ends,
+    inbox: &mut mpsc::UnboundedReceiver<Order>,
+) {
+    loop {
+        tokio::select! {
+            // What is left has been logged.
+            _ = cluster.stop(drained) => return,
+            () = ends.asked(inbox) => match drained {
+                Drained::Answered => tracing::warn!("asked once more to end: the instances are killed"),
+                Drained::Cut => return,
+            }
+        }
+        drained = Drained::Cut;
+    }
 }
 
 /// A connection takes a descriptor, and a request at work another: as many as the system lets this process have.
@@ -291,26 +309,4 @@ pub(crate) async fn prepare(
         Some((_, error)) if failed.len() == config.services.len() => Err(UpError::Backend((*error).clone())),
         Some(_) | None => Ok(()),
     }
-}
-
-/// Says once when each service has all the instances that it wants.
-async fn announce(controls: Vec<Arc<Control>>, console: Console) {
-    let mut waiting = controls;
-    while !waiting.is_empty() {
-        let mut rest = Vec::new();
-        for control in waiting {
-            let service = control.service();
-            let snapshot = service.dispatcher.snapshot();
-            let ready = snapshot.instances.iter().filter(|view| view.state == StateView::Ready).count();
-            console.starting(&service.name, ready, snapshot.wanted);
-            if ready < snapshot.wanted as usize && !control.is_closed() {
-                rest.push(control);
-            } else {
-                console.ready(&service.name, &service.config, ready);
-            }
-        }
-        waiting = rest;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    console.finish();
 }

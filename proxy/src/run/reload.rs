@@ -14,12 +14,13 @@ use std::sync::Arc;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
+use super::Ends;
+use super::announce::{Announcements, is_short};
 use super::cluster::Cluster;
 use super::difference::{Changed, Difference};
 use super::doors::AdminDoor;
 use super::handover::old::{self, Before, Estate, Meeting, Step, Successor};
 use super::watch::FileWatch;
-use super::{Ends, announce};
 use crate::admin::view::{ProxyView, ReloadView};
 use crate::admin::{Admin, Order, Refusal};
 use crate::config::{BackendKind, Config, Service, Source};
@@ -48,6 +49,8 @@ pub(super) struct Serving {
     pub(super) meeting: Option<Meeting>,
     /// The process that this one has taken over from, while it is there.
     pub(super) before: Option<Arc<Before>>,
+    /// What is still to be said of services that start.
+    pub(super) announcements: Announcements,
 }
 
 /// Why a cluster is served no more.
@@ -260,7 +263,7 @@ impl Serving {
             self.admin.proxy.store(Arc::new(ProxyView { id, listen }));
             self.console.serving(&self.listening.urls(), self.door.address(), self.cluster.backend.kind());
         }
-        self.announce();
+        self.announce(&difference);
         Ok(())
     }
 
@@ -280,10 +283,15 @@ impl Serving {
         control
     }
 
-    /// Says once, in the background, when each service has what it wants.
-    pub(super) fn announce(&mut self) {
-        let controls = self.cluster.controls.load().to_vec();
-        tokio::spawn(announce(controls, self.console.clone()));
+    /// Says once, in the background, when each service has what it wants that is new, or lacks instances by its change.
+    fn announce(&mut self, difference: &Difference) {
+        let mut controls = self.cluster.controls.load().to_vec();
+        controls.retain(|control| {
+            let name = &*control.service().name;
+            let changed = || difference.changed.iter().any(|changed| *changed.name == *name);
+            difference.added.iter().any(|added| **added == *name) || (changed() && is_short(control))
+        });
+        self.announcements.begin(controls, &self.console);
     }
 }
 

@@ -42,7 +42,7 @@ fn one_that_hangs_is_not_stopped_but_loses_its_requests() {
         story.pass(ms(2_000));
         asked = story.probed(id, Health::NotReady);
     }
-    assert_eq!(asked, [Action::Revoke { request: RequestId(1), instance: id, drained: false }]);
+    assert_eq!(asked, [Action::Revoke { request: RequestId(1), instance: id, why: Revoked::Lost }]);
     assert_eq!((story.state(0), story.id(0)), (StateView::Starting, id));
     story.finish(1, lost(true));
     story.pass(ms(2_000));

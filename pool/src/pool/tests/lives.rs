@@ -14,7 +14,7 @@ fn what_a_dead_instance_held_is_revoked_and_ends_by_its_own_news() {
     story.arrive(1);
     story.arrive(2);
     let asked = story.exit(id, killed());
-    let revoke = |n| Action::Revoke { request: RequestId(n), instance: id, drained: false };
+    let revoke = |n| Action::Revoke { request: RequestId(n), instance: id, why: Revoked::Lost };
     let next = InstanceId { slot: 0, incarnation: 2 };
     assert_eq!(asked, [revoke(1), revoke(2), Action::Start { instance: next }]);
     assert_eq!(story.pool.in_flight(), 2);
@@ -94,7 +94,7 @@ fn a_drain_cuts_nothing_before_its_deadline_and_revokes_then() {
         asked.into_iter().filter(|action| !matches!(action, Action::Probe { .. })).collect::<Vec<_>>()
     };
     assert_eq!(stops(story.pass(ms(4_999))), []);
-    let revoke = Action::Revoke { request: RequestId(1), instance: id, drained: true };
+    let revoke = Action::Revoke { request: RequestId(1), instance: id, why: Revoked::Drained };
     assert_eq!(stops(story.pass(ms(1))), [revoke, stop(id, ms(10_000))]);
     assert_eq!(story.state(0), StateView::Stopping);
 }
@@ -214,7 +214,10 @@ fn streams_alone_keep_a_draining_instance_for_the_grace_of_a_stop() {
     let asked = story.pass(ms(200));
     assert_eq!(story.state(0), StateView::Stopping);
     for request in [RequestId(1), RequestId(2)] {
-        assert!(asked.contains(&Action::Revoke { request, instance: id, drained: true }), "{asked:?}");
+        assert!(
+            asked.contains(&Action::Revoke { request, instance: id, why: Revoked::Drained }),
+            "{asked:?}"
+        );
     }
 }
 

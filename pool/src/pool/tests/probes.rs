@@ -61,7 +61,7 @@ fn a_hung_instance_that_drains_is_stopped() {
         story.pass(ms(2_000));
         asked = story.probed(id, Health::NotReady);
     }
-    let revoke = Action::Revoke { request: RequestId(1), instance: id, drained: false };
+    let revoke = Action::Revoke { request: RequestId(1), instance: id, why: Revoked::Lost };
     assert_eq!(asked, [revoke, Action::Stop { instance: id, grace: Duration::ZERO }]);
 }
 
@@ -75,7 +75,7 @@ fn frozen_twice_in_a_row_is_hung_and_the_second_look_follows_at_once() {
     assert_eq!(story.probed(id, Health::Frozen), [probe(id)]);
     assert_eq!(story.state(0), StateView::Suspect);
     story.pass(ms(1_000));
-    let revoke = Action::Revoke { request: RequestId(1), instance: id, drained: false };
+    let revoke = Action::Revoke { request: RequestId(1), instance: id, why: Revoked::Lost };
     let stop = Action::Stop { instance: id, grace: Duration::ZERO };
     assert_eq!(story.probed(id, Health::Frozen), [revoke, stop]);
     assert_eq!(story.view(0).last_death.unwrap().0, DeathCause::Hung);

@@ -136,3 +136,23 @@ fn the_queue_says_how_fast_it_drains_and_how_long_the_last_one_has_yet_to_wait()
     let last = story.pool.standing(RequestId(99), story.now).and_then(|standing| standing.wait);
     assert_eq!(after.last_wait, last);
 }
+
+#[test]
+fn what_waits_and_what_is_at_work_is_refused_once_the_process_ends() {
+    let mut story = Story::ready(2, PoolConfig::default());
+    (1..=4).for_each(|n| drop(story.arrive(n)));
+    story.finish(2, lost(true));
+    story.probed(story.id(1), Health::Ready);
+    story.event(Event::Drain);
+    let refused = |n| (n, RejectReason::ShuttingDown);
+    let asked = story.event(Event::Cut);
+    assert_eq!(rejected(&asked), [refused(2), refused(4)], "the replay and the one that never had its turn");
+    for (n, slot) in [(1, 0), (3, 1)] {
+        let revoke = Action::Revoke { request: RequestId(n), instance: story.id(slot), why: Revoked::Cut };
+        assert!(asked.contains(&revoke), "{asked:?}");
+    }
+    assert_eq!(rejected(&story.finish(1, lost(true))), [refused(1)], "it does not come back");
+    assert_eq!(story.finish(3, Outcome::Answered), [], "one that has its answer after all");
+    assert_eq!(rejected(&story.arrive(5)), [refused(5)]);
+    assert_eq!(story.pool.table_sizes().0, 0);
+}

@@ -54,7 +54,7 @@ fn never_replaces_nothing_and_refuses_when_none_is_left() {
     let (first, second) = (story.id(0), story.id(1));
     assert_eq!(
         story.exit(first, killed()),
-        [Action::Revoke { request: RequestId(1), instance: first, drained: false }]
+        [Action::Revoke { request: RequestId(1), instance: first, why: Revoked::Lost }]
     );
     assert_eq!(story.finish(1, lost(true)), [], "the other one is left");
     assert_eq!((story.state(0), story.pool.waiting()), (StateView::Exited, 2));
@@ -143,7 +143,7 @@ fn one_that_fails_stops_the_service_and_what_is_at_work_is_finished() {
     (5..=6).for_each(|n| drop(story.arrive(n)));
     let (first, busy, other) = (story.id(0), story.id(1), story.id(2));
     let asked = story.exit(first, killed());
-    assert!(asked.contains(&Action::Revoke { request: RequestId(1), instance: first, drained: false }));
+    assert!(asked.contains(&Action::Revoke { request: RequestId(1), instance: first, why: Revoked::Lost }));
     assert_eq!(rejected(&asked), [(6, stopped(killed()))]);
     assert_eq!(rejected(&story.finish(1, lost(true))), [(1, stopped(killed()))]);
     assert_eq!((story.state(1), story.state(2)), (StateView::Draining, StateView::Draining));

@@ -161,15 +161,7 @@ impl Question {
     /// The attempt failed, and another is to follow: back to the head of the queue.
     pub fn again(&self, lease: Lease, failure: &Failure) -> Entry {
         let now = self.service.clock.now();
-        if let Failure::Lost { how, .. } = failure {
-            tracing::info!(
-                service = %self.service.name, instance = %plain(lease.link().name()),
-                request_id = %plain(&self.request_id), attempt = lease.attempt(), how,
-                "an answer broke off: the request goes back to the head of the queue"
-            );
-            self.service.events.replayed(&self.request_id, lease.link().name(), how);
-        }
-        self.service.metrics.replayed(failure.label());
+        let (link, attempt) = (lease.link().clone(), lease.attempt());
         let outcome = match failure {
             Failure::Lost { how, sent: true, .. } => {
                 Outcome::Interrupted { how: how.as_str().into(), deadline: self.deadline_from(now) }
@@ -178,7 +170,18 @@ impl Question {
                 failure.outcome()
             }
         };
-        lease.retry(outcome, &self.request_id, now)
+        let entry = lease.retry(outcome, &self.request_id, now);
+        if !matches!(entry, Entry::Refused(_)) {
+            if let Failure::Lost { how, .. } = failure {
+                tracing::info!(
+                    service = %self.service.name, instance = %plain(link.name()),
+                    request_id = %plain(&self.request_id), attempt, how, "an answer broke off: the request goes back to the head of the queue"
+                );
+                self.service.events.replayed(&self.request_id, link.name(), how);
+            }
+            self.service.metrics.replayed(failure.label());
+        }
+        entry
     }
 
     /// By when an instance must have begun to answer again, if it breaks off at `now`.

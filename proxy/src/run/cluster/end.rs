@@ -1,12 +1,13 @@
 //! The end of a cluster, or of its part in it: what was accepted is answered, connections are ended, instances stopped.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_backend::{Backend, Key};
 use longshore_pool::Event;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::Cluster;
 use crate::control::Control;
@@ -19,8 +20,13 @@ const STOP_MARGIN: Duration = Duration::from_secs(20);
 /// Time between two looks whether a service that is no more is still in use.
 const IDLE_LOOK: Duration = Duration::from_millis(20);
 
-/// How long connections that were left open for another request take to be closed.
+/// How long connections take to be closed that were left open for another request, or whose requests are refused in the
+/// end.
 const LAST_WORD: Duration = Duration::from_millis(500);
+
+/// Why what is open is cut.
+const LATE: &str = "the drain time is over";
+const ASKED: &str = "asked once more to end";
 
 /// How long a process that has been taken over from stays.
 pub(in crate::run) struct Limits {
@@ -30,14 +36,56 @@ pub(in crate::run) struct Limits {
     pub(in crate::run) idle: Option<Duration>,
 }
 
+/// How what was accepted came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drained {
+    /// It was answered.
+    Answered,
+    /// Its time was over, or somebody was in a hurry.
+    Cut,
+}
+
 impl Cluster {
-    /// Refuses what is new and answers what was accepted, for at most `limit`.
-    pub(crate) async fn drain(&self, closing: impl Future<Output = ()>, limit: Duration) {
+    /// Refuses what is new and answers what was accepted, for at most `limit`, and only until somebody has `asked` for
+    /// the end once more.
+    pub(crate) async fn drain(
+        &self,
+        closing: impl Future<Output = ()>,
+        limit: Duration,
+        asked: impl Future<Output = ()>,
+    ) -> Drained {
+        self.tell(&Event::Drain);
+        self.finish(closing, Instant::now() + limit, asked).await
+    }
+
+    async fn finish(
+        &self,
+        closing: impl Future<Output = ()>,
+        end: Instant,
+        asked: impl Future<Output = ()>,
+    ) -> Drained {
+        let mut closing = pin!(closing);
+        let why = tokio::select! {
+            () = &mut closing => return Drained::Answered,
+            () = sleep_until(end) => LATE,
+            () = asked => ASKED,
+        };
+        self.cut(closing, why).await
+    }
+
+    /// Cuts what is still open. Who has got no byte of an answer is told, while there is time for a last word.
+    async fn cut(&self, closing: impl Future<Output = ()>, why: &str) -> Drained {
+        let requests = self.open_requests();
+        tracing::warn!(requests, "{why}: what is still open is cut, and everything ends at once");
+        self.tell(&Event::Cut);
+        // Who does not take it by then does without.
+        let _ = timeout(LAST_WORD, closing).await;
+        Drained::Cut
+    }
+
+    fn tell(&self, event: &Event) {
         for control in self.loops.all() {
-            control.service().dispatcher.tell(Event::Drain);
-        }
-        if timeout(limit, closing).await.is_err() {
-            self.warn_of_cut();
+            control.service().dispatcher.tell(event.clone());
         }
     }
 
@@ -53,8 +101,15 @@ impl Cluster {
     }
 
     /// Leaves what comes to the process that has taken over, and answers what was accepted, for at most `limit`. New
-    /// requests may still come on connections that are open; they are answered too.
-    pub(in crate::run) async fn hand_over(&self, listening: Listening, successor: Successor, limits: Limits) {
+    /// requests may still come on connections that are open; they are answered too. It is over earlier when somebody has
+    /// `asked` for the end.
+    pub(in crate::run) async fn hand_over(
+        &self,
+        listening: Listening,
+        successor: Successor,
+        limits: Limits,
+        asked: impl Future<Output = ()>,
+    ) -> Drained {
         let mut draining = listening.stop().await;
         let all = self.loops.all();
         if successor.adopts() {
@@ -71,28 +126,27 @@ impl Cluster {
             }
             self.quiet().await;
         };
-        let ended = tokio::select! {
-            () = draining.ended() => true,
-            () = patience => false,
-            () = sleep_until(end) => false,
+        let mut asked = pin!(asked);
+        let step = tokio::select! {
+            () = draining.ended() => Some(Drained::Answered),
+            () = patience => None,
+            () = sleep_until(end) => None,
+            () = &mut asked => Some(Drained::Cut),
         };
-        let end = end.max(Instant::now() + LAST_WORD);
-        if !ended && timeout_at(end, draining.close()).await.is_err() {
-            self.warn_of_cut();
-        }
+        let drained = match step {
+            Some(Drained::Answered) => Drained::Answered,
+            Some(Drained::Cut) => self.cut(draining.close(), ASKED).await,
+            None => self.finish(draining.close(), end.max(Instant::now() + LAST_WORD), asked).await,
+        };
         sharing.abort();
+        drained
     }
 
-    fn warn_of_cut(&self) {
-        let requests = self.open_requests();
-        tracing::warn!(requests, "the drain time is over: what is still open is cut");
-    }
-
-    /// Stops every instance that this cluster runs.
+    /// Stops every instance that this cluster runs: each within its grace, or at once where its requests were cut.
     ///
     /// # Errors
     /// What is left running, and why. It is in the log, too.
-    pub(crate) async fn stop(&self) -> Result<(), Left> {
+    pub(crate) async fn stop(&self, drained: Drained) -> Result<(), Left> {
         let all = self.loops.all();
         let closed = futures_util::future::join_all(all.iter().map(|control| control.close()));
         if timeout(STOP_MARGIN, closed).await.is_err() {
@@ -109,7 +163,12 @@ impl Cluster {
         };
         let grace = |key: &Key| {
             let control = all.iter().find(|control| control.service().name == key.service);
-            control.map_or(Duration::ZERO, |control| control.service().config.stop_grace)
+            match drained {
+                Drained::Answered => {
+                    control.map_or(Duration::ZERO, |control| control.service().config.stop_grace)
+                }
+                Drained::Cut => Duration::ZERO,
+            }
         };
         let stops = found.iter().map(|found| stop_one(&self.backend, &found.key, grace(&found.key)));
         let left: Vec<String> = futures_util::future::join_all(stops).await.into_iter().flatten().collect();

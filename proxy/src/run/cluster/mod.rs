@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use longshore_backend::{Backend, Key};
 use longshore_pool::{Event, Pool};
 
+pub(crate) use self::end::Drained;
 pub use self::end::Left;
 pub(super) use self::end::Limits;
 use self::end::{stop_all, stop_one, unused};
