@@ -1,6 +1,7 @@
 //! Answers that two readers could take for two different things: what a client gets of them, and what the next one gets.
 
 use http::Request;
+use longshore_tests::raw::Raw;
 use longshore_tests::tap::{Answered, Tap};
 use longshore_tests::{Backend, Setup, each};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -178,6 +179,18 @@ async fn an_answer_of_a_server_that_does_not_read_on_is_its_answer() {
     cluster.stop().await;
 }
 
+async fn fields_after_an_answer_reach_its_client() {
+    let chunks = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 42\r\ncontent-length: 9\r\n\r\n";
+    let tap = Tap::answering(|_| Answered::raw(chunks)).await;
+    let cluster = Setup::new(Backend::Process).service(&tap.service("tap", "")).start().await;
+    let mut raw = Raw::connect(cluster.address()).await;
+    raw.send("GET / HTTP/1.1\r\nHost: tap\r\nConnection: close\r\n\r\n").await;
+    let answer = raw.rest().await;
+    assert!(answer.ends_with("\r\n3\r\nabc\r\n0\r\nx-sum: 42\r\n\r\n"), "{answer}");
+    cluster.stop().await;
+}
+
+each!(light 60: fields_after_an_answer_reach_its_client);
 each!(light 60: an_answer_of_a_server_that_does_not_read_on_is_its_answer);
 each!(light 60: an_ambiguous_answer_ends_where_it_is_and_the_next_one_is_its_own);
 each!(light 60: a_head_without_end_and_a_flood_of_interim_answers_are_not_waited_for_for_ever);

@@ -40,6 +40,9 @@ async fn ambiguous_framing_is_refused_and_the_connection_closed() {
     ] {
         let answer = exchange(cluster.address(), head).await;
         assert_eq!(problem(&answer), ("400", "bad-request"), "{head:?}: {answer}");
+        for named in ["x-request-id: ", "\"request_id\":\""] {
+            assert!(answer.contains(named), "{head:?}: {answer}");
+        }
     }
     cluster.stop().await;
 }

@@ -52,6 +52,9 @@ fn read(message: &Message) -> Read {
         Some((_, rest)) if !target.starts_with('/') => rest.find(['/', '?']).map_or("", |at| &rest[at..]),
         Some(_) | None => target,
     };
+    // What was typed as no target may have it may be encoded on its way.
+    let typed = [("\"", "%22"), ("<", "%3C"), (">", "%3E"), ("`", "%60")];
+    let target = typed.iter().fold(target.to_owned(), |target, (letter, code)| target.replace(letter, code));
     let slash = if target.starts_with(['/', '*']) { "" } else { "/" };
     (message.method.clone(), format!("{slash}{target}"), message.body.clone())
 }

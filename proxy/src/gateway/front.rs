@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 
@@ -114,6 +115,15 @@ pub async fn absent(gateway: &Gateway, request: Absent) -> Result<Response<Respo
     let answered = exchange.run(active).await;
     exchange.answered = true;
     answered.inspect_err(|problem| exchange.spans.refused(problem))
+}
+
+/// The answer to what is no request, or to a connection that is not let in: it is the last, and has a name all the same.
+pub fn turned_away(gateway: &Gateway, problem: &Problem) -> Response<Bytes> {
+    let id = gateway.ids.next().1.request_id();
+    tracing::debug!(kind = problem.kind(), detail = problem.detail(), request_id = ?id, "turned away");
+    let mut response = problem.response(None, id.to_str().ok(), &http::HeaderMap::new());
+    response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// An answer of Longshore's own.

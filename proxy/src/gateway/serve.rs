@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Request, header};
+use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -278,8 +278,7 @@ pub(super) async fn later(ended: impl Future<Output = ()>, begun: Instant) {
 pub(super) async fn turn_away(gateway: &Gateway, mut stream: Stream, problem: &Problem) {
     gateway.refused.count(problem.kind());
     let Some(_turn) = gateway.admission.turn_away() else { return };
-    let mut response = problem.response(None, None, &HeaderMap::new());
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    let response = front::turned_away(gateway, problem);
     let told = async {
         stream.write_all(&watched::render(&response)).await?;
         stream.flush().await?;

@@ -16,8 +16,6 @@ pub struct Asked {
     pub old: bool,
     /// Whether another request may follow, as far as the client and the proxy are concerned.
     pub keeps: bool,
-    /// Whether the client understands fields after the content.
-    pub takes_trailers: bool,
 }
 
 /// How the content of an answer ends.
@@ -27,8 +25,8 @@ pub enum Ending {
     None,
     /// After so many bytes.
     Length(u64),
-    /// With the last chunk, and these fields after it, if they come.
-    Chunked(Vec<HeaderName>),
+    /// With the last chunk, and the fields after it, if any come.
+    Chunked,
     /// With its connection.
     Close,
 }
@@ -70,7 +68,7 @@ pub fn head(
                 field(out, spelled, itoa::Buffer::new().format(*length).as_bytes());
             }
         }
-        Ending::Chunked(_) | Ending::Close if *name == header::CONTENT_LENGTH => {}
+        Ending::Chunked | Ending::Close if *name == header::CONTENT_LENGTH => {}
         _ => field(out, spelled, value.as_bytes()),
     });
     match &ending {
@@ -78,7 +76,7 @@ pub fn head(
         Ending::Length(length) => {
             field(out, b"content-length", itoa::Buffer::new().format(*length).as_bytes());
         }
-        Ending::Chunked(_) => field(out, spelling.name("transfer-encoding"), b"chunked"),
+        Ending::Chunked => field(out, spelling.name("transfer-encoding"), b"chunked"),
         Ending::None | Ending::Close => {}
     }
     if !parts.headers.contains_key(header::CONNECTION) {
@@ -107,11 +105,12 @@ pub fn chunk(size: usize, first: bool) -> Vec<u8> {
     line
 }
 
-/// Writes the end of all chunks, with those of the fields that were announced.
-pub fn last(trailers: Option<&HeaderMap>, announced: &[HeaderName], first: bool) -> Vec<u8> {
+/// Writes the end of all chunks and the fields after it, whether they were announced or not: who understands chunks finds
+/// their end (RFC 9112, 7.1.2). Not those that could be taken for something else.
+pub fn last(trailers: Option<&HeaderMap>, first: bool) -> Vec<u8> {
     let mut end = if first { b"0\r\n".to_vec() } else { b"\r\n0\r\n".to_vec() };
     for (name, value) in trailers.into_iter().flatten() {
-        if announced.contains(name) && !FORBIDDEN.contains(name) {
+        if !FORBIDDEN.contains(name) {
             field(&mut end, name.as_str().as_bytes(), value.as_bytes());
         }
     }
@@ -158,13 +157,8 @@ fn ending(parts: &Parts, length: Option<u64>, asked: Asked) -> Ending {
         _ if none => Ending::None,
         Some(length) => Ending::Length(length),
         None if asked.old => Ending::Close,
-        None if asked.takes_trailers => Ending::Chunked(announced(&parts.headers)),
-        None => Ending::Chunked(Vec::new()),
+        None => Ending::Chunked,
     }
-}
-
-fn announced(headers: &HeaderMap) -> Vec<HeaderName> {
-    lists::names(headers, header::TRAILER).collect()
 }
 
 fn status_line(out: &mut Vec<u8>, parts: &Parts, old: bool) {
@@ -202,7 +196,7 @@ mod tests {
 
     use super::*;
 
-    const PLAIN: Asked = Asked { bare: false, old: false, keeps: true, takes_trailers: false };
+    const PLAIN: Asked = Asked { bare: false, old: false, keeps: true };
     const BARE: Asked = Asked { bare: true, ..PLAIN };
     const OLD: Asked = Asked { old: true, keeps: false, ..PLAIN };
     const LAST: Asked = Asked { keeps: false, ..PLAIN };
@@ -226,7 +220,7 @@ mod tests {
     #[test]
     fn a_head_says_how_its_content_ends_and_what_comes_after() {
         use Ending::{Close, Length, None as Nothing};
-        let chunked = || Ending::Chunked(Vec::new());
+        let chunked = || Ending::Chunked;
         let length = ("content-length", "7");
         for (status, fields, known, asked, text, ending, keeps) in [
             (200, &[][..], Some(3), PLAIN, "HTTP/1.1 200 OK|content-length: 3||", Length(3), true),
@@ -317,15 +311,13 @@ mod tests {
     }
 
     #[test]
-    fn trailers_are_those_that_were_announced_and_may_be_ones() {
+    fn trailers_are_those_that_may_be_ones() {
         let mut trailers = HeaderMap::new();
         for name in ["x-one", "x-two", "content-length"] {
             trailers.append(name, HeaderValue::from_static("1"));
         }
-        let announced = [HeaderName::from_static("x-one"), header::CONTENT_LENGTH];
-        assert_eq!(last(Some(&trailers), &announced, false), b"\r\n0\r\nx-one: 1\r\n\r\n");
-        assert_eq!(last(Some(&trailers), &[], true), b"0\r\n\r\n");
-        assert_eq!(last(None, &announced, true), b"0\r\n\r\n");
+        assert_eq!(last(Some(&trailers), false), b"\r\n0\r\nx-one: 1\r\nx-two: 1\r\n\r\n");
+        assert_eq!(last(None, true), b"0\r\n\r\n");
     }
 
     #[test]

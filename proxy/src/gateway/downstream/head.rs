@@ -1,5 +1,6 @@
 //! The head of a request: what was asked, and where its content ends (RFC 9112, sections 3 to 6).
 
+use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -34,8 +35,6 @@ pub struct Head {
     pub keeps: bool,
     /// Whether its client waits for a word before it sends the content.
     pub expects: bool,
-    /// Whether fields after the content of the answer are understood.
-    pub takes_trailers: bool,
     /// Whether it asks for another protocol.
     pub upgrades: bool,
 }
@@ -101,7 +100,9 @@ impl Head {
         let mut parts = Request::new(()).into_parts().0;
         parts.method =
             Method::from_bytes(request.method.unwrap_or_default().as_bytes()).map_err(|_| malformed())?;
-        parts.uri = Uri::from_maybe_shared(part(target.as_bytes())).map_err(|_| malformed())?;
+        parts.uri = Uri::from_maybe_shared(part(target.as_bytes()))
+            .or_else(|_| encoded(target).parse())
+            .map_err(|_| malformed())?;
         let old = request.version == Some(0);
         parts.version = if old { Version::HTTP_10 } else { Version::HTTP_11 };
         let mut told = Told::default();
@@ -123,6 +124,25 @@ impl Head {
     }
 }
 
+/// A path whose client has left what no target may have as it was typed: encoded as a browser would, so that it means the
+/// same to whoever reads it. What does not begin with a path may name a host, and stays as it is.
+fn encoded(target: &str) -> Cow<'_, str> {
+    if !target.starts_with('/') {
+        return target.into();
+    }
+    let mut encoded = String::with_capacity(target.len() + 16);
+    for letter in target.chars() {
+        match letter {
+            '"' => encoded.push_str("%22"),
+            '<' => encoded.push_str("%3C"),
+            '>' => encoded.push_str("%3E"),
+            '`' => encoded.push_str("%60"),
+            other => encoded.push(other),
+        }
+    }
+    encoded.into()
+}
+
 /// What the fields of a request tell of itself and its connection.
 #[derive(Default)]
 struct Told {
@@ -131,7 +151,6 @@ struct Told {
     closes: bool,
     keeps: bool,
     expects: bool,
-    takes_trailers: bool,
     upgrades: bool,
 }
 
@@ -141,7 +160,6 @@ impl Told {
     fn note(&mut self, field: &httparse::Header<'_>) -> Result<bool, Problem> {
         let (name, value) = (field.name, field.value);
         match name.len() {
-            2 if name.eq_ignore_ascii_case("te") => self.takes_trailers |= lists::has(value, b"trailers"),
             6 if name.eq_ignore_ascii_case("expect") => {
                 self.expects |= value.eq_ignore_ascii_case(b"100-continue");
             }
@@ -188,7 +206,6 @@ impl Told {
         Ok(Head {
             expects: self.expects && !old && !content.is_over(),
             keeps: !self.closes && !ambiguous && (!old || self.keeps),
-            takes_trailers: self.takes_trailers,
             upgrades: self.upgrades,
             content,
             spelling,
@@ -250,6 +267,20 @@ mod tests {
     }
 
     #[test]
+    fn a_target_that_was_typed_is_one_all_the_same() {
+        for (target, expected) in [
+            ("/x?q={\"a\":1}", Some("/x?q={%22a%22:1}")),
+            ("/a<b>`c`?d=<e>", Some("/a%3Cb%3E%60c%60?d=%3Ce%3E")),
+            ("/plain?q=%22", Some("/plain?q=%22")),
+            ("http://a\"b/", None),
+            ("nonsense\"", None),
+        ] {
+            let head = whole(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            assert_eq!(head.ok().map(|head| head.parts.uri.to_string()).as_deref(), expected, "{target}");
+        }
+    }
+
+    #[test]
     fn what_is_asked_for_beside_the_answer_is_noted() {
         let head = |fields: &str| whole(&format!("POST /a HTTP/1.1\r\nHost: calc\r\n{fields}\r\n")).unwrap();
         assert!(head("Expect: 100-Continue\r\nContent-Length: 1\r\n").expects);
@@ -257,8 +288,6 @@ mod tests {
             !head("Expect: 100-continue\r\nContent-Length: 0\r\n").expects,
             "there is nothing to wait for"
         );
-        assert!(head("TE: gzip, trailers\r\n").takes_trailers);
-        assert!(!head("TE: gzip\r\n").takes_trailers);
         assert!(head("Upgrade: websocket\r\n").upgrades);
     }
 

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body as _;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
@@ -145,7 +145,7 @@ impl Connection {
 
     /// Answers a request.
     async fn answer(&mut self, head: Head) -> After {
-        let Head { mut parts, spelling, content, keeps, expects, takes_trailers, upgrades } = head;
+        let Head { mut parts, spelling, content, keeps, expects, upgrades } = head;
         let (bare, old) = (encode::is_bare(&parts.method), encode::is_old(parts.version));
         let left = content.left();
         let turn = self.socket.with(|socket| socket.begin(content, expects));
@@ -158,7 +158,7 @@ impl Connection {
             say_last(&mut response);
         }
         let keeps = keeps && self.socket.with(|socket| socket.may_go_on() && !socket.has_ended());
-        let asked = Asked { bare, old, keeps: keeps || switches, takes_trailers };
+        let asked = Asked { bare, old, keeps: keeps || switches };
         let after = self.send(response, asked).await;
         match (after, taken_over.filter(|_| switches)) {
             (After::Next, Some(taken_over)) => After::TakenOver(taken_over),
@@ -224,9 +224,8 @@ impl Connection {
     /// Answers what is no request.
     async fn refuse(&mut self, problem: &Problem) -> After {
         self.gateway.refused.count(problem.kind());
-        let mut response = problem.response(None, None, &HeaderMap::new()).map(ResponseBody::from);
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        let asked = Asked { bare: false, old: false, keeps: false, takes_trailers: false };
+        let response = front::turned_away(&self.gateway, problem).map(ResponseBody::from);
+        let asked = Asked { bare: false, old: false, keeps: false };
         self.send(response, asked).await
     }
 
@@ -290,8 +289,8 @@ impl Sending {
                 self.left -= data.len() as u64;
                 outbox.push(data);
             }
-            Ending::Chunked(_) if data.is_empty() => {}
-            Ending::Chunked(_) => {
+            Ending::Chunked if data.is_empty() => {}
+            Ending::Chunked => {
                 outbox.push(encode::chunk(data.len(), std::mem::take(&mut self.first)).into());
                 outbox.push(data);
             }
@@ -299,8 +298,8 @@ impl Sending {
     }
 
     fn end(&mut self, trailers: Option<&HeaderMap>, outbox: &mut Outbox) {
-        if let Ending::Chunked(announced) = &self.ending {
-            outbox.push(encode::last(trailers, announced, self.first).into());
+        if self.ending == Ending::Chunked {
+            outbox.push(encode::last(trailers, self.first).into());
         }
         self.state = if self.left == 0 { State::Complete } else { State::Broken };
     }
