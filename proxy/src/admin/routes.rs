@@ -105,6 +105,12 @@ async fn service(State(admin): Shared, Path(name): Path<String>) -> Response {
 
 async fn restart(State(admin): Shared, Path(name): Path<String>) -> Response {
     match known(&admin, &name) {
+        Ok(control) if matches!(control.service().config.source, Source::Addresses(_)) => {
+            refused(&Problem::Conflict(format!(
+                "the servers of {name} already ran, and are not Longshore's to restart: start them again where they \
+                 were started, and they are used as soon as their probes pass"
+            )))
+        }
         Ok(control) => {
             control.service().dispatcher.tell(Event::Restart);
             tracing::info!(service = %name, "rolling restart asked for");
@@ -133,6 +139,9 @@ async fn kill(State(admin): Shared, Path((name, id)): Path<(String, String)>) ->
     let Some((backend, key)) = control.managed(instance) else {
         return refused(&Problem::Invalid(format!("{name} has fixed addresses: there is nothing to kill")));
     };
+    if let Some(state) = ended(&control, instance) {
+        return refused(&Problem::Conflict(format!("{id} has ended already: it is {}", state.name())));
+    }
     match backend.kill(&key).await {
         Ok(()) => {
             tracing::info!(instance = id, "killed, as asked");
@@ -142,6 +151,22 @@ async fn kill(State(admin): Shared, Path((name, id)): Path<(String, String)>) ->
             format!("failed to kill {id}: {error}"),
             std::time::Duration::from_secs(1),
         )),
+    }
+}
+
+/// The state of an instance of which nothing runs.
+fn ended(control: &Control, instance: InstanceId) -> Option<StateView> {
+    let snapshot = control.service().dispatcher.snapshot();
+    let state = snapshot.instances.iter().find(|view| view.instance == instance)?.state;
+    match state {
+        StateView::BackingOff | StateView::Exited => Some(state),
+        StateView::Starting
+        | StateView::Ready
+        | StateView::Suspect
+        | StateView::Draining
+        | StateView::Standby
+        | StateView::Resuming
+        | StateView::Stopping => None,
     }
 }
 
