@@ -1,7 +1,15 @@
 //! What an exit code or a signal says about a death, for both backends alike.
 
-use crate::Cause;
+use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+
+use crate::{BackendError, Cause};
+
+/// How long the last lines of a log may take: a cause without them is better than a late one.
+pub(crate) const LOG: Duration = Duration::from_secs(1);
 /// How many of the last lines go with a death.
 pub(crate) const LOG_LINES: usize = 20;
 /// How many of the last bytes go with a death.
@@ -63,6 +71,30 @@ impl End {
             }
             Self::Signal(signal) => Cause::Killed { signal },
         }
+    }
+}
+
+/// The last lines of a log, as far as they come within [`LOG`].
+pub(crate) async fn read_last_lines(
+    log: impl Future<Output = Result<BoxStream<'static, Result<Bytes, BackendError>>, BackendError>>,
+) -> String {
+    let mut collected = Vec::new();
+    let reading = async {
+        let Ok(mut log) = log.await else { return };
+        while let Some(Ok(chunk)) = log.next().await {
+            keep_end(&mut collected, &chunk);
+        }
+    };
+    // What has come by then is kept.
+    let _ = tokio::time::timeout(LOG, reading).await;
+    last_lines(&collected)
+}
+
+/// Lines can be long: never holds more than twice what is wanted, and a chunk.
+pub(crate) fn keep_end(collected: &mut Vec<u8>, chunk: &[u8]) {
+    collected.extend_from_slice(chunk);
+    if collected.len() > 2 * LOG_BYTES {
+        collected.drain(..collected.len() - LOG_BYTES);
     }
 }
 

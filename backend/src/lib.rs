@@ -163,6 +163,9 @@ pub enum StartError {
     /// Only a person can help: the image is missing and cannot be pulled or built, the engine refuses the options.
     #[error("{0}")]
     Futile(String),
+    /// The image is not there: [`Backend::restore`] may bring it.
+    #[error("{0}")]
+    NoImage(String),
     /// May succeed next time.
     #[error("{0}")]
     Failed(String),
@@ -194,6 +197,12 @@ pub trait Backend: Send + Sync + 'static {
     /// Makes sure that the image is there: builds it (always with `rebuild`) or pulls it, as the spec says. Idempotent.
     async fn prepare(&self, spec: &Spec, rebuild: bool, progress: &dyn Progress) -> Result<(), StartError>;
 
+    /// Builds or pulls an image that a start has not found, as the spec says. Whoever asks again soon after that has failed
+    /// is told so at once.
+    async fn restore(&self, _spec: &Spec) -> Result<(), StartError> {
+        Ok(())
+    }
+
     /// Starts an instance and tells where it will listen. Does not wait until it is ready. Its death is told by `watch`.
     async fn start(&self, key: &Key, spec: &Spec) -> Result<SocketAddr, StartError>;
 
@@ -221,6 +230,11 @@ pub trait Backend: Send + Sync + 'static {
         false
     }
 
+    /// What tells the engine from others that instances of the same cluster may be on, where they outlive the process.
+    async fn engine(&self) -> Option<String> {
+        None
+    }
+
     /// From now on the instances are another process's: they are watched, and nothing is removed, whatever ends.
     fn hands_off(&self) {}
 
@@ -241,4 +255,9 @@ pub trait Backend: Send + Sync + 'static {
         tail: usize,
         follow: bool,
     ) -> Result<BoxStream<'static, Result<Bytes, BackendError>>, BackendError>;
+
+    /// The last lines of that, as many as go with a death; what can be had within a second.
+    async fn last_lines(&self, key: &Key) -> String {
+        cause::read_last_lines(self.logs(key, cause::LOG_LINES, false)).await
+    }
 }

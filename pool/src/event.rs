@@ -87,6 +87,15 @@ pub enum Event {
         /// What the probe saw.
         health: Health,
     },
+    /// What is known of an instance that ought to be ready by now, as the pool asked.
+    InstanceExamined {
+        /// Its name.
+        instance: InstanceId,
+        /// What the last probe saw, in words; or what goes on, if none has ended.
+        saw: Option<Arc<str>>,
+        /// The last lines it logged.
+        log: Arc<str>,
+    },
     /// The backend paused the instance, or could not: then it goes on running, and is in standby all the same.
     InstancePaused {
         /// Its name.
@@ -247,7 +256,11 @@ pub enum DeathCause {
     },
     /// It was not ready within the start timeout. (Made by the pool.)
     StartTimeout {
-        /// The last thing known of it.
+        /// That timeout.
+        after: Duration,
+        /// What the last probe saw, in words.
+        saw: Arc<str>,
+        /// The last lines it logged.
         log: Arc<str>,
     },
     /// It failed its liveness probes. (Made by the pool.)
@@ -310,6 +323,11 @@ pub enum Action {
         instance: InstanceId,
         /// Where it listens.
         address: SocketAddr,
+    },
+    /// The instance ought to be ready by now: say what is known of it. Answered by `InstanceExamined`, before it is given up.
+    Examine {
+        /// Its name.
+        instance: InstanceId,
     },
     /// Pause the instance, which holds no request: its processes keep their memory and get no time. Answered by
     /// `InstancePaused`, or not at all.

@@ -117,6 +117,33 @@ pub(crate) struct Starting {
     pub(crate) found: bool,
     /// Where it listens and how it is probed, once that is known.
     pub(crate) reached: Option<(SocketAddr, Probe)>,
+    /// Whether it is late.
+    pub(crate) delay: Delay,
+}
+
+/// Whether an instance that is not ready yet ought to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delay {
+    /// Not within the start timeout.
+    InTime,
+    /// It has been asked what is known of it; it is given up by then, whatever that is.
+    Examined {
+        /// By then.
+        until: Time,
+    },
+    /// It is given up, and goes on being looked at: the pool does not start it.
+    GivenUp,
+}
+
+impl Starting {
+    /// When its delay is looked at next.
+    pub(crate) fn judged_at(&self, start_timeout: Duration) -> Option<Time> {
+        match self.delay {
+            Delay::InTime => Some(self.asked + start_timeout),
+            Delay::Examined { until } => Some(until),
+            Delay::GivenUp => None,
+        }
+    }
 }
 
 /// An instance that may hold requests.
@@ -181,14 +208,15 @@ impl Losses {
 impl Instance {
     /// A slot whose instance has just been asked to start.
     pub(crate) fn starting(id: InstanceId, record: Record, now: Time) -> Self {
-        let state = State::Starting(Starting { asked: now, found: false, reached: None });
+        let state =
+            State::Starting(Starting { asked: now, found: false, reached: None, delay: Delay::InTime });
         Self { id, state, since: now, outdated: false, record, taken: 0, listed: None, wake: None }
     }
 
     /// A slot whose instance was found running.
     pub(crate) fn found(id: InstanceId, address: SocketAddr, now: Time) -> Self {
         let reached = Some((address, Probe::due(now)));
-        let state = State::Starting(Starting { asked: now, found: true, reached });
+        let state = State::Starting(Starting { asked: now, found: true, reached, delay: Delay::InTime });
         Self { state, ..Self::starting(id, Record::default(), now) }
     }
 
@@ -350,7 +378,8 @@ impl Instance {
     pub(crate) fn look_again(&mut self, probe_at: Time, now: Time) -> Option<List> {
         let (State::Ready(serving) | State::Suspect(serving)) = self.state else { return None };
         let reached = Some((serving.address, Probe::due(probe_at)));
-        self.enter(State::Starting(Starting { asked: now, found: false, reached }), now);
+        let starting = Starting { asked: now, found: false, reached, delay: Delay::InTime };
+        self.enter(State::Starting(starting), now);
         // What another process had there is lost, too.
         self.taken = 0;
         Some(serving.held)
@@ -432,9 +461,8 @@ impl Instance {
     pub(crate) fn next_wake(&self, config: &PoolConfig) -> Option<Time> {
         match &self.state {
             State::Starting(starting) => {
-                let start_timeout = config.managed.then_some(config.start_timeout);
                 let probe = starting.reached.map(|(_, probe)| probe.wake());
-                probe.into_iter().chain(start_timeout.map(|timeout| starting.asked + timeout)).min()
+                probe.into_iter().chain(starting.judged_at(config.start_timeout)).min()
             }
             State::Ready(serving) | State::Suspect(serving) => {
                 let timers = [Some(serving.probe.wake()), serving.paused_until, serving.opens_next(config)];

@@ -5,6 +5,7 @@
 //! | `serve` | 1, 4, 5, 6, 20: requests arrive, end, come back, are cut |
 //! | `dispatch` | 2, 3: who is sent where |
 //! | `lives` | 9, 10, 11, 14, 15, 18: instances start, exit, are stopped |
+//! | `late` | 20: instances that are not ready when they ought to be |
 //! | `probing` | 13: signs of life |
 //! | `reconcile` | 8, 12, 17: from what is to what is wanted |
 //! | `view` | what others may read |
@@ -26,6 +27,7 @@ use crate::time::Time;
 use crate::window::Rate;
 
 mod dispatch;
+mod late;
 mod lives;
 mod probing;
 mod reconcile;
@@ -144,6 +146,9 @@ impl Pool {
             }
             Event::InstanceStarted { instance, address } => self.instance_started(instance, address, now),
             Event::InstanceProbed { instance, health } => self.instance_probed(instance, health, now),
+            Event::InstanceExamined { instance, saw, log } => {
+                self.instance_examined(instance, (saw, log), now);
+            }
             Event::InstancePaused { instance, done } => self.instance_paused(instance, done, now),
             Event::InstanceResumed { instance, failed } => self.instance_resumed(instance, failed, now),
             Event::InstanceExited { instance, cause } => self.instance_exited(instance, cause, now),

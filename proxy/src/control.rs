@@ -90,6 +90,9 @@ struct Life {
     starting: Option<Time>,
     /// Resolves when the last call to the backend about it (start, pause, resume) has returned: one after the other.
     under_way: Option<oneshot::Receiver<()>>,
+    /// What was seen last while it was not well, in words; and what of that is in the log.
+    seen: Option<Arc<str>>,
+    told: Option<Arc<str>>,
     /// Whether a line of its log has matched.
     log_matched: bool,
     /// Whether it is being stopped, so that its end is no death.
@@ -240,6 +243,7 @@ impl Control {
         match action {
             Action::Start { instance } => self.start(instance),
             Action::Probe { instance, address } => self.probe(instance, address),
+            Action::Examine { instance } => self.examine(instance),
             Action::Pause { instance } => self.pause(instance),
             Action::Resume { instance } => self.resume(instance),
             Action::Stop { instance, grace } => self.stop(instance, grace),

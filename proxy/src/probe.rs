@@ -1,5 +1,7 @@
 //! One look at an instance: does it answer as configured?
 
+use std::error::Error;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -13,11 +15,34 @@ use longshore_pool::{Health, InstanceId};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::config::{Check, Protocol};
+use crate::config::{Check, Pattern, Protocol};
 use crate::connect::Connector;
+use crate::gateway::MAX_FIELDS;
 
 /// What of an answer's body is looked at.
 const BODY_LIMIT: usize = 64 * 1024;
+
+/// What a look saw.
+pub struct Seen {
+    /// How the instance is.
+    pub health: Health,
+    /// The same in words, unless it is well.
+    pub words: String,
+}
+
+impl Seen {
+    /// It answered as configured.
+    pub const WELL: Self = Self { health: Health::Ready, words: String::new() };
+
+    /// It answered something else, or nothing.
+    pub const fn not_ready(words: String) -> Self {
+        Self { health: Health::NotReady, words }
+    }
+
+    const fn silent(words: String) -> Self {
+        Self { health: Health::Silent, words }
+    }
+}
 
 /// Asks once. `Silent` is a server that took the connection and said nothing within `limit`.
 pub async fn http_or_tcp(
@@ -25,38 +50,72 @@ pub async fn http_or_tcp(
     (instance, address): (InstanceId, SocketAddr),
     check: &Check,
     limit: Duration,
-) -> Health {
+) -> Seen {
     let stream = match timeout(limit, connector.connect(instance, address)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) if error.kind() != std::io::ErrorKind::TimedOut => return Health::NotReady,
-        Ok(Err(_)) | Err(_) => return Health::Silent,
+        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => {
+            return Seen::not_ready(format!("connection refused at {address}"));
+        }
+        Ok(Err(error)) if error.kind() != ErrorKind::TimedOut => {
+            return Seen::not_ready(format!("no connection to {address}: {error}"));
+        }
+        Ok(Err(_)) | Err(_) => return Seen::silent(format!("no connection to {address} in time")),
     };
     match check {
         Check::Http { path, status, body } => {
-            let asked = async {
-                let response = get(stream, connector, path).await?;
-                let as_wanted = match status {
-                    Some(status) => response.status().as_u16() == *status,
-                    None => response.status().as_u16() < 500,
-                };
-                let Some(pattern) = body.as_ref().filter(|_| as_wanted) else { return Ok(as_wanted) };
-                let body = Limited::new(response.into_body(), BODY_LIMIT).collect().await?;
-                Ok::<_, Box<dyn std::error::Error + Send + Sync>>(pattern.is_match(&body.to_bytes()))
-            };
+            let asked = ask(stream, connector, path, (*status, body.as_ref()));
             match timeout(limit, asked).await {
-                Ok(Ok(true)) => Health::Ready,
-                Ok(Ok(false) | Err(_)) => Health::NotReady,
-                Err(_) => Health::Silent,
+                Ok(Ok(None)) => Seen::WELL,
+                Ok(Ok(Some(wrong))) => Seen::not_ready(format!("GET {path} at {address}: {wrong}")),
+                Ok(Err(error)) => {
+                    let why = with_causes(&*error);
+                    Seen::not_ready(format!("GET {path} at {address} got no answer of HTTP: {why}"))
+                }
+                Err(_) => Seen::silent(format!(
+                    "GET {path} at {address}: no answer within {}",
+                    humantime::format_duration(limit)
+                )),
             }
         }
-        Check::Tcp | Check::Log(_) => Health::Ready,
+        Check::Tcp | Check::Log(_) => Seen::WELL,
     }
+}
+
+/// What is wrong with its answer, if anything.
+async fn ask(
+    stream: TcpStream,
+    connector: &Connector,
+    path: &str,
+    (status, pattern): (Option<u16>, Option<&Pattern>),
+) -> Result<Option<String>, Box<dyn Error + Send + Sync>> {
+    let response = get(stream, connector, path).await?;
+    let got = response.status().as_u16();
+    match status {
+        Some(wanted) if got != wanted => return Ok(Some(format!("answered {got} where {wanted} is wanted"))),
+        None if got >= 500 => return Ok(Some(format!("answered {got} where less than 500 is wanted"))),
+        Some(_) | None => {}
+    }
+    let Some(pattern) = pattern else { return Ok(None) };
+    let body = Limited::new(response.into_body(), BODY_LIMIT).collect().await?.to_bytes();
+    let wrong = || format!("answered {got}, but its body does not match /{}/", pattern.as_str());
+    Ok((!pattern.is_match(&body)).then(wrong))
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 async fn get(stream: TcpStream, connector: &Connector, path: &str) -> hyper::Result<Response<Incoming>> {
     match connector.protocol() {
         Protocol::H1 => {
-            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+            let (mut sender, connection) =
+                http1::Builder::new().max_headers(MAX_FIELDS).handshake(TokioIo::new(stream)).await?;
             tokio::spawn(connection);
             let request = request(path)
                 .header(header::HOST, connector.service())

@@ -337,7 +337,7 @@ pub fn death(cause: &DeathCause) -> String {
     let log = match cause {
         DeathCause::Exited { log, .. }
         | DeathCause::OutOfMemory { log }
-        | DeathCause::StartTimeout { log } => log.trim_end(),
+        | DeathCause::StartTimeout { log, .. } => log.trim_end(),
         DeathCause::Killed { .. }
         | DeathCause::Vanished
         | DeathCause::Unexplained
@@ -364,7 +364,10 @@ pub fn death_in_a_line(cause: &DeathCause) -> String {
             Retry::Later | Retry::Futile => error.to_string(),
             Retry::EngineDown => format!("the engine does not answer: {error}"),
         },
-        DeathCause::StartTimeout { .. } => "not ready within the start timeout".to_owned(),
+        DeathCause::StartTimeout { after, saw, .. } => {
+            let after = humantime::format_duration(*after);
+            format!("not ready within the start timeout of {after}: {saw}")
+        }
         DeathCause::Hung => "hung: it failed its probes, or lost three requests in a row".to_owned(),
         DeathCause::Stopped => "stopped".to_owned(),
     }
@@ -461,7 +464,14 @@ mod tests {
         );
         for (cause, told) in [
             (DeathCause::Exited { code: 3, log: " \n".into() }, "exited with code 3"),
-            (DeathCause::StartTimeout { log: "".into() }, "not ready within the start timeout"),
+            (
+                DeathCause::StartTimeout {
+                    after: Duration::from_secs(9),
+                    saw: "status 500".into(),
+                    log: "".into(),
+                },
+                "not ready within the start timeout of 9s: status 500",
+            ),
             (DeathCause::Killed { signal: 9 }, "killed by signal 9 (SIGKILL)"),
             (DeathCause::Killed { signal: 99 }, "killed by signal 99"),
         ] {

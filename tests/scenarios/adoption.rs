@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use longshore_tests::command::Running;
 use longshore_tests::{Backend, Cluster, PATIENCE, Setup, each, eventually, model, process};
+use nix::sys::signal::Signal;
 
 async fn three() -> Cluster {
     Setup::new(Backend::Docker).model("calc", "calculator", "size = 3").start().await
@@ -160,4 +162,45 @@ each!(light 90: running_containers_are_adopted_and_none_is_doubled, containers_o
 each!(light 90: of_too_many_containers_only_those_wanted_stay, containers_of_a_service_that_is_no_more_are_removed);
 each!(light 90: dead_and_paused_containers_are_not_adopted, keep_leaves_the_containers_for_the_next_up);
 each!(light 90: an_adopted_instance_serves_while_a_new_one_still_starts, child_processes_end_with_a_proxy_that_is_killed);
+async fn a_second_up_of_the_same_name_is_refused_before_it_touches_a_container() {
+    let cluster = three().await;
+    let before = containers(&cluster);
+    let file = cluster.folder().join("cluster.toml");
+    let other = cluster.folder().join("other.toml");
+    let text = std::fs::read_to_string(&file).expect("it was written");
+    std::fs::write(&other, text.replace("\"calculator\"", "\"echo\"")).expect("a file");
+    for config in [&file, &other] {
+        let refused = cluster.up_beside(config, &[]).await;
+        assert_eq!(refused.code, 1, "{}", refused.stderr);
+        for word in [cluster.name(), &cluster.pid().to_string(), "--takeover", "another `name`"] {
+            assert!(refused.stderr.contains(word), "{word:?} is not in {}", refused.stderr);
+        }
+    }
+    assert_eq!(containers(&cluster), before);
+    assert_eq!(cluster.client().get("/add/3/4").await.text(), "7");
+    let deaths = cluster.admin().metrics().await.sum("longshore_instance_deaths_total", &[]);
+    assert!(deaths.abs() < 0.5, "{deaths} deaths");
+    cluster.stop().await;
+}
+
+async fn who_comes_while_another_one_ends_waits_for_it() {
+    let cluster = Setup::new(Backend::Docker).model("calc", "sleep", "").start().await;
+    let client = cluster.client();
+    let asked = tokio::spawn(async move { client.get("/sleep/2s").await });
+    cluster.admin().works_on("calc", 1).await;
+    cluster.signal(Signal::SIGTERM);
+    let file = cluster.folder().join("cluster.toml");
+    let file = file.to_str().expect("a plain path");
+    eventually(PATIENCE, "it is ending", async || {
+        cluster.log().iter().any(|line| line.contains("shutting down")).then_some(())
+    })
+    .await;
+    let mut next = Running::start(&["up", "--backend", "docker", "-c", file]);
+    next.says("waiting for the `longshore up` of this name").await;
+    assert_eq!(asked.await.expect("no panic").status, 200, "what was accepted is answered");
+    next.says("serving requests on").await;
+}
+
 each!(light 90: a_cluster_leaves_the_containers_of_others_alone);
+each!(light 90: a_second_up_of_the_same_name_is_refused_before_it_touches_a_container);
+each!(light 90: who_comes_while_another_one_ends_waits_for_it);

@@ -116,6 +116,35 @@ async fn an_ambiguous_answer_ends_where_it_is_and_the_next_one_is_its_own() {
     cluster.stop().await;
 }
 
+/// However an answer ends, it may have as many fields as a request may, and some more.
+async fn an_answer_may_have_many_fields_and_its_server_too_when_it_is_probed() {
+    let tap = Tap::answering(|message| {
+        let (path, count) = message.target.rsplit_once('/').unwrap_or_default();
+        let count = count.parse::<usize>().unwrap_or(200);
+        let fields: String = (1..count).map(|number| format!("X-{number}: {number}\r\n")).collect();
+        let end = if path == "/chunked" {
+            "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+        } else {
+            "Content-Length: 3\r\n\r\nabc"
+        };
+        Answered::raw(&format!("HTTP/1.1 200 OK\r\n{fields}{end}"))
+    })
+    .await;
+    let service = tap.service("tap", "").replace("/healthz", "/probe/200");
+    let cluster = Setup::new(Backend::Process).service(&service).start().await;
+    for path in ["/plain", "/chunked"] {
+        for count in [150, 200, 256] {
+            let reply = cluster.client().get(&format!("{path}/{count}")).await;
+            assert_eq!((reply.status, reply.text().as_str()), (200, "abc"), "{path}/{count}");
+            assert_eq!(reply.header("x-149"), "149");
+        }
+        let reply = cluster.client().get(&format!("{path}/257")).await;
+        assert_eq!((reply.status, reply.problem().as_str()), (502, "attempts-exhausted"));
+        assert!(reply.detail().contains("more than 256 fields"), "{}", reply.detail());
+    }
+    cluster.stop().await;
+}
+
 async fn a_head_without_end_and_a_flood_of_interim_answers_are_not_waited_for_for_ever() {
     let tap = Tap::answering(|message| match message.target.as_str() {
         "/large" => Answered::raw(&format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(4 << 20))),
@@ -194,3 +223,4 @@ each!(light 60: fields_after_an_answer_reach_its_client);
 each!(light 60: an_answer_of_a_server_that_does_not_read_on_is_its_answer);
 each!(light 60: an_ambiguous_answer_ends_where_it_is_and_the_next_one_is_its_own);
 each!(light 60: a_head_without_end_and_a_flood_of_interim_answers_are_not_waited_for_for_ever);
+each!(light 60: an_answer_may_have_many_fields_and_its_server_too_when_it_is_probed);

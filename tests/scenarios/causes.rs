@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use longshore_tests::server::Recorder;
 use longshore_tests::{Backend, PATIENCE, Reply, Setup, both, each, eventually};
 
 /// What a client is told: 503 `cannot-start` with these words, and when to come again.
@@ -51,9 +52,60 @@ async fn a_start_that_takes_too_long_is_told(backend: Backend) {
     let keys = "health = { path = \"/healthz\", start_timeout = \"1s\" }";
     let cluster = Setup::new(backend).model("calc", "calculator --fault-start-delay 60s", keys).serve().await;
     let begun = Instant::now();
-    told(&cluster.client().get("/add/3/4").await, &["start timeout"]);
+    told(
+        &cluster.client().get("/add/3/4").await,
+        &["not ready within the start timeout of 1s: ", "127.0.0.1:"],
+    );
     assert!(begun.elapsed() < Duration::from_secs(15), "told after {:?}", begun.elapsed());
     cluster.admin().lost_nothing("calc").await;
+    cluster.stop().await;
+}
+
+async fn what_the_last_probe_saw_is_told_with_the_last_log_lines(backend: Backend) {
+    let probes = [
+        ("status", "path = \"/healthz\", status = 204", "GET /healthz", "answered 200 where 204 is wanted"),
+        ("body", "path = \"/sleep/1ms\", body = \"nope\"", "answered 200", "its body does not match /nope/"),
+        ("log", "log = \"never said\"", "start timeout of 2s", "no line of its log matches /never said/"),
+        ("silent", "path = \"/sleep/60s\", timeout = \"300ms\"", "GET /sleep", "no answer within 300ms"),
+    ];
+    let setup = probes.iter().fold(Setup::new(backend), |setup, (name, health, ..)| {
+        let keys = format!("health = {{ {health}, start_timeout = \"2s\" }}");
+        setup.model(name, "sleep", &keys)
+    });
+    let cluster = setup.serve().await;
+    for (name, _, what, saw) in probes {
+        let reply = cluster.client().get_from(name, "/add/3/4").await;
+        told(
+            &reply,
+            &["start timeout of 2s: ", what, saw, "its last log lines:\nmodel-server: ", "listens on"],
+        );
+        let ps = cluster.command(&["ps"]).await.stdout;
+        assert!(ps.contains(saw), "{saw} is not in {ps}");
+    }
+    cluster.stop().await;
+}
+
+async fn a_server_that_is_down_is_told_until_it_is_there() {
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = socket.local_addr().expect("it is bound");
+    drop(socket);
+    let keys = "health = { path = \"/healthz\", interval = \"200ms\", start_timeout = \"2s\" }";
+    let setup = Setup::new(Backend::Process);
+    let cluster =
+        setup.service(&format!("[services.far]\naddresses = [\"{address}\"]\n{keys}")).serve().await;
+    let refused = format!("connection refused at {address}");
+    let client = cluster.client();
+    let begun = Instant::now();
+    told(&client.get("/").await, &["start timeout of 2s", &refused]);
+    assert!(begun.elapsed() > Duration::from_millis(500), "not at once: {:?}", begun.elapsed());
+    told(&client.get("/").await, &[&refused]);
+    assert!(cluster.command(&["ps"]).await.stdout.contains(&refused));
+    let warned = cluster.log().iter().filter(|line| line.contains("a server is not ready within 2s")).count();
+    assert_eq!(warned, 1, "said once, as long as it is the same");
+    let server = tokio::net::TcpListener::bind(address).await.expect("the port is free");
+    let _server = Recorder::on(server);
+    eventually(PATIENCE, "it is served", async || (client.get("/").await.status == 200).then_some(())).await;
+    assert!(cluster.admin().service("far").await["cannot_start"].is_null());
     cluster.stop().await;
 }
 
@@ -96,6 +148,8 @@ async fn an_instance_that_takes_too_much_memory_is_told_apart() {
 }
 
 both!(light 90: an_instance_that_exits_at_once_is_told_with_its_last_words, a_start_that_takes_too_long_is_told);
+both!(light 90: what_the_last_probe_saw_is_told_with_the_last_log_lines);
+each!(light 90: a_server_that_is_down_is_told_until_it_is_there);
 each!(light 90: an_image_that_is_nowhere_is_told_to_the_clients_of_its_service);
 each!(light 90: a_program_that_is_nowhere_is_told_to_the_clients_of_its_service);
 each!(light 90: an_instance_that_takes_too_much_memory_is_told_apart);

@@ -22,6 +22,7 @@ mod frames;
 mod framing;
 mod grpc;
 mod hangs;
+mod images;
 mod job_api;
 mod job_waits;
 mod jobs;

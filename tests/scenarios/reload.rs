@@ -218,6 +218,27 @@ async fn a_broken_file_is_refused_with_its_mistakes_and_nothing_changes() {
     );
     assert_eq!(body["errors"][0]["pointer"], "/services/calc/sice", "{body}");
     assert!(body["errors"][0]["line"].as_u64().is_some_and(|line| line > 5), "{body}");
+    // What is right, and cannot be put in force.
+    let path = cluster.folder().join("cluster.toml");
+    let text = std::fs::read_to_string(&path).expect("it was written").replace("sice", "size");
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let listed = format!("listen = [\"127.0.0.1:0\", \"{}\"]", taken.local_addr().expect("it is bound"));
+    for (text, pointer, said) in [
+        (text.replacen("name = \"", "name = \"other-", 1), "/name", "cannot become"),
+        (
+            text.replacen("listen = [\"127.0.0.1:0\"]", &listed, 1),
+            "/proxy/listen/1",
+            "another program has that port",
+        ),
+    ] {
+        std::fs::write(&path, text).expect("a file");
+        let reply = cluster.admin().post("/reload").await;
+        assert_eq!(reply.status, 400, "{}", reply.text());
+        let (body, detail) = (reply.json(), reply.detail());
+        assert!(detail.contains(said) && detail.contains('^'), "{detail}");
+        assert_eq!(body["errors"][0]["pointer"], pointer, "{body}");
+        assert!(body["errors"][0]["line"].is_u64() && body["errors"][0]["column"].is_u64(), "{body}");
+    }
     // What cannot be changed, and what cannot be had.
     for (text, said) in [
         (format!("[backend]\nkind = \"docker\"\n{}", calc("")), None),

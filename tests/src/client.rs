@@ -145,7 +145,10 @@ impl Client {
         }
         let stream = TcpStream::connect(self.address).await.map_err(|error| format!("connect: {error}"))?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        let handshake = http1::Builder::new().preserve_header_case(true).handshake(TokioIo::new(stream));
+        let handshake = http1::Builder::new()
+            .preserve_header_case(true)
+            .max_headers(1_000)
+            .handshake(TokioIo::new(stream));
         let (sender, connection) = handshake.await.map_err(|error| error.to_string())?;
         tokio::spawn(async move {
             // Its failure is the answer's failure.

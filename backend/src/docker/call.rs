@@ -98,16 +98,17 @@ pub(super) fn down(error: &Error) -> StartError {
 /// Why a container could not be created or started:
 ///
 /// 1. no answer: the engine is down;
-/// 2. 404 (image, network), 400 (options, a program that the image lacks), a GPU that the engine cannot give, a volume
+/// 2. 404 for the image: it is not there;
+/// 3. 404 (network), 400 (options, a program that the image lacks), a GPU that the engine cannot give, a volume
 ///    that it cannot read (500 in older engines): futile;
-/// 3. anything else may succeed next time.
+/// 4. anything else may succeed next time.
 pub(super) fn start_error(image: &str, error: &Error) -> StartError {
     if is_down(error) {
         return down(error);
     }
     let text = text(error);
     match status(error) {
-        Some(404) if text.to_lowercase().contains("no such image") => StartError::Futile(format!(
+        Some(404) if text.to_lowercase().contains("no such image") => StartError::NoImage(format!(
             "image {image} is not on this engine any more; build or pull it again"
         )),
         Some(code) if matches!(code, 400 | 404) || text.starts_with("invalid ") => {
@@ -135,7 +136,7 @@ mod tests {
 
     #[test]
     fn what_only_a_person_can_mend_is_futile() {
-        assert!(matches!(answer(404, "No such image: m:latest"), StartError::Futile(_)));
+        assert!(matches!(answer(404, "No such image: m:latest"), StartError::NoImage(_)));
         assert!(
             matches!(answer(404, "network n not found"), StartError::Futile(text) if text.contains("network n"))
         );

@@ -2,20 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use bollard::container::LogOutput;
 use bollard::errors::Error;
 use bollard::query_parameters::LogsOptionsBuilder;
 use futures_util::StreamExt as _;
 
 use super::call::{LOOK, within};
 use super::{Shared, stop};
-use crate::cause::{End, LOG_BYTES, LOG_LINES, last_lines};
+use crate::cause::{End, LOG, LOG_LINES, keep_end, last_lines};
 use crate::{Cause, Exit, Key};
-
-/// How long the last lines of a log may take: a cause without them is better than a late one.
-const LOG: Duration = Duration::from_secs(1);
 
 /// News that an instance has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,19 +66,11 @@ pub(super) async fn last_lines_of(shared: &Shared, name: &str) -> String {
     let mut log = std::pin::pin!(shared.docker.logs(name, Some(options)));
     let reading = async {
         while let Some(Ok(chunk)) = log.next().await {
-            keep_end(&mut collected, &chunk);
+            keep_end(&mut collected, chunk.as_ref());
         }
         Ok::<(), Error>(())
     };
     // What has come by then is kept.
     let _ = within(LOG, reading).await;
     last_lines(&collected)
-}
-
-/// Lines can be long: never holds more than twice what is wanted, and a chunk.
-fn keep_end(collected: &mut Vec<u8>, chunk: &LogOutput) {
-    collected.extend_from_slice(chunk.as_ref());
-    if collected.len() > 2 * LOG_BYTES {
-        collected.drain(..collected.len() - LOG_BYTES);
-    }
 }

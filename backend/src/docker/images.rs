@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bollard::Docker;
 use parking_lot::Mutex;
@@ -12,6 +13,11 @@ use super::call::{LIST, down, is_down, status, text, within};
 use super::{build, pull};
 use crate::{Progress, Pull, Spec, StartError};
 
+/// How long a failure to make an image counts for starts that miss it; twice as long after each, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest that it counts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
 /// The images that have been asked for, each with its lock.
 #[derive(Default)]
 pub(super) struct Images(Mutex<HashMap<String, Arc<AsyncMutex<Option<Made>>>>>);
@@ -20,6 +26,26 @@ pub(super) struct Images(Mutex<HashMap<String, Arc<AsyncMutex<Option<Made>>>>>);
 struct Made {
     at: Instant,
     result: Result<(), StartError>,
+    /// How long a start takes a failure for an answer.
+    pause: Duration,
+}
+
+impl Made {
+    fn now(result: Result<(), StartError>, before: Option<&Self>) -> Self {
+        let pause = match before {
+            Some(before) if before.result.is_err() => (before.pause * 2).min(LONGEST_PAUSE),
+            Some(_) | None => FIRST_PAUSE,
+        };
+        Self { at: Instant::now(), result, pause }
+    }
+
+    /// Why it was not made, while that need not be tried again.
+    fn failure(&self) -> Option<&StartError> {
+        match &self.result {
+            Ok(()) | Err(StartError::EngineDown(_)) => None,
+            Err(error) => Some(error).filter(|_| self.at.elapsed() < self.pause),
+        }
+    }
 }
 
 impl Images {
@@ -36,21 +62,55 @@ impl Images {
         progress: &dyn Progress,
     ) -> Result<(), StartError> {
         let asked = Instant::now();
-        let lock = self.0.lock().entry(spec.image.clone()).or_default().clone();
+        let lock = self.lock(spec);
         let mut last = lock.lock().await;
         if let Some(made) = last.as_ref().filter(|made| made.at >= asked) {
             return made.result.clone();
         }
-        let missing = !is_present(docker, &spec.image).await?;
-        let result = match (&spec.build, spec.pull) {
-            (Some(folder), _) if missing || rebuild => build::build(docker, spec, folder, progress).await,
-            (None, Pull::Always) => pull::pull(docker, spec, progress).await,
-            (None, Pull::Missing) if missing => pull::pull(docker, spec, progress).await,
-            (None, Pull::Never) if missing => return Err(never(&spec.image)),
-            (Some(_), _) | (None, Pull::Missing | Pull::Never) => return Ok(()),
-        };
-        *last = Some(Made { at: Instant::now(), result: result.clone() });
-        result
+        make(docker, spec, rebuild, progress, &mut last).await
+    }
+
+    /// Makes an image that a start has missed, by the same rules, unless that has failed just now. One that somebody has
+    /// brought meanwhile is found.
+    pub(super) async fn restore(&self, docker: &Docker, spec: &Spec) -> Result<(), StartError> {
+        let lock = self.lock(spec);
+        let mut last = lock.lock().await;
+        if let Some(error) = last.as_ref().and_then(Made::failure) {
+            return Err(error.clone());
+        }
+        make(docker, spec, false, &Logged, &mut last).await
+    }
+
+    fn lock(&self, spec: &Spec) -> Arc<AsyncMutex<Option<Made>>> {
+        self.0.lock().entry(spec.image.clone()).or_default().clone()
+    }
+}
+
+async fn make(
+    docker: &Docker,
+    spec: &Spec,
+    rebuild: bool,
+    progress: &dyn Progress,
+    last: &mut Option<Made>,
+) -> Result<(), StartError> {
+    let missing = !is_present(docker, &spec.image).await?;
+    let result = match (&spec.build, spec.pull) {
+        (Some(folder), _) if missing || rebuild => build::build(docker, spec, folder, progress).await,
+        (None, Pull::Always) => pull::pull(docker, spec, progress).await,
+        (None, Pull::Missing) if missing => pull::pull(docker, spec, progress).await,
+        (None, Pull::Never) if missing => return Err(never(&spec.image)),
+        (Some(_), _) | (None, Pull::Missing | Pull::Never) => return Ok(()),
+    };
+    *last = Some(Made::now(result.clone(), last.as_ref()));
+    result
+}
+
+/// What goes on while nobody looks on.
+struct Logged;
+
+impl Progress for Logged {
+    fn step(&self, what: &str, status: &str, done: u64, total: u64) {
+        tracing::debug!(image = what, status, done, total, "making a missing image");
     }
 }
 

@@ -157,6 +157,10 @@ impl Backend for DockerBackend {
         self.shared.images.prepare(&self.shared.docker, spec, rebuild, progress).await
     }
 
+    async fn restore(&self, spec: &Spec) -> Result<(), StartError> {
+        self.shared.images.restore(&self.shared.docker, spec).await
+    }
+
     async fn start(&self, key: &Key, spec: &Spec) -> Result<SocketAddr, StartError> {
         start::start(&self.shared, key, spec).await
     }
@@ -188,6 +192,11 @@ impl Backend for DockerBackend {
 
     fn outlives_process(&self) -> bool {
         true
+    }
+
+    async fn engine(&self) -> Option<String> {
+        let known = call::within(call::LIST, self.shared.docker.info()).await.ok().and_then(|info| info.id);
+        Some(known.filter(|id| !id.is_empty()).unwrap_or_else(|| "docker".to_owned()))
     }
 
     fn hands_off(&self) {

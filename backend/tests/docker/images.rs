@@ -53,9 +53,33 @@ async fn an_image_that_is_nowhere_is_told_with_what_to_do() {
     let error = cluster.backend.prepare(&never, false, &Silent).await.unwrap_err();
     assert!(matches!(&error, StartError::Futile(text) if text.contains("never")), "{error}");
     let error = cluster.backend.start(&key(0), &spec).await.unwrap_err();
-    assert!(matches!(&error, StartError::Futile(text) if text.contains(&image)), "{error}");
+    assert!(matches!(&error, StartError::NoImage(text) if text.contains(&image)), "{error}");
+    let error = cluster.backend.restore(&spec).await.unwrap_err();
+    assert!(matches!(&error, StartError::Futile(text) if text.contains("cannot be pulled")), "{error}");
     let nonsense = Spec { image: "No Such:Image".to_owned(), ..spec };
     assert!(matches!(cluster.backend.prepare(&nonsense, false, &Silent).await, Err(StartError::Futile(_))));
+}
+
+async fn remove_image(cluster: &Cluster) {
+    let options = None::<bollard::query_parameters::RemoveImageOptions>;
+    cluster.docker.remove_image(&cluster.image, options, None).await.expect("it is there");
+}
+
+#[tokio::test]
+async fn an_image_that_is_gone_is_made_again_and_a_failure_is_remembered() {
+    let cluster = Cluster::without_image(None).await;
+    let folder = tempfile::tempdir().unwrap();
+    let broken = Spec { build: Some(folder.path().to_owned()), ..cluster.spec() };
+    let first = cluster.backend.prepare(&broken, false, &Silent).await.unwrap_err();
+    let begun = std::time::Instant::now();
+    let again = cluster.backend.restore(&cluster.spec()).await.unwrap_err();
+    assert_eq!(again.to_string(), first.to_string(), "not tried again so soon: {:?}", begun.elapsed());
+
+    cluster.backend.prepare(&cluster.spec(), false, &Silent).await.unwrap();
+    remove_image(&cluster).await;
+    assert!(matches!(cluster.backend.start(&key(0), &cluster.spec()).await, Err(StartError::NoImage(_))));
+    cluster.backend.restore(&cluster.spec()).await.unwrap();
+    cluster.backend.start(&key(0), &cluster.spec()).await.unwrap();
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::backoff;
 use crate::config::RestartPolicy;
-use crate::event::{Action, DeathCause, Health, InstanceId, RequestId, Retry, Revoked};
+use crate::event::{Action, DeathCause, InstanceId, RequestId, Retry, Revoked};
 use crate::instance::{Instance, Next, Record, State, Then};
 use crate::requests::{List, Place};
 use crate::time::Time;
@@ -165,7 +165,13 @@ impl Pool {
     /// Where none is left and none will start, who waits is refused (`CannotStart`). A slot that remains counts towards the
     /// size; it starts again when an operator acts: a size, a restart, another configuration. An engine that does not
     /// answer, an instance that is to be replaced anyway, and a server that the pool does not start, are (a) in any case.
-    fn after_death(&mut self, slot: u32, cause: DeathCause, ready_since: Option<Time>, now: Time) -> Next {
+    pub(super) fn after_death(
+        &mut self,
+        slot: u32,
+        cause: DeathCause,
+        ready_since: Option<Time>,
+        now: Time,
+    ) -> Next {
         let engine_down = matches!(cause, DeathCause::StartFailed { retry: Retry::EngineDown, .. });
         let clean = matches!(cause, DeathCause::Exited { code: 0, .. });
         let outdated = self.instances.get(&slot).is_some_and(|instance| instance.outdated);
@@ -202,7 +208,8 @@ impl Pool {
         record.last_death = Some((cause.clone(), now));
         record.unexplained = (cause == DeathCause::Unexplained).then_some(*id);
         if !config.managed {
-            record.failures = failures;
+            // It may be back before it is given up.
+            record.failures = 0;
             return now + self.probe_interval();
         }
         if let DeathCause::StartFailed { retry: Retry::EngineDown, .. } = cause {
@@ -265,23 +272,6 @@ impl Pool {
             State::Standby { .. } | State::Resuming { .. } => {}
             State::Stopping { .. } | State::BackingOff { .. } | State::Exited => {}
         }
-    }
-
-    /// An instance was not ready in time: killed, and its slot backs off.
-    pub(super) fn start_timed_out(&mut self, slot: u32, now: Time) {
-        let Some(Instance { state: State::Starting(starting), .. }) = self.instances.get(&slot) else {
-            return;
-        };
-        let last = match starting.reached.map(|(_, probe)| probe.last) {
-            None => "the backend has not said that it runs",
-            Some(None) => "no probe has ended",
-            Some(Some(Health::Ready)) => "it is ready",
-            Some(Some(Health::NotReady)) => "its last probe was refused, or not answered as configured",
-            Some(Some(Health::Silent)) => "its last probe was not answered in time",
-            Some(Some(Health::Frozen)) => "its processes are paused",
-        };
-        let next = self.after_death(slot, DeathCause::StartTimeout { log: last.into() }, None, now);
-        self.stop(slot, Duration::ZERO, next, now);
     }
 
     /// 9. Takes an instance out of service: it finishes what it holds until the drain timeout, then is stopped. Streams alone
@@ -353,13 +343,13 @@ impl Pool {
 
     /// Something is due in a slot, whose timer has been taken.
     pub(super) fn wake(&mut self, slot: u32, now: Time) {
-        let timeout = self.config.managed.then_some(self.config.start_timeout);
+        let timeout = self.config.start_timeout;
         let Some(instance) = self.instances.get_mut(&slot) else { return };
         instance.wake = None;
         let drained = instance.drained_by().is_some_and(|by| by <= now);
         match &mut instance.state {
-            State::Starting(starting) if timeout.is_some_and(|timeout| starting.asked + timeout <= now) => {
-                self.start_timed_out(slot, now);
+            State::Starting(starting) if starting.judged_at(timeout).is_some_and(|at| at <= now) => {
+                self.overdue(slot, now);
             }
             State::Starting(_) => self.look(slot, now),
             State::Ready(serving) | State::Suspect(serving) => {

@@ -125,7 +125,9 @@ impl Pool {
                 let age = now.since(starting.asked) / 8;
                 let delay = if managed { age.clamp(SHORTEST_INTERVAL, interval) } else { interval };
                 probe.next(now + delay);
-                if starting.found && managed && probe.failures >= FOUND_FAILURES {
+                let (found, failures) = (starting.found, probe.failures);
+                self.examine_again(slot, now);
+                if found && managed && failures >= FOUND_FAILURES {
                     self.hung(slot, now);
                 }
             }

@@ -325,7 +325,10 @@ impl Pool {
         }
         let cause = self.starts.cannot()?.clone();
         let next = self.instances.values().filter_map(Instance::starts_at).min();
-        let retry_after = next.map_or(self.config.backoff_max, |at| at.since(now));
+        // A server that the pool does not start is looked at each probe interval.
+        let otherwise =
+            if self.config.managed { self.config.backoff_max } else { self.config.probe_interval };
+        let retry_after = next.map_or(otherwise, |at| at.since(now));
         Some(RejectReason::CannotStart { cause, retry_after })
     }
 }

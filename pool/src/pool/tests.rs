@@ -160,6 +160,7 @@ fn dispatched(actions: &[Action]) -> Vec<(u64, u32)> {
         | Action::Revoke { .. }
         | Action::Start { .. }
         | Action::Probe { .. }
+        | Action::Examine { .. }
         | Action::Pause { .. }
         | Action::Resume { .. }
         | Action::Stop { .. } => None,
@@ -175,6 +176,7 @@ fn rejected(actions: &[Action]) -> Vec<(u64, RejectReason)> {
         | Action::Revoke { .. }
         | Action::Start { .. }
         | Action::Probe { .. }
+        | Action::Examine { .. }
         | Action::Pause { .. }
         | Action::Resume { .. }
         | Action::Stop { .. } => None,

@@ -211,8 +211,8 @@ impl Run<'_> {
                     self.resumes.push_back((now + self.simulation.resume, instance));
                 }
                 Action::Stop { instance, .. } => self.stop(instance, now),
-                // Nothing dies here, and a drain has no end.
-                Action::Revoke { .. } => {}
+                // Nothing dies here, a drain has no end, and all starts are in time.
+                Action::Revoke { .. } | Action::Examine { .. } => {}
             }
         }
     }

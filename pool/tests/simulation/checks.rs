@@ -59,6 +59,10 @@ impl Model {
                     known.frozen = 0;
                 }
             }
+            Action::Examine { instance } => {
+                let state = self.state(*instance, after);
+                ensure!(state == Some(StateView::Starting), "{instance} is examined, and is {state:?}");
+            }
             Action::Pause { instance } => {
                 ensure!(self.flying(*instance) == 0, "{instance} is paused at work");
                 ensure!(self.config.managed && !self.draining, "{instance} is paused, and need not be");

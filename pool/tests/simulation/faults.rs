@@ -20,6 +20,7 @@ impl World {
             Action::Revoke { request, .. } => self.revoked(request),
             Action::Start { instance } => self.start(instance),
             Action::Probe { instance, .. } => self.probe(instance),
+            Action::Examine { instance } => self.examine(instance),
             Action::Pause { instance } => self.pause(instance),
             Action::Resume { instance } => self.resume(instance),
             Action::Stop { instance, grace } => self.stop(instance, grace),
@@ -152,6 +153,15 @@ impl World {
         }
         let after = self.ms(50);
         self.plan(after, Planned::Tell(Event::InstanceProbed { instance, health }));
+    }
+
+    fn examine(&mut self, instance: InstanceId) {
+        self.history.saw("examination");
+        // Now and then nobody says anything.
+        if self.rng.u32(0..4) > 0 {
+            let (after, saw) = (self.ms(4_000), self.rng.bool().then(|| "refused".into()));
+            self.plan(after, Planned::Tell(Event::InstanceExamined { instance, saw, log: "".into() }));
+        }
     }
 
     fn pause(&mut self, instance: InstanceId) {
@@ -291,7 +301,7 @@ fn kind(reason: &RejectReason) -> &'static str {
 }
 
 /// Everything that a run over many seeds must have met, or it shows nothing.
-pub(crate) const MUST_SEE: [&str; 25] = [
+pub(crate) const MUST_SEE: [&str; 26] = [
     "stream cut by a drain",
     "dispatch",
     "replay",
@@ -305,6 +315,7 @@ pub(crate) const MUST_SEE: [&str; 25] = [
     "dies in standby",
     "suspect",
     "probe that never ends",
+    "examination",
     "queue full",
     "queue timeout",
     "deadline passed",

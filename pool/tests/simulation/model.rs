@@ -201,6 +201,7 @@ impl Model {
                 }
             }
             Event::InstanceStarted { .. }
+            | Event::InstanceExamined { .. }
             | Event::InstancePaused { .. }
             | Event::InstanceReplace { .. }
             | Event::Restart => {}

@@ -53,6 +53,7 @@ impl Model {
             | Event::InstanceFound { .. }
             | Event::InstanceStarted { .. }
             | Event::InstanceProbed { .. }
+            | Event::InstanceExamined { .. }
             | Event::InstancePaused { .. }
             | Event::InstanceResumed { .. }
             | Event::InstanceTaken { .. }

@@ -48,7 +48,9 @@ fn from_environment(value: Option<&str>) -> Result<EnvFilter, String> {
 fn directives(text: &str) -> Result<String, String> {
     let level = text.trim();
     if !level.is_empty() && level.parse::<tracing::level_filters::LevelFilter>().is_ok() {
-        return Ok(format!("warn,longshore={level},longshore_pool={level},longshore_backend={level}"));
+        let own = ["longshore", "longshore_pool", "longshore_backend", "longshore_jobs"];
+        // What a client does wrong over HTTP/2 is counted; h2 would write a line of its own for each.
+        return Ok(own.iter().fold("warn,h2=error".to_owned(), |all, one| format!("{all},{one}={level}")));
     }
     let directive = |part: &str| part.parse::<Directive>().is_ok() && part.contains('=');
     if !level.is_empty() && level.split(',').any(directive) {
@@ -72,7 +74,9 @@ mod tests {
     fn a_bare_level_leaves_other_crates_alone() {
         assert_eq!(
             directives("debug").as_deref(),
-            Ok("warn,longshore=debug,longshore_pool=debug,longshore_backend=debug")
+            Ok(
+                "warn,h2=error,longshore=debug,longshore_pool=debug,longshore_backend=debug,longshore_jobs=debug"
+            )
         );
         assert_eq!(directives("longshore=trace,hyper=info").as_deref(), Ok("longshore=trace,hyper=info"));
         assert!(directives("loud").is_err_and(|error| error.contains("\"loud\" is no log level")));

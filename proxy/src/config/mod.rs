@@ -68,7 +68,7 @@ pub use jobs::{Credentials, JobStore, JobsConfig, JobsMode, ServiceJobs};
 pub use limits::{Limits, Rate};
 pub use listeners::{Listener, Scheme, Tls, TlsFiles};
 pub use network::Network;
-pub use places::Place;
+pub use places::{Place, shown_in};
 pub use service::{
     Balance, Cache, Check, Health, Pattern, Protocol, Queue, Replay, ReplayMethods, RequestKey, Restart,
     Service, Source, default_spec,

@@ -1,10 +1,11 @@
 //! Where mistakes are, for programs: a JSON pointer into the document, line and column.
 
 use std::ops::Range;
+use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostics::Diagnostics;
+use super::diagnostics::{Diagnostic, Diagnostics};
 
 /// A mistake and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +43,33 @@ impl Diagnostics {
     }
 }
 
+/// What cannot be put in force though the file is right: each with the dotted name of the value that says so, where it is
+/// known; an element of an array goes by its index.
+pub fn shown_in(file: &Path, wrong: &[(Option<String>, String)]) -> Diagnostics {
+    // It was read a moment ago.
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let document = DeTable::parse(&text).ok();
+    let shown = wrong.iter().map(|(path, message)| {
+        let span = document.as_ref().and_then(|document| find(document.get_ref(), path.as_deref()?));
+        match span {
+            Some(span) => Diagnostic::new(span, message),
+            None => Diagnostic::whole(message),
+        }
+    });
+    Diagnostics::new(&file.display().to_string(), &text, shown.collect())
+}
+
+fn find(table: &DeTable<'_>, path: &str) -> Option<Range<usize>> {
+    let (key, rest) = path.split_once('.').map_or((path, None), |(key, rest)| (key, Some(rest)));
+    let (_, value) = table.iter().find(|(known, _)| known.get_ref() == key)?;
+    match (value.get_ref(), rest) {
+        (_, None) => Some(value.span()),
+        (DeValue::Table(inner), Some(rest)) => find(inner, rest),
+        (DeValue::Array(list), Some(index)) => Some(list.get(index.parse::<usize>().ok()?)?.span()),
+        (_, Some(_)) => None,
+    }
+}
+
 /// The way to what stands at `at`. A table that is written in parts, or under a dotted key, spans less than it holds:
 /// so the deepest key that fits is looked for, wherever it is.
 fn in_table(table: &DeTable<'_>, at: usize, path: &mut String) -> bool {
@@ -74,7 +102,28 @@ fn in_table(table: &DeTable<'_>, at: usize, path: &mut String) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::config::Config;
+
+    #[test]
+    fn what_only_shows_later_is_shown_where_it_stands() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cluster.toml");
+        let text = "name = \"x\"\n[proxy]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\n";
+        std::fs::write(&file, text).unwrap();
+        for (path, pointer, line) in [
+            (Some("name"), Some("/name"), Some(1)),
+            (Some("proxy.listen.1"), Some("/proxy/listen/1"), Some(3)),
+            (Some("proxy.listen.2"), None, None),
+            (Some("admin.listen"), None, None),
+            (None, None, None),
+        ] {
+            let shown = shown_in(&file, &[(path.map(str::to_owned), "in use".to_owned())]);
+            let place = &shown.places()[0];
+            assert_eq!((place.pointer.as_deref(), place.line), (pointer, line), "{path:?}");
+            assert_eq!(shown.to_string().contains('^'), line.is_some(), "{shown}");
+        }
+    }
 
     #[test]
     fn a_mistake_has_its_pointer_line_and_column() {

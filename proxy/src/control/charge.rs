@@ -123,6 +123,7 @@ impl Control {
         let acts = match &action {
             Action::Start { .. } | Action::Pause { .. } | Action::Resume { .. } | Action::Stop { .. } => true,
             Action::Probe { .. }
+            | Action::Examine { .. }
             | Action::Dispatch { .. }
             | Action::Reject { .. }
             | Action::Revoke { .. } => false,
@@ -164,6 +165,7 @@ impl Control {
             }
             Action::Start { .. }
             | Action::Probe { .. }
+            | Action::Examine { .. }
             | Action::Dispatch { .. }
             | Action::Reject { .. }
             | Action::Revoke { .. } => {}

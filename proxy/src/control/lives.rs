@@ -3,14 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use longshore_backend::StartError;
-use longshore_pool::{DeathCause, Event, InstanceId, Retry};
+use longshore_backend::{Backend, Spec, StartError};
+use longshore_pool::{Action, DeathCause, Event, InstanceId, Retry};
 use tokio::sync::oneshot;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{Control, Life, Runner, STOP_RETRY};
 use crate::events::Kind;
 use crate::problem;
+
+/// A start that is under way, until this is dropped.
+struct Call {
+    /// Whoever waits for its end sees it.
+    _done: oneshot::Sender<()>,
+    _counted: TaskTrackerToken,
+}
 
 impl Control {
     pub(super) fn remember(&self, instance: InstanceId) {
@@ -22,6 +29,8 @@ impl Control {
         Life {
             starting: Some(self.clock.now()),
             under_way,
+            seen: None,
+            told: None,
             log_matched: false,
             stopping: false,
             outdated: false,
@@ -38,36 +47,68 @@ impl Control {
                 }
             }
             Runner::Managed { backend, spec } => {
-                let (done, started) = oneshot::channel();
-                let Some(under_way) = self.begin_start(instance, started) else { return };
+                let Some(call) = self.begin_start(instance) else { return };
                 self.events.instance(Kind::InstanceStarting, self.key(instance), &spec.image);
                 let (control, backend, spec) = (self.clone(), backend.clone(), spec.clone());
-                self.tasks.spawn(async move {
-                    match backend.start(&control.key(instance), &spec).await {
-                        Ok(address) => {
-                            tracing::debug!(instance = %control.key(instance), %address, "instance started");
-                            control.watch_log(instance);
-                            control.dispatcher.tell(Event::InstanceStarted { instance, address });
-                        }
-                        Err(error) => control.exited(instance, start_failed(&error)),
-                    }
-                    // A stop may wait for this; if none does, nobody minds.
-                    let _ = done.send(());
-                    drop(under_way);
-                });
+                self.tasks.spawn(async move { control.carry_out(instance, &*backend, &spec, call).await });
             }
         }
     }
 
+    /// Starts it. Where its image is not there, that is built or pulled, and it is started once more.
+    async fn carry_out(self: &Arc<Self>, id: InstanceId, backend: &dyn Backend, spec: &Spec, call: Call) {
+        let (key, mut call) = (self.key(id), Some(call));
+        let mut started = backend.start(&key, spec).await;
+        if let Err(StartError::NoImage(why)) = &started {
+            tracing::debug!(instance = %key, why, "looking for the image");
+            // Nothing is there that a stop or a take-over would have to wait for, however long this takes.
+            call = None;
+            self.note(id, "its image is not there, and is being built or pulled".to_owned());
+            started = match backend.restore(spec).await {
+                Ok(()) => {
+                    call = self.begin_again(id);
+                    if call.is_none() {
+                        return;
+                    }
+                    backend.start(&key, spec).await
+                }
+                Err(error) => Err(error),
+            };
+        }
+        match started {
+            Ok(address) => {
+                tracing::debug!(instance = %key, %address, "instance started");
+                self.watch_log(id);
+                self.dispatcher.tell(Event::InstanceStarted { instance: id, address });
+            }
+            Err(error) => self.exited(id, start_failed(&error)),
+        }
+        drop(call);
+    }
+
     /// Remembers the instance and its start, which is under way until the result is dropped; `None` once all is closed.
-    fn begin_start(&self, instance: InstanceId, started: oneshot::Receiver<()>) -> Option<TaskTrackerToken> {
+    fn begin_start(&self, instance: InstanceId) -> Option<Call> {
+        let (done, started) = oneshot::channel();
         let life = self.life(Some(started));
         let mut instances = self.instances.lock();
         if self.starts.is_closed() {
             return None;
         }
         instances.insert(instance, life);
-        Some(self.starts.token())
+        Some(Call { _done: done, _counted: self.starts.token() })
+    }
+
+    /// The same for one whose start has waited; `None` if it is not to start any more, or not by this process.
+    fn begin_again(self: &Arc<Self>, instance: InstanceId) -> Option<Call> {
+        let _ = self.in_charge(Action::Start { instance })?;
+        let (done, started) = oneshot::channel();
+        let mut instances = self.instances.lock();
+        let life = instances.get_mut(&instance).filter(|life| !life.stopping)?;
+        if self.starts.is_closed() {
+            return None;
+        }
+        life.under_way = Some(started);
+        Some(Call { _done: done, _counted: self.starts.token() })
     }
 
     /// The pool itself finds some dead: hung, or not ready in time. Their end is a stop, their death is told here.
@@ -92,7 +133,7 @@ impl Control {
         let control = self.clone();
         self.tasks.spawn(async move {
             if let Some(under_way) = under_way {
-                // What is still being created can only be removed after it is there.
+                // What is still being created can only be removed after it is there. An error is what tells.
                 let _ = under_way.await;
             }
             if let Some((backend, key)) = control.managed(instance) {
@@ -141,7 +182,7 @@ impl Control {
 
 fn start_failed(error: &StartError) -> DeathCause {
     let (text, retry) = match error {
-        StartError::Futile(text) => (text, Retry::Futile),
+        StartError::Futile(text) | StartError::NoImage(text) => (text, Retry::Futile),
         StartError::Failed(text) => (text, Retry::Later),
         StartError::EngineDown(text) => (text, Retry::EngineDown),
     };

@@ -8,7 +8,7 @@ use longshore_pool::{Event, Health, InstanceId};
 
 use super::Control;
 use crate::config::{self, Check, Pattern};
-use crate::probe;
+use crate::probe::{self, Seen};
 
 impl Control {
     /// Where readiness is told by another line of the log: what was ready stays so, what starts is looked at again.
@@ -27,8 +27,11 @@ impl Control {
     pub(super) fn probe(self: &Arc<Self>, instance: InstanceId, address: SocketAddr) {
         let control = self.clone();
         self.tasks.spawn(async move {
-            let health = control.look(instance, address).await;
+            let Seen { health, words } = control.look(instance, address).await;
             let outdated = health == Health::Ready && control.ready(instance);
+            if !words.is_empty() {
+                control.note(instance, words);
+            }
             control.dispatcher.tell(Event::InstanceProbed { instance, health });
             if outdated {
                 control.dispatcher.tell(Event::InstanceReplace { instance });
@@ -36,13 +39,13 @@ impl Control {
         });
     }
 
-    async fn look(&self, instance: InstanceId, address: SocketAddr) -> Health {
+    async fn look(&self, instance: InstanceId, address: SocketAddr) -> Seen {
         let service = self.service();
         let health = &service.config.health;
-        if let Check::Log(_) = &health.check {
+        if let Check::Log(pattern) = &health.check {
             let matched = self.instances.lock().get(&instance).is_some_and(|life| life.log_matched);
             if !matched {
-                return Health::NotReady;
+                return Seen::not_ready(format!("no line of its log matches /{}/", pattern.as_str()));
             }
         }
         let seen = probe::http_or_tcp(
@@ -54,20 +57,60 @@ impl Control {
         .await;
         if self.is_given_up() {
             // It may be at work for the process that has it, which sees to its health.
-            return if seen == Health::NotReady { seen } else { Health::Ready };
+            return if seen.health == Health::NotReady { seen } else { Seen::WELL };
         }
-        let suspicious = seen == Health::Silent || health.check == Check::Tcp;
+        let suspicious = seen.health == Health::Silent || health.check == Check::Tcp;
         match self.managed(instance) {
             // Only the backend can tell a frozen server from a busy one; and a frozen one still accepts connections.
-            Some((backend, key)) if suspicious && backend.frozen(&key).await => Health::Frozen,
+            Some((backend, key)) if suspicious && backend.frozen(&key).await => {
+                Seen { health: Health::Frozen, words: "its processes are paused".to_owned() }
+            }
             Some(_) | None => seen,
+        }
+    }
+
+    /// What is known of an instance that is not well, in words.
+    pub(super) fn note(&self, instance: InstanceId, words: String) {
+        if let Some(life) = self.instances.lock().get_mut(&instance) {
+            life.seen = Some(words.into());
+        }
+    }
+
+    /// Tells what is known of an instance that ought to be ready by now.
+    pub(super) fn examine(self: &Arc<Self>, instance: InstanceId) {
+        let control = self.clone();
+        self.tasks.spawn(async move {
+            let log = match control.managed(instance) {
+                Some((backend, key)) => backend.last_lines(&key).await.into(),
+                None => Arc::default(),
+            };
+            let saw = control.instances.lock().get(&instance).and_then(|life| life.seen.clone());
+            if control.backend().is_none() {
+                control.warn_of(instance, saw.as_deref());
+            }
+            control.dispatcher.tell(Event::InstanceExamined { instance, saw, log });
+        });
+    }
+
+    /// A server that nobody starts has been away for as long as a start may take: said once for each thing that is seen.
+    fn warn_of(&self, instance: InstanceId, saw: Option<&str>) {
+        let Some(saw) = saw else { return };
+        let after = humantime::format_duration(self.service().config.health.start_timeout);
+        let mut instances = self.instances.lock();
+        let Some(life) = instances.get_mut(&instance) else { return };
+        if life.told.as_deref() != Some(saw) {
+            life.told = Some(saw.into());
+            tracing::warn!(instance = %self.key(instance), saw, "a server is not ready within {after}");
         }
     }
 
     /// It is ready, for the first time perhaps; gives whether it is to be replaced because of what it was made from.
     fn ready(&self, instance: InstanceId) -> bool {
         let (starting, outdated) = match self.instances.lock().get_mut(&instance) {
-            Some(life) => (life.starting.take(), std::mem::take(&mut life.outdated)),
+            Some(life) => {
+                (life.seen, life.told) = (None, None);
+                (life.starting.take(), std::mem::take(&mut life.outdated))
+            }
             None => (None, false),
         };
         if let Some(since) = starting {

@@ -330,6 +330,9 @@ fn seen(error: &hyper::Error) -> (String, &'static str) {
     let stream = source.and_then(|source| source.downcast_ref::<h2::Error>());
     if let Some(reason) = stream.filter(|error| error.is_reset()).and_then(h2::Error::reason) {
         (format!("stream reset ({reason})"), "reset")
+    } else if error.is_parse_too_large() {
+        let most = super::plain::MAX_FIELDS;
+        (format!("its answer has more than {most} fields, or too long ones"), "malformed")
     } else if error.is_parse() {
         (format!("its answer is not HTTP: {error}"), "malformed")
     } else if io == Some(std::io::ErrorKind::ConnectionReset) {

@@ -219,7 +219,8 @@ impl Hyper {
     async fn new(stream: Handed, upgrade: bool) -> Result<Self, SendError> {
         let heads = Heads::default();
         let io = TokioIo::new(Spelled::new(stream, heads.clone()));
-        let (sender, connection) = http1::Builder::new().handshake(io).await.map_err(Broke::from)?;
+        let (sender, connection) =
+            http1::Builder::new().max_headers(plain::MAX_FIELDS).handshake(io).await.map_err(Broke::from)?;
         let connection = match upgrade {
             true => Driven::Upgradeable(Box::pin(connection.with_upgrades())),
             false => Driven::Idle(Box::new(connection)),

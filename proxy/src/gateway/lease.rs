@@ -136,6 +136,7 @@ impl Dispatcher {
             | Event::RequestFinished { .. }
             | Event::InstanceFound { .. }
             | Event::InstanceStarted { .. }
+            | Event::InstanceExamined { .. }
             | Event::InstanceProbed { .. }
             | Event::InstancePaused { .. }
             | Event::InstanceResumed { .. }
@@ -320,6 +321,7 @@ impl Dispatcher {
                 }
                 Action::Start { .. }
                 | Action::Probe { .. }
+                | Action::Examine { .. }
                 | Action::Pause { .. }
                 | Action::Resume { .. }
                 | Action::Stop { .. } => {

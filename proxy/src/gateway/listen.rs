@@ -64,6 +64,13 @@ pub struct BindError {
     error: std::io::Error,
 }
 
+impl BindError {
+    /// The address, as it was asked for.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
 fn hint(error: &std::io::Error) -> &'static str {
     match error.kind() {
         std::io::ErrorKind::AddrInUse => {

@@ -94,6 +94,8 @@ mod usage;
 mod watched;
 mod wire;
 
+pub use plain::MAX_FIELDS;
+
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;

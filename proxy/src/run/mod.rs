@@ -3,12 +3,14 @@
 mod announce;
 pub(crate) mod backend;
 mod certificate;
+mod claim;
 pub(crate) mod cluster;
 mod difference;
 mod doors;
 mod handover;
 mod keys;
 mod record;
+mod refused;
 mod reload;
 mod takeover;
 mod watch;
@@ -35,6 +37,7 @@ use crate::gateway::route::Routes;
 use crate::jobs::Jobs;
 use crate::telemetry::{Exporter, Sampler, Tracer};
 use announce::Announcements;
+use claim::Claim;
 use cluster::{Cluster, Drained, Limits};
 use doors::AdminDoor;
 use handover::new::Predecessor;
@@ -74,6 +77,9 @@ pub enum UpError {
     /// The process that runs has not been taken over; it goes on.
     #[error("the take-over has failed: {0}")]
     Takeover(String),
+    /// Another process has the cluster's instances.
+    #[error("{0}")]
+    Taken(String),
     /// Something of the process's own.
     #[error("{0}")]
     Own(String),
@@ -96,6 +102,10 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     let admin_socket = inherited(door).map_or_else(|| Socket::bind(door.address), Ok)?;
     let backend = backend::choose(&config, options.backend).await?;
     takeover::same_backend(&*backend, predecessor.as_ref())?;
+    let mut claim = match &predecessor {
+        None => Some(Claim::take(&config.name, &*backend).await?),
+        Some(_) => None,
+    };
     let prepared = prepare(&config, &*backend, options.build, &console).await;
     console.finish();
     prepared?;
@@ -119,6 +129,7 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
     certificate::follow(&gateway);
     if let Some(predecessor) = &mut predecessor {
         takeover::take_over(&mut cluster, predecessor, &mut ends).await?;
+        claim = takeover::claim(&config.name, &*backend).await;
     }
     cluster.run();
     let listening = bound.serve(gateway.clone())?;
@@ -175,6 +186,7 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         End::Asked => {
             admin.ending.store(true, Ordering::Relaxed);
             tracing::info!("shutting down: answering what was accepted; once more to stop at once");
+            claim.iter_mut().for_each(Claim::ends);
             cluster.events.tell(Kind::ShuttingDown, "what was accepted is answered, then the instances stop");
             let closing = async {
                 tokio::join!(listening.drain(cluster.quiet()), jobs.drain());
@@ -184,6 +196,7 @@ pub async fn up(options: UpOptions, console: Console) -> Result<(), UpError> {
         End::TakenOver(successor) => {
             tracing::info!("another process has taken over: answering what was accepted");
             leaves_instances = successor.adopts();
+            drop(claim);
             // Whoever listens finds the other process under the same address.
             cluster.events.end(Kind::TakenOver, "another process serves from now on");
             door = None;

@@ -14,13 +14,13 @@ use std::sync::Arc;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
-use super::Ends;
 use super::announce::{Announcements, is_short};
 use super::cluster::Cluster;
 use super::difference::{Changed, Difference};
 use super::doors::AdminDoor;
 use super::handover::old::{self, Before, Estate, Meeting, Step, Successor};
 use super::watch::FileWatch;
+use super::{Ends, refused};
 use crate::admin::view::{ProxyView, ReloadView};
 use crate::admin::{Admin, Order, Refusal};
 use crate::config::{BackendKind, Config, Service, Source};
@@ -28,7 +28,7 @@ use crate::console::Console;
 use crate::control::Control;
 use crate::events::Kind;
 use crate::gateway::Gateway;
-use crate::gateway::listen::{Bound, Listening, Socket};
+use crate::gateway::listen::{BindError, Bound, Listening, Socket};
 use crate::gateway::route::Routes;
 
 /// A cluster that is served.
@@ -197,18 +197,19 @@ impl Serving {
         if self.named_backend.is_some() {
             config.backend = self.config.backend;
         }
-        let refused = |error: &dyn std::fmt::Display| Refusal::invalid(error.to_string());
-        let mut difference = Difference::between(&self.config, &config).map_err(|error| refused(&error))?;
+        let mut difference =
+            Difference::between(&self.config, &config).map_err(|fixed| refused::fixed(file, &fixed))?;
         Difference::retain(&mut config, &self.config);
         let token = config.admin.token().map_err(|mistakes| Refusal::broken(&mistakes))?;
         let known = self.admin.token.load();
         if known.as_deref() != token.as_ref() && difference.admin.is_empty() {
             difference.admin.push("token_file");
         }
-        let bound = Bound::bind(&difference.opened).map_err(|error| refused(&error))?;
+        let taken = |error: BindError| refused::address(file, &config, &error);
+        let bound = Bound::bind(&difference.opened).map_err(taken)?;
         let admin = match self.config.admin.listen == config.admin.listen {
             true => None,
-            false => Some(Socket::bind(config.admin.listen).map_err(|error| refused(&error))?),
+            false => Some(Socket::bind(config.admin.listen).map_err(taken)?),
         };
         self.prepare_images(&config, &difference).await?;
         Ok(Ready { config, difference, bound, admin, token })

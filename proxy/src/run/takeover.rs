@@ -6,11 +6,17 @@ use std::time::Duration;
 use longshore_backend::Backend;
 use longshore_pool::StateView;
 
+use tokio::time::Instant;
+
+use super::claim::Claim;
 use super::cluster::Cluster;
 use super::handover::new::Predecessor;
 use super::handover::old::Meeting;
 use super::{Ends, UpError};
 use crate::control::Control;
+
+/// How long the process that is taken over from may take to let go of the instances.
+const LETS_GO: Duration = Duration::from_secs(5);
 
 /// The instances that run are adopted: they must be of the same kind.
 pub(super) fn same_backend(backend: &dyn Backend, predecessor: Option<&Predecessor>) -> Result<(), UpError> {
@@ -46,6 +52,21 @@ pub(super) async fn take_over(
         predecessor.set_sizes(&controls);
     }
     Ok(())
+}
+
+/// The instances are this process's now, and the other one lets go of them at once.
+pub(super) async fn claim(cluster: &str, backend: &dyn Backend) -> Option<Claim> {
+    let begun = Instant::now();
+    loop {
+        match Claim::take(cluster, backend).await {
+            Ok(claim) => return Some(claim),
+            Err(_) if begun.elapsed() < LETS_GO => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(error) => {
+                tracing::warn!(%error, "the old process has not let go of the instances");
+                return None;
+            }
+        }
+    }
 }
 
 /// Returns when every service has the instances that it wants.

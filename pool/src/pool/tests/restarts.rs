@@ -82,7 +82,7 @@ fn never_applies_to_what_hangs_or_does_not_start() {
     let config = PoolConfig { start_timeout: ms(5_000), ..policy(RestartPolicy::Never) };
     let mut story = Story::new(1, config);
     story.arrive(1);
-    let asked = story.pass(ms(5_000));
+    let asked = story.pass(ms(8_000));
     let [(1, RejectReason::CannotStart { cause: DeathCause::StartTimeout { .. }, .. })] =
         &rejected(&asked)[..]
     else {

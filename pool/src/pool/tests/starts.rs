@@ -47,11 +47,40 @@ fn a_start_that_takes_too_long_is_stopped_and_hopeless() {
     let id = story.id(0);
     story.arrive(1);
     story.pass(ms(4_999));
-    let asked = story.pass(ms(1));
+    assert_eq!(story.pass(ms(1)), [Action::Examine { instance: id }], "not without a last look");
+    assert_eq!(story.pass(ms(1_000)), [], "which takes a moment");
+    let (saw, log) = (Some("refused".into()), Arc::from("loading"));
+    let asked = story.event(Event::InstanceExamined { instance: id, saw, log });
     assert_eq!(asked[0], Action::Stop { instance: id, grace: Duration::ZERO });
     assert_eq!(cannot_start(&asked), [1]);
+    let cause = DeathCause::StartTimeout { after: ms(5_000), saw: "refused".into(), log: "loading".into() };
+    assert_eq!(story.pool.snapshot(story.now).cannot_start, Some(cause));
     story.exit(id, DeathCause::Stopped);
     assert_eq!(story.state(0), StateView::BackingOff);
+}
+
+#[test]
+fn a_start_of_which_nobody_says_anything_is_given_up_all_the_same() {
+    let mut story = Story::new(1, PoolConfig { start_timeout: ms(5_000), ..PoolConfig::default() });
+    let id = story.id(0);
+    story.arrive(1);
+    let asked = story.pass(ms(8_000));
+    assert!(asked.contains(&Action::Stop { instance: id, grace: Duration::ZERO }), "{asked:?}");
+    assert_eq!(cannot_start(&asked), [1]);
+}
+
+#[test]
+fn a_start_that_is_done_at_the_last_look_is_done() {
+    let mut story = Story::new(1, PoolConfig { start_timeout: ms(5_000), ..PoolConfig::default() });
+    let id = story.id(0);
+    story.arrive(1);
+    story.asked();
+    story.started(id);
+    story.pass(ms(5_000));
+    assert_eq!(dispatched(&story.probed(id, Health::Ready)), [(1, 0)]);
+    let late = Event::InstanceExamined { instance: id, saw: None, log: "".into() };
+    assert_eq!(story.event(late), []);
+    assert_eq!(story.state(0), StateView::Ready);
 }
 
 #[test]

@@ -51,6 +51,7 @@ impl Live {
                 Action::Stop { instance, .. } => self.plan(now + seconds(0.017), Due::Tell(gone(instance))),
                 Action::Reject { .. } | Action::Revoke { .. } => panic!("{action:?}"),
                 Action::Pause { .. } | Action::Resume { .. } => panic!("there is no standby: {action:?}"),
+                Action::Examine { .. } => panic!("it is ready in time: {action:?}"),
             }
         }
     }

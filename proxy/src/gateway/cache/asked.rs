@@ -80,10 +80,13 @@ impl Asked {
 }
 
 impl Terms {
-    /// Whether an answer that is kept will do.
+    /// Whether an answer that is kept will do. Who says who asks gets one that says that it is for everybody: what nobody in
+    /// particular was told may be less.
     pub fn accept(&self, stored: &Stored, now: Time) -> bool {
         let (age, left) = (stored.age(now), stored.fresh_for(now));
+        let is_for_us = !self.is_personal || Directives::of(&stored.headers).is_for_everybody();
         !self.reload
+            && is_for_us
             && !left.is_zero()
             && self.max_age.is_none_or(|most| age.as_secs() <= most && most > 0)
             && self.min_fresh.is_none_or(|least| left.as_secs() >= least)

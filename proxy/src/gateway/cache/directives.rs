@@ -29,6 +29,11 @@ impl Directives {
         out
     }
 
+    /// Whether an answer says that whoever asks may have it, also who says who asks (RFC 9111, 3.5).
+    pub const fn is_for_everybody(&self) -> bool {
+        self.public || self.s_maxage.is_some() || self.must_revalidate
+    }
+
     fn add(&mut self, directive: &str) {
         let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
         match name.trim_end() {

@@ -160,6 +160,29 @@ fn whoever_says_who_asks_shares_nothing_unless_the_answer_says_so() {
 }
 
 #[test]
+fn who_says_who_asks_gets_no_answer_of_nobody_in_particular_unless_it_is_for_everybody() {
+    for (fields, theirs) in [
+        (&[][..], false),
+        (&[("cache-control", "max-age=60")], false),
+        (&[("cache-control", "public")], true),
+        (&[("cache-control", "s-maxage=60")], true),
+        (&[("cache-control", "must-revalidate")], true),
+    ] {
+        let cache = cache();
+        lead(&cache, &[]).carry(answer(b"nobody's", fields), Clock::start());
+        for mine in [("authorization", "Bearer x"), ("x-api-key", "x")] {
+            let found = find(&cache, &[mine]);
+            assert_eq!(matches!(found, Found::Hit(_)), theirs, "{fields:?}");
+            assert_eq!(matches!(found, Found::Miss(_, Way::Reload)), !theirs, "{fields:?}");
+            if let Found::Miss(own, _) = found {
+                own.carry(answer(b"mine", &[]), Clock::start());
+            }
+            assert!(matches!(find(&cache, &[]), Found::Hit(hit) if &hit.body[..] == b"nobody's"));
+        }
+    }
+}
+
+#[test]
 fn a_client_may_want_a_new_answer_or_none() {
     let cache = cache();
     assert!(matches!(find(&cache, &[("cache-control", "only-if-cached")]), Found::Nothing));

@@ -55,7 +55,7 @@ pub fn allowed(
         return Err(Not::Ever);
     }
     // 3.
-    if personal && !(directives.public || directives.s_maxage.is_some() || directives.must_revalidate) {
+    if personal && !directives.is_for_everybody() {
         return Err(Not::This);
     }
     // 4.

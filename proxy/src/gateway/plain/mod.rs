@@ -25,6 +25,7 @@ mod tests;
 mod unsent;
 
 pub use handed::{Handed, Progress};
+pub use parse::MAX_FIELDS;
 use parse::{Head, Parsed};
 use unsent::Unsent;
 

@@ -9,8 +9,8 @@ use super::{Request, lines};
 use crate::gateway::spelling::Spelling;
 use crate::gateway::{buffers, lists};
 
-/// Fields of an answer at the most, as hyper has it.
-const MAX_FIELDS: usize = 100;
+/// Fields of an answer at the most, whoever reads it.
+pub const MAX_FIELDS: usize = 256;
 
 /// The longest head of an answer, in bytes: an instance that sends more is not speaking HTTP.
 const MAX_HEAD: usize = 400 * 1024;
@@ -55,7 +55,10 @@ pub(super) fn parse(received: &[u8], request: &Request<'_>) -> Result<Parsed, St
     let mut response = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default()
         .parse_response_with_uninit_headers(&mut response, received, &mut fields)
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| match error {
+            httparse::Error::TooManyHeaders => format!("it has more than {MAX_FIELDS} fields"),
+            other => other.to_string(),
+        })?;
     let httparse::Status::Complete(end) = parsed else {
         return if received.len() > MAX_HEAD {
             Err("its head is too long".to_owned())
@@ -264,6 +267,17 @@ mod tests {
             let Ok(Parsed::Plain(head, _)) = parsed(Method::GET, &text) else { panic!("{fields:?}") };
             assert_eq!(head.response.headers().len(), left, "{fields:?}");
         }
+    }
+
+    #[test]
+    fn an_answer_may_have_many_fields_and_not_more() {
+        let with = |fields: usize| {
+            let fields: String = (1..fields).map(|number| format!("X-{number}: 1\r\n")).collect();
+            parsed(Method::GET, &format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{fields}\r\n"))
+        };
+        let Ok(Parsed::Plain(head, _)) = with(MAX_FIELDS) else { panic!() };
+        assert_eq!(head.response.headers().len(), MAX_FIELDS);
+        assert!(with(MAX_FIELDS + 1).is_err_and(|error| error.contains("more than 256 fields")));
     }
 
     #[test]

@@ -25,21 +25,21 @@ macro_rules! differing {
 }
 
 /// What cannot change while the cluster runs, each in a sentence.
-pub(super) fn fixed(old: &Config, new: &Config) -> Vec<String> {
+pub(super) fn fixed(old: &Config, new: &Config) -> Vec<(&'static str, String)> {
     let Config { name, proxy: _, admin: _, backend, jobs: _, telemetry: _, services: _ } = old;
     let BackendConfig { kind: _ } = backend;
     let mut out = Vec::new();
     if *name != new.name {
-        out.push(format!(
+        let why = format!(
             "`name` is {name:?} and cannot become {:?} while it runs: the instances carry it; start `longshore up` again",
             new.name
-        ));
+        );
+        out.push(("name", why));
     }
     if *backend != new.backend {
-        out.push(
-            "`[backend]` cannot change while it runs: instances cannot move; start `longshore up` again"
-                .to_owned(),
-        );
+        let why =
+            "`[backend]` cannot change while it runs: instances cannot move; start `longshore up` again";
+        out.push(("backend.kind", why.to_owned()));
     }
     let starts = |config: &Config| {
         config.services.iter().any(|service| match service.source {
@@ -48,11 +48,9 @@ pub(super) fn fixed(old: &Config, new: &Config) -> Vec<String> {
         })
     };
     if new.backend.kind == BackendKind::Auto && starts(new) && !starts(old) {
-        out.push(
-            "nothing was to be started so far, so no engine was looked for: start `longshore up` again, or name \
-             `backend.kind` from the beginning"
-                .to_owned(),
-        );
+        let why = "nothing was to be started so far, so no engine was looked for: start `longshore up` again, or name \
+                   `backend.kind` from the beginning";
+        out.push(("backend.kind", why.to_owned()));
     }
     out
 }

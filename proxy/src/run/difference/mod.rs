@@ -43,10 +43,9 @@ pub(super) struct Changed {
     pub(super) rolls: bool,
 }
 
-/// What cannot be changed while the cluster runs, each in a sentence.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.join("\n"))]
-pub(super) struct Fixed(pub(super) Vec<String>);
+/// What cannot be changed while the cluster runs: the dotted name of each key, and a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fixed(pub(super) Vec<(&'static str, String)>);
 
 impl Difference {
     /// From `old` to `new`.

@@ -90,16 +90,16 @@ fn a_listener_that_speaks_something_else_is_neither_closed_nor_opened() {
 
 #[test]
 fn what_cannot_change_is_said() {
-    for (text, said) in [
-        (format!("name = \"other\"\n{BASE}"), "`name`"),
-        (format!("[backend]\nkind = \"process\"\n{BASE}"), "`[backend]`"),
+    for (text, key, said) in [
+        (format!("name = \"other\"\n{BASE}"), "name", "`name`"),
+        (format!("[backend]\nkind = \"process\"\n{BASE}"), "backend.kind", "`[backend]`"),
     ] {
-        let error = Difference::between(&parse(BASE), &parse(&text)).unwrap_err().to_string();
-        assert!(error.contains(said), "{error}");
+        let Fixed(fixed) = Difference::between(&parse(BASE), &parse(&text)).unwrap_err();
+        assert!(fixed.len() == 1 && fixed[0].0 == key && fixed[0].1.contains(said), "{fixed:?}");
     }
     let listed = "[services.far]\naddresses = [\"127.0.0.1:9\"]\n";
-    let error = Difference::between(&parse(listed), &parse(BASE)).unwrap_err().to_string();
-    assert!(error.contains("no engine was looked for"), "{error}");
+    let Fixed(fixed) = Difference::between(&parse(listed), &parse(BASE)).unwrap_err();
+    assert!(fixed[0].1.contains("no engine was looked for"), "{fixed:?}");
 }
 
 #[test]

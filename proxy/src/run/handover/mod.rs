@@ -109,6 +109,17 @@ struct Using {
 
 /// Where the processes of a cluster meet.
 fn socket_path(cluster: &str) -> std::io::Result<PathBuf> {
+    Ok(folder()?.join(format!("{cluster}.sock")))
+}
+
+/// What the process locks that has the cluster's instances on an engine.
+pub(super) fn lock_path(cluster: &str, engine: &str) -> std::io::Result<PathBuf> {
+    let plain = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
+    let engine: String = engine.chars().map(plain).collect();
+    Ok(folder()?.join(format!("{cluster}.{engine}.lock")))
+}
+
+fn folder() -> std::io::Result<PathBuf> {
     let folder = match std::env::var_os("XDG_RUNTIME_DIR") {
         Some(folder) if !folder.is_empty() => PathBuf::from(folder).join("longshore"),
         Some(_) | None => {
@@ -117,7 +128,7 @@ fn socket_path(cluster: &str) -> std::io::Result<PathBuf> {
         }
     };
     private_folder(&folder)?;
-    Ok(folder.join(format!("{cluster}.sock")))
+    Ok(folder)
 }
 
 /// Makes a folder that is nobody else's, or makes sure that it is.
