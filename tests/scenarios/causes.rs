@@ -117,7 +117,10 @@ async fn an_image_that_is_nowhere_is_told_to_the_clients_of_its_service() {
         .serve()
         .await;
     cluster.expect_error("127.0.0.1:1/longshore/nowhere");
-    told(&cluster.client().get_from("missing", "/").await, &["127.0.0.1:1/longshore/nowhere"]);
+    told(
+        &cluster.client().get_from("missing", "/").await,
+        &["127.0.0.1:1/longshore/nowhere", "cannot be pulled", "connection refused"],
+    );
     assert_eq!(cluster.client().get("/add/3/4").await.text(), "7");
     let ready = cluster.admin().client().get("/readyz").await;
     assert!(ready.status == 503 && ready.text().contains("missing"), "{}", ready.text());

@@ -50,6 +50,7 @@ async fn a_request_that_kills_whatever_takes_it_is_given_up_and_harms_no_other(b
     // Whichever is known first of each: its end, or what the connection saw of it.
     let known = detail.matches("exited with code 70").count() + detail.matches("connection closed").count();
     assert_eq!(known, 3, "{detail}");
+    assert!(!detail.contains("last log lines"), "there is no room for them: {detail}");
     load.await.expect("no panic").lost_nothing();
     cluster.admin().counts("longshore_requests_lost_total", &[("service", "calc")], 1.0).await;
     cluster.admin().has("calc", 3).await;

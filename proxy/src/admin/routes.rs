@@ -106,6 +106,12 @@ async fn service(State(admin): Shared, Path(name): Path<String>) -> Response {
 
 async fn restart(State(admin): Shared, Path(name): Path<String>) -> Response {
     match known(&admin, &name) {
+        Ok(control) if matches!(control.service().config.source, Source::Addresses(_)) => {
+            refused(&Problem::Conflict(format!(
+                "the servers of {name} already ran, and are not Longshore's to restart: start them again where they \
+                 were started, and they are used as soon as their probes pass"
+            )))
+        }
         Ok(control) => {
             control.service().dispatcher.tell(Event::Restart);
             tracing::info!(service = %name, "rolling restart asked for");
@@ -134,6 +140,9 @@ async fn kill(State(admin): Shared, Path((name, id)): Path<(String, String)>) ->
     let Some((backend, key)) = control.managed(instance) else {
         return refused(&Problem::Invalid(format!("{name} has fixed addresses: there is nothing to kill")));
     };
+    if let Some(state) = ended(&control, instance) {
+        return refused(&Problem::Conflict(format!("{id} has ended already: it is {}", state.name())));
+    }
     match backend.kill(&key).await {
         Ok(()) => {
             tracing::info!(instance = id, "killed, as asked");
@@ -143,6 +152,22 @@ async fn kill(State(admin): Shared, Path((name, id)): Path<(String, String)>) ->
             format!("failed to kill {id}: {error}"),
             std::time::Duration::from_secs(1),
         )),
+    }
+}
+
+/// The state of an instance of which nothing runs.
+fn ended(control: &Control, instance: InstanceId) -> Option<StateView> {
+    let snapshot = control.service().dispatcher.snapshot();
+    let state = snapshot.instances.iter().find(|view| view.instance == instance)?.state;
+    match state {
+        StateView::BackingOff | StateView::Exited => Some(state),
+        StateView::Starting
+        | StateView::Ready
+        | StateView::Suspect
+        | StateView::Draining
+        | StateView::Standby
+        | StateView::Resuming
+        | StateView::Stopping => None,
     }
 }
 
@@ -193,7 +218,7 @@ async fn metrics(State(admin): Shared) -> Response {
     }
 }
 
-async fn ready(State(admin): Shared) -> Response {
+async fn ready(State(admin): Shared, request: axum::extract::Request) -> Response {
     if admin.ending.load(Ordering::Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, "not ready: shutting down\n").into_response();
     }
@@ -208,10 +233,13 @@ async fn ready(State(admin): Shared) -> Response {
         })
         .collect();
     if missing.is_empty() {
-        "ready\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready:\n{}\n", missing.join("\n"))).into_response()
+        return "ready\n".into_response();
     }
+    let told = match request.extensions().get::<guard::Stranger>() {
+        Some(guard::Stranger) => "not ready\n".to_owned(),
+        None => format!("not ready:\n{}\n", missing.join("\n")),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, told).into_response()
 }
 
 async fn shutdown(State(admin): Shared) -> Response {
