@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -120,6 +120,8 @@ pub struct Found {
     pub paused: bool,
     /// The digest of the specification that it was started from.
     pub digest: String,
+    /// When it was made, if that is known: to the second.
+    pub begun: Option<SystemTime>,
 }
 
 /// What became of an instance, as the backend saw it.

@@ -92,7 +92,8 @@ async fn an_instance_gets_its_port_and_its_environment_and_is_listed() {
     assert!(address.ip().is_loopback());
     assert_eq!(first_line(&backend, &key(0)).await, format!("{} hello", address.port()));
     println!("first line after {:?}", begun.elapsed());
-    let found = Found { key: key(0), address: Some(address), paused: false, digest: spec.digest() };
+    let found =
+        Found { key: key(0), address: Some(address), paused: false, digest: spec.digest(), begun: None };
     assert_eq!(backend.list().await.unwrap(), [found]);
     assert!(matches!(backend.start(&key(0), &spec).await, Err(StartError::Failed(_))));
 }

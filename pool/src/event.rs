@@ -377,14 +377,15 @@ pub enum RejectReason {
         /// Each instance that it was lost on, and how.
         attempts: Vec<(InstanceId, Arc<str>)>,
     },
-    /// No instance can be started, or all have ended and the restart policy replaces none.
+    /// No instance can be started.
     CannotStart {
-        /// Why the last one could not, or how it ended.
+        /// Why the last one could not.
         cause: DeathCause,
         /// When the next start will be tried.
         retry_after: Duration,
     },
-    /// The size is 0 and nothing will raise it; or an instance ended, for which the restart policy stops the service.
+    /// The size is 0 and nothing will raise it; or the restart policy has stopped the service when an instance ended, or
+    /// starts none again of those that have.
     Stopped {
         /// How that instance ended.
         cause: Option<DeathCause>,

@@ -32,6 +32,8 @@ pub(crate) use standby::{Pause, Then};
 pub(crate) struct Instance {
     pub(crate) id: InstanceId,
     pub(crate) state: State,
+    /// When its start was asked for, or it was found.
+    pub(crate) begun: Time,
     /// When it entered its state.
     pub(crate) since: Time,
     /// Whether it runs an older specification and is to be replaced.
@@ -210,7 +212,17 @@ impl Instance {
     pub(crate) fn starting(id: InstanceId, record: Record, now: Time) -> Self {
         let state =
             State::Starting(Starting { asked: now, found: false, reached: None, delay: Delay::InTime });
-        Self { id, state, since: now, outdated: false, record, taken: 0, listed: None, wake: None }
+        Self {
+            id,
+            state,
+            begun: now,
+            since: now,
+            outdated: false,
+            record,
+            taken: 0,
+            listed: None,
+            wake: None,
+        }
     }
 
     /// A slot whose instance was found running.

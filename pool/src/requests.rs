@@ -74,6 +74,8 @@ struct Lost {
     sent: u32,
     /// It goes only to an instance that has shown life since then.
     trust_from: Time,
+    /// To one that it was lost on, only if that has shown life since then.
+    return_from: Time,
     /// Where and how.
     losses: Vec<(InstanceId, Arc<str>)>,
 }
@@ -158,9 +160,11 @@ impl Request {
         self.lost.as_ref().map_or(0, |lost| lost.sent)
     }
 
-    /// It goes only to an instance that has shown life since then.
-    pub(crate) fn trust_from(&self) -> Time {
-        self.lost.as_ref().map_or(Time::ZERO, |lost| lost.trust_from)
+    /// It goes to this instance only if that has shown life since then.
+    pub(crate) fn trust_from(&self, instance: InstanceId) -> Time {
+        let Some(lost) = &self.lost else { return Time::ZERO };
+        let outlived = lost.losses.iter().any(|(lost_on, _)| *lost_on == instance);
+        if outlived { lost.trust_from.max(lost.return_from) } else { lost.trust_from }
     }
 
     /// Whether it was lost on this instance.
@@ -177,6 +181,7 @@ impl Request {
         let lost = self.lost.get_or_insert_default();
         if sent {
             lost.trust_from = now + replay_pause(lost.sent);
+            lost.return_from = now + RETURN_PAUSE;
             lost.sent += 1;
         } else if known {
             return;
@@ -184,6 +189,10 @@ impl Request {
         lost.losses.push((instance, how));
     }
 }
+
+/// How long after a loss an instance that a request was lost on must show life to get it again, where no other can be had:
+/// one that is dying answers for a moment still.
+const RETURN_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long after a loss an instance must show life to get the request: at once after the first loss, then 250 ms,
 /// doubled each time up to 4 s.

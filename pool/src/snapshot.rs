@@ -31,6 +31,8 @@ pub struct Snapshot {
     /// Why no instance can be started or will be, while that is so; or how the instance ended for which the restart
     /// policy has stopped the service.
     pub cannot_start: Option<DeathCause>,
+    /// Whether that is the restart policy's doing: nothing will change by itself.
+    pub stopped: bool,
     /// Every slot in use, by slot.
     pub instances: Vec<InstanceView>,
     /// The last size decision and its reason, in words.
@@ -63,6 +65,8 @@ pub struct InstanceView {
     pub address: Option<SocketAddr>,
     /// Requests that it works on.
     pub in_flight: u32,
+    /// When its start was asked for, or it was found.
+    pub begun: Time,
     /// When it entered its state.
     pub since: Time,
     /// How often this slot was started again.

@@ -55,6 +55,11 @@ impl Starts {
         self.spent = cause;
     }
 
+    /// How the last instance ended, while none is replaced.
+    pub(crate) fn spent(&self) -> Option<&DeathCause> {
+        self.spent.as_ref()
+    }
+
     /// Whether a judgement may be due, so that hope must be looked for.
     pub(crate) fn in_doubt(&self) -> bool {
         self.verdict.is_some() && !self.closed

@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use longshore_backend::{Backend, Cause, Exit, Key, Spec};
+use longshore_backend::{Backend, Cause, Exit, Found, Key, Spec};
 use longshore_pool::{Action, DeathCause, Event, InstanceId, Time};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
@@ -99,6 +99,8 @@ struct Life {
     stopping: bool,
     /// Whether it is to be replaced once it is ready: it was made from something else.
     outdated: bool,
+    /// When it was made, where another process did that and it is known.
+    begun: Option<SystemTime>,
 }
 
 impl Control {
@@ -156,6 +158,11 @@ impl Control {
         self.instances.lock().keys().map(|instance| self.key(*instance)).collect()
     }
 
+    /// How old an instance is that another process has made, if that is known.
+    pub fn age(&self, instance: InstanceId) -> Option<Duration> {
+        self.instances.lock().get(&instance)?.begun?.elapsed().ok()
+    }
+
     /// What runs its instances, and the name there of one of them.
     pub fn managed(&self, instance: InstanceId) -> Option<(Arc<dyn Backend>, Key)> {
         Some((self.runner.load().backend()?.clone(), self.key(instance)))
@@ -176,17 +183,21 @@ impl Control {
     }
 
     /// An instance that an earlier process has left running.
-    pub fn adopt(self: &Arc<Self>, instance: InstanceId, address: SocketAddr, paused: bool) {
+    pub fn adopt(self: &Arc<Self>, found: &Found, address: SocketAddr) {
+        let (instance, paused) = (id(&found.key), found.paused);
         self.remember(instance);
+        if let Some(life) = self.instances.lock().get_mut(&instance) {
+            life.begun = found.begun;
+        }
         self.watch_log(instance);
         self.dispatcher.tell(Event::InstanceFound { instance, address, paused });
     }
 
     /// An instance that another process has left running, made from what is not in force any more: it serves until it is
     /// replaced.
-    pub fn adopt_outdated(self: &Arc<Self>, instance: InstanceId, address: SocketAddr, paused: bool) {
-        self.adopt(instance, address, paused);
-        if let Some(life) = self.instances.lock().get_mut(&instance) {
+    pub fn adopt_outdated(self: &Arc<Self>, found: &Found, address: SocketAddr) {
+        self.adopt(found, address);
+        if let Some(life) = self.instances.lock().get_mut(&id(&found.key)) {
             life.outdated = true;
         }
     }

@@ -4,12 +4,14 @@ mod accept;
 mod grpc;
 mod page;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use longshore_pool::{DeathCause, RejectReason, Retry};
+use nix::sys::signal::Signal;
 
 pub use accept::prefers_html;
 pub use grpc::is_grpc;
@@ -89,9 +91,14 @@ impl Problem {
             RejectReason::AttemptsExhausted { attempts } => {
                 let list: Vec<_> =
                     attempts.iter().map(|(instance, how)| format!("{service}-{instance}: {how}")).collect();
+                let instances: BTreeSet<_> = attempts.iter().map(|(instance, _)| instance).collect();
+                let times = match attempts.len() {
+                    times if times > instances.len() => format!(", {times} times in all,"),
+                    _ => String::new(),
+                };
                 Self::AttemptsExhausted(format!(
-                    "the request was lost on {} and is not tried again ({})",
-                    count(attempts.len(), "instance"),
+                    "the request was lost on {}{times} and is not tried again ({})",
+                    count(instances.len(), "instance"),
                     list.join("; ")
                 ))
             }
@@ -100,8 +107,8 @@ impl Problem {
                 *retry_after,
             ),
             RejectReason::Stopped { cause: Some(cause) } => Self::Stopped(format!(
-                "{service} was stopped by its restart policy when an instance ended: {}; start it again with \
-                 `longshore scale {service}=N`",
+                "{service} is stopped by its restart policy, which does not start again what has ended: {}; start it with \
+                 `longshore restart {service}`",
                 death(cause)
             )),
             RejectReason::Stopped { cause: None } => Self::Stopped(format!(
@@ -331,21 +338,41 @@ impl Problem {
     }
 }
 
-/// Why an instance is no more, in words.
+/// Why an instance is no more, in words, and its last ones.
 pub fn death(cause: &DeathCause) -> String {
+    let log = match cause {
+        DeathCause::Exited { log, .. }
+        | DeathCause::OutOfMemory { log }
+        | DeathCause::StartTimeout { log, .. } => log.trim_end(),
+        DeathCause::Killed { .. }
+        | DeathCause::Vanished
+        | DeathCause::Unexplained
+        | DeathCause::StartFailed { .. }
+        | DeathCause::Hung
+        | DeathCause::Stopped => "",
+    };
+    let what = death_in_a_line(cause);
+    if log.is_empty() { what } else { format!("{what}; its last log lines:\n{log}") }
+}
+
+/// The same without its last words.
+pub fn death_in_a_line(cause: &DeathCause) -> String {
     match cause {
-        DeathCause::Exited { code, log } => with_log(format!("exited with code {code}"), log),
-        DeathCause::OutOfMemory { log } => with_log("killed for want of memory (OOM)".to_owned(), log),
-        DeathCause::Killed { signal } => format!("killed by signal {signal}"),
+        DeathCause::Exited { code, .. } => format!("exited with code {code}"),
+        DeathCause::OutOfMemory { .. } => "killed for want of memory (OOM)".to_owned(),
+        DeathCause::Killed { signal } => match Signal::try_from(*signal) {
+            Ok(name) => format!("killed by signal {signal} ({name})"),
+            Err(_) => format!("killed by signal {signal}"),
+        },
         DeathCause::Vanished => "vanished (removed from outside)".to_owned(),
         DeathCause::Unexplained => "its main process is gone".to_owned(),
         DeathCause::StartFailed { error, retry } => match retry {
             Retry::Later | Retry::Futile => error.to_string(),
             Retry::EngineDown => format!("the engine does not answer: {error}"),
         },
-        DeathCause::StartTimeout { after, saw, log } => {
+        DeathCause::StartTimeout { after, saw, .. } => {
             let after = humantime::format_duration(*after);
-            with_log(format!("not ready within the start timeout of {after}: {saw}"), log)
+            format!("not ready within the start timeout of {after}: {saw}")
         }
         DeathCause::Hung => "hung: it failed its probes, or lost three requests in a row".to_owned(),
         DeathCause::Stopped => "stopped".to_owned(),
@@ -365,11 +392,6 @@ pub const fn death_label(cause: &DeathCause) -> &'static str {
         DeathCause::Hung => "hung",
         DeathCause::Stopped => "stopped",
     }
-}
-
-fn with_log(what: String, log: &str) -> String {
-    let log = log.trim_end();
-    if log.is_empty() { what } else { format!("{what}; its last log lines:\n{log}") }
 }
 
 /// Rounded up: whoever comes back after so long has waited long enough.
@@ -446,6 +468,23 @@ mod tests {
             detail,
             "no instance of calc can be started: exited with code 3; its last log lines:\nno such model"
         );
+        for (cause, told) in [
+            (DeathCause::Exited { code: 3, log: " \n".into() }, "exited with code 3"),
+            (
+                DeathCause::StartTimeout {
+                    after: Duration::from_secs(9),
+                    saw: "status 500".into(),
+                    log: "".into(),
+                },
+                "not ready within the start timeout of 9s: status 500",
+            ),
+            (DeathCause::Killed { signal: 9 }, "killed by signal 9 (SIGKILL)"),
+            (DeathCause::Killed { signal: 99 }, "killed by signal 99"),
+        ] {
+            assert_eq!((death(&cause), death_in_a_line(&cause)), (told.to_owned(), told.to_owned()));
+        }
+        let cause = DeathCause::Exited { code: 3, log: "no such model\n".into() };
+        assert_eq!(death_in_a_line(&cause), "exited with code 3");
         let reject = RejectReason::Stopped { cause: Some(DeathCause::Killed { signal: 9 }) };
         let problem = Problem::from_reject(&reject, "calc");
         assert_eq!((problem.kind(), problem.status()), ("stopped", StatusCode::SERVICE_UNAVAILABLE));

@@ -1,6 +1,6 @@
 //! What a proxy that was killed leaves behind, and what the next one makes of it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use longshore_tests::command::Running;
 use longshore_tests::{Backend, Cluster, PATIENCE, Setup, each, eventually, model, process};
@@ -21,6 +21,8 @@ async fn running_containers_are_adopted_and_none_is_doubled() {
     let mut cluster = three().await;
     let before = containers(&cluster);
     assert_eq!(before.len(), 3);
+    let begun = Instant::now();
+    tokio::time::sleep(Duration::from_secs(3)).await;
     cluster.kill().await;
     assert_eq!(containers(&cluster), before, "containers go on without the proxy");
     cluster.again().await;
@@ -29,6 +31,13 @@ async fn running_containers_are_adopted_and_none_is_doubled() {
     assert_eq!(cluster.client().get("/add/3/4").await.text(), "7");
     let adopted = cluster.log().iter().filter(|line| line.contains("adopting a running instance")).count();
     assert_eq!(adopted, 3);
+    let service = cluster.admin().service("calc").await;
+    let ages =
+        service["instances"].as_array().expect("they are there").iter().map(|one| one["age_s"].as_f64());
+    for age in ages {
+        // The engine counts whole seconds.
+        assert!(age.is_some_and(|age| age >= begun.elapsed().as_secs_f64() - 1.0), "{service}");
+    }
     // They are ours like any other: killed ones are replaced, and all of them end with the proxy.
     let victim = cluster.admin().has("calc", 3).await.remove(0);
     cluster.kill_instance(&victim).await;

@@ -90,7 +90,10 @@ async fn told_after_a_kill(cluster: &Cluster, kind: &str) {
 async fn an_instance_that_is_never_replaced_stays_dead_until_a_size_is_set(backend: Backend) {
     let keys = "restart.policy = \"never\"";
     let cluster = Setup::new(backend).model("calc", "calculator", keys).start().await;
-    told_after_a_kill(&cluster, "cannot-start").await;
+    told_after_a_kill(&cluster, "stopped").await;
+    assert_eq!(cluster.client().get("/add/3/4").await.headers.get("retry-after"), None, "it will not change");
+    let shown = cluster.command(&["ps"]).await;
+    assert!(shown.stdout.contains("calc is stopped: killed by signal 9"), "{}", shown.stdout);
     let states: Vec<String> =
         cluster.admin().instances("calc").await.into_iter().map(|instance| instance.state).collect();
     assert_eq!(states, ["exited"]);

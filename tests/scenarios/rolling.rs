@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use longshore_tests::load::{Payload, at_rate};
+use longshore_tests::server::Recorder;
 use longshore_tests::{Backend, Cluster, PATIENCE, Setup, both, each, eventually};
 use tokio::task::JoinSet;
 
@@ -64,6 +65,31 @@ async fn one_instance_can_be_replaced_or_killed_by_name(backend: Backend) {
         assert_eq!(admin.post(&path).await.status, 404, "{path}");
     }
     cluster.stop().await;
+    let cluster = Setup::new(backend).model("calc", "calculator", "restart.policy = \"never\"").start().await;
+    let admin = cluster.admin();
+    let only = admin.has("calc", 1).await.remove(0).id;
+    let kill = format!("/services/calc/instances/{only}/kill");
+    assert_eq!(admin.post(&kill).await.status, 202);
+    eventually(PATIENCE, "it has ended", async || {
+        (admin.service("calc").await["instances"][0]["state"] == "exited").then_some(())
+    })
+    .await;
+    let again = admin.post(&kill).await;
+    assert_eq!((again.status, again.problem().as_str()), (409, "conflict"), "{}", again.text());
+    assert!(again.detail().contains("has ended already: it is exited"), "{}", again.detail());
+    cluster.stop().await;
+}
+
+async fn servers_that_already_run_are_not_restarted() {
+    let server = Recorder::start().await.address;
+    let listed = format!("[services.listed]\naddresses = [\"{server}\"]\nhealth.path = \"/healthz\"\n");
+    let cluster = Setup::new(Backend::Process).service(&listed).start().await;
+    let before = cluster.admin().has("listed", 1).await.remove(0).id;
+    let reply = cluster.admin().post("/services/listed/restart").await;
+    assert_eq!((reply.status, reply.problem().as_str()), (409, "conflict"), "{}", reply.text());
+    assert!(reply.detail().contains("not Longshore's to restart"), "{}", reply.detail());
+    assert_eq!(cluster.admin().has("listed", 1).await.remove(0).id, before);
+    cluster.stop().await;
 }
 
 async fn no_instance_ever_gets_more_than_it_takes(backend: Backend) {
@@ -114,3 +140,4 @@ both!(heavy 90: a_restart_under_load_changes_every_instance_and_loses_nothing);
 both!(light 60: no_instance_ever_gets_more_than_it_takes);
 both!(light 60: one_instance_can_be_replaced_or_killed_by_name);
 each!(light 60: requests_spread_over_instances_that_are_equally_busy);
+each!(light 60: servers_that_already_run_are_not_restarted);

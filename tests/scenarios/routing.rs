@@ -81,6 +81,13 @@ async fn other_rules_come_before_the_model() {
     assert_eq!(service(&ask("/x", "host", "large.localhost").await), "large");
     let stripped = ask("/small/x?y=1", "x-nothing", "x").await;
     assert_eq!((service(&stripped), &stripped.json()["path"]), ("small", &"/x".into()));
+    assert!(
+        stripped.text().contains("x-forwarded-prefix") && stripped.text().contains("\"/small\""),
+        "{}",
+        stripped.text()
+    );
+    let whole = ask("/x", "longshore-service", "small").await;
+    assert!(!whole.text().contains("x-forwarded-prefix"), "{}", whole.text());
     // Of the header, the host and the path, the first that matches.
     assert_eq!(service(&ask("/small/x", "host", "rest").await), "rest");
     cluster.stop().await;

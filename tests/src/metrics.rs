@@ -34,6 +34,14 @@ impl Metrics {
         self.0.iter().filter(has).map(|sample| sample.value).sum()
     }
 
+    /// Whether there is a sample of that name with these labels, among others.
+    pub fn has_series(&self, name: &str, labels: &[(&str, &str)]) -> bool {
+        let label = |sample: &Sample, (label, value): &(&str, &str)| {
+            sample.labels.get(*label).is_some_and(|is| is == value)
+        };
+        self.0.iter().any(|sample| sample.name == name && labels.iter().all(|one| label(sample, one)))
+    }
+
     /// Whether there is any sample of that name.
     pub fn has(&self, name: &str) -> bool {
         self.0.iter().any(|sample| sample.name == name)

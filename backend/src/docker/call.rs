@@ -67,6 +67,14 @@ pub(super) fn text(error: &Error) -> String {
         Error::DockerResponseServerError { message, .. } => message.trim().to_owned(),
         Error::DockerStreamError { error } => error.trim().to_owned(),
         Error::RequestTimeoutError => "no answer in time".to_owned(),
+        // It tells at which step it came, and its innermost cause what it was.
+        Error::HyperLegacyError { err } => {
+            let mut cause: &dyn std::error::Error = err;
+            while let Some(inner) = cause.source() {
+                cause = inner;
+            }
+            cause.to_string()
+        }
         other => {
             let mut text = other.to_string();
             let mut cause = other.source();

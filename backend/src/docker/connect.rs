@@ -62,7 +62,7 @@ fn open(host: &str) -> Result<Connection, StartError> {
 }
 
 fn refused(host: &str, error: &Error) -> StartError {
-    StartError::EngineDown(format!("no Docker engine at {host}: {}", call::text(error)))
+    StartError::EngineDown(format!("no Docker engine answers at {host}: {}", call::text(error)))
 }
 
 /// The address of another machine's engine is where its published ports are.

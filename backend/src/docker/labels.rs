@@ -53,7 +53,7 @@ pub(super) fn key<S: BuildHasher>(labels: &HashMap<String, String, S>) -> Option
 /// What labels tell of an instance that does not run.
 pub(super) fn found<S: BuildHasher>(labels: &HashMap<String, String, S>) -> Option<Found> {
     let digest = labels.get(SPEC).cloned().unwrap_or_default();
-    Some(Found { key: key(labels)?, address: None, paused: false, digest })
+    Some(Found { key: key(labels)?, address: None, paused: false, digest, begun: None })
 }
 
 #[cfg(test)]
@@ -66,7 +66,13 @@ mod tests {
         let labels = of("demo", &key, "d1", 8080);
         assert_eq!(
             found(&labels),
-            Some(Found { key: key.clone(), address: None, paused: false, digest: "d1".to_owned() })
+            Some(Found {
+                key: key.clone(),
+                address: None,
+                paused: false,
+                digest: "d1".to_owned(),
+                begun: None
+            })
         );
         assert_eq!(container_name("demo", &key), "longshore-demo-calc-3-17");
         assert_eq!(labels["com.docker.compose.container-number"], "4");

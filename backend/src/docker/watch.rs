@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, EventMessage};
 use bollard::query_parameters::{EventsOptionsBuilder, ListContainersOptionsBuilder};
@@ -199,6 +199,8 @@ async fn look(shared: &Arc<Shared>, summary: ContainerSummary) -> Result<Option<
         Err(error) if status(&error) == Some(404) => return Ok(None),
         Err(error) => return Err(backend_error("inspect a container", &error)),
     };
+    let begun =
+        summary.created.and_then(|at| UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(at).ok()?)));
     let running = inspected.state.as_ref().is_some_and(|state| state.running == Some(true));
     if !running {
         return Ok(Some(found));
@@ -209,7 +211,7 @@ async fn look(shared: &Arc<Shared>, summary: ContainerSummary) -> Result<Option<
         pulse::feel(shared, &found.key, &id, pid);
     }
     let paused = inspected.state.as_ref().is_some_and(|state| state.paused == Some(true));
-    Ok(Some(Found { address: container::address(&inspected, shared.address), paused, ..found }))
+    Ok(Some(Found { address: container::address(&inspected, shared.address), paused, begun, ..found }))
 }
 
 #[cfg(test)]

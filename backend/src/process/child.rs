@@ -11,9 +11,9 @@ use nix::unistd::{Group, Pid, User, geteuid};
 use tokio::io::{AsyncRead, AsyncWriteExt as _};
 use tokio::sync::watch;
 
+use super::Shared;
 use super::output::Output;
 use super::program::Command;
-use super::{Shared, program};
 use crate::cause::End;
 use crate::{Exit, Found, Key, Spec, StartError};
 
@@ -44,7 +44,7 @@ pub(super) async fn start(
         StartError::Failed(format!("cannot start {}: {error}", command.program.display()))
     };
     let address = free_address().map_err(failed)?;
-    let mut launch = launcher(key, spec, command, address)?;
+    let mut launch = launcher(spec, command, address)?;
     let mut process = launch.spawn().map_err(failed)?;
     let id = process.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
     let (Some(id), Some(mut input)) = (id, process.stdin.take()) else {
@@ -68,7 +68,6 @@ fn free_address() -> std::io::Result<SocketAddr> {
 }
 
 fn launcher(
-    key: &Key,
     spec: &Spec,
     command: &Command,
     address: SocketAddr,
@@ -87,7 +86,7 @@ fn launcher(
         .process_group(0)
         .kill_on_drop(true);
     if let Some(user) = &spec.user {
-        let (uid, gid) = identity(user).map_err(|error| program::of(&key.service, error))?;
+        let (uid, gid) = identity(user)?;
         // Not even for oneself without the right to: setting the groups needs it.
         if uid != geteuid().as_raw() {
             launch.uid(uid).gid(gid);
@@ -183,6 +182,7 @@ impl Child {
             address: Some(self.address),
             paused: self.frozen(),
             digest: self.digest.clone(),
+            begun: None,
         }
     }
 

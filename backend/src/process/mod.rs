@@ -135,8 +135,7 @@ impl Backend for ProcessBackend {
 
     async fn start(&self, key: &Key, spec: &Spec) -> Result<SocketAddr, StartError> {
         self.warn_of_unused(&key.service, spec);
-        let command = program::command(spec, &self.program_folders)
-            .map_err(|error| program::of(&key.service, error))?;
+        let command = program::command(spec, &self.program_folders)?;
         if self.running(key).is_some() {
             return Err(StartError::Failed(format!("{key} runs already")));
         }
@@ -203,6 +202,6 @@ impl Backend for ProcessBackend {
         let output = living.or_else(remembered);
         output
             .map(|output| output.read(tail, follow))
-            .ok_or_else(|| BackendError(format!("nothing is known of {key}")))
+            .ok_or_else(|| BackendError("it was never started, or ended too long ago".to_owned()))
     }
 }

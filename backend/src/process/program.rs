@@ -33,16 +33,6 @@ pub(super) fn command(spec: &Spec, folders: &[PathBuf]) -> Result<Command, Start
     Ok(Command { program, arguments: arguments.to_vec() })
 }
 
-/// The same error, with the service's name, which a specification does not have.
-pub(super) fn of(service: &str, error: StartError) -> StartError {
-    match error {
-        StartError::Futile(text) => StartError::Futile(format!("service {service}: {text}")),
-        StartError::NoImage(text) => StartError::NoImage(format!("service {service}: {text}")),
-        StartError::Failed(text) => StartError::Failed(format!("service {service}: {text}")),
-        StartError::EngineDown(text) => StartError::EngineDown(format!("service {service}: {text}")),
-    }
-}
-
 fn places(name: &str, spec: &Spec, folders: &[PathBuf]) -> Vec<PathBuf> {
     let build = spec.build.as_deref();
     if name.contains('/') {
@@ -128,10 +118,8 @@ mod tests {
 
     #[test]
     fn a_service_without_a_command_is_told_what_to_do() {
-        let error = of("calc", command(&plain(), &[]).unwrap_err());
-        assert!(
-            matches!(error, StartError::Futile(text) if text.starts_with("service calc: ") && text.contains("`command`"))
-        );
+        let error = command(&plain(), &[]).unwrap_err();
+        assert!(matches!(error, StartError::Futile(text) if text.contains("`command`")));
         assert!(matches!(command(&with(&[], None), &[]), Err(StartError::Futile(_))));
     }
 }

@@ -23,8 +23,13 @@ async fn an_instance_answers_is_listed_and_stops_without_a_trace() {
     assert_eq!(get(address).await, "hello");
     println!("first answer after {:?}", begun.elapsed());
 
-    let found = Found { key: key(0), address: Some(address), paused: false, digest: spec.digest() };
-    assert_eq!(cluster.backend.list().await.unwrap(), [found]);
+    let listed = cluster.backend.list().await.unwrap();
+    let made = listed[0].begun;
+    // The engine counts whole seconds.
+    let age = made.and_then(|made| made.elapsed().ok()).expect("it says when it was made");
+    assert!(age < begun.elapsed() + Duration::from_millis(1_100), "{age:?}");
+    let (at, digest) = (Some(address), spec.digest());
+    assert_eq!(listed, [Found { key: key(0), address: at, paused: false, digest, begun: made }]);
     let inspected = cluster.docker.inspect_container(&cluster.container(&key(0)), None).await.unwrap();
     let volume = inspected.mounts.unwrap().remove(0).name.unwrap();
 
@@ -128,7 +133,13 @@ async fn a_later_process_finds_what_runs_and_what_is_stale_and_hears_of_deaths()
     let found = later.list().await.unwrap();
     assert_eq!(
         found[0],
-        Found { key: key(0), address: Some(address), paused: false, digest: cluster.spec().digest() }
+        Found {
+            key: key(0),
+            address: Some(address),
+            paused: false,
+            digest: cluster.spec().digest(),
+            begun: found[0].begun
+        }
     );
     assert_eq!(found[1].digest, old.digest());
     assert_ne!(found[1].digest, cluster.spec().digest());

@@ -69,19 +69,19 @@ impl Pool {
 
     /// The free instance for a request that was lost: the balancer's choice among those that it was not lost on and that
     /// have shown life since. It returns to one that it was lost on only when there is no other that serves, is suspect or
-    /// is starting.
+    /// is starting, and that one has shown life well after the loss.
     ///
     /// When all that hinders is that no free instance has shown life yet, the best ones are probed.
     fn choose(&mut self, key: Key, now: Time) -> Option<u32> {
         let return_allowed = !self.others_may_serve(key);
         let request = &self.requests[key];
-        let (affinity, by) = (request.class.affinity, request.trust_from().max(now));
+        let affinity = request.class.affinity;
         let instances = &self.instances;
         let fits = |slot: u32, alive: bool| {
             let instance = instances.get(&slot).filter(|it| it.listed.is_some_and(|listed| listed.free));
             let instance = instance.filter(|it| return_allowed || !request.outlived(it.id));
-            let serving = instance.and_then(Instance::serving);
-            serving.is_some_and(|serving| (serving.alive_at >= request.trust_from()) == alive)
+            let serving = instance.and_then(|it| Some((it.id, it.serving()?)));
+            serving.is_some_and(|(id, serving)| (serving.alive_at >= request.trust_from(id)) == alive)
         };
         let chosen = self.balance.choose(affinity, now, &mut |slot| fits(slot, true));
         let chosen = match self.balance.is_reliable() {
@@ -100,7 +100,10 @@ impl Pool {
             let Some(slot) = self.balance.choose(affinity, now, &mut another) else { break };
             silent.push(slot);
         }
-        silent.into_iter().for_each(|slot| self.probe_by(slot, by, now));
+        for slot in silent {
+            let trust = self.instances.get(&slot).map(|it| self.requests[key].trust_from(it.id));
+            self.probe_by(slot, trust.map_or(now, |trust| trust.max(now)), now);
+        }
         None
     }
 

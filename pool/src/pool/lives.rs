@@ -162,7 +162,7 @@ impl Pool {
     /// c. `never`: it remains as it is.
     /// d. `stop-service`: the service is stopped: all instances are drained, who waits is refused (`Stopped`).
     ///
-    /// Where none is left and none will start, who waits is refused (`CannotStart`). A slot that remains counts towards the
+    /// Where none is left and none will start, who waits is refused (`Stopped`). A slot that remains counts towards the
     /// size; it starts again when an operator acts: a size, a restart, another configuration. An engine that does not
     /// answer, an instance that is to be replaced anyway, and a server that the pool does not start, are (a) in any case.
     pub(super) fn after_death(

@@ -317,11 +317,16 @@ impl Pool {
         self.stopped_by.is_some() || self.starts.cannot().is_some()
     }
 
+    /// 18. How the instance ended after which the restart policy starts none.
+    pub(super) fn halted(&self) -> Option<&DeathCause> {
+        self.stopped_by.as_ref().or(self.starts.spent())
+    }
+
     /// 12, 18. Why nothing can be served: the restart policy has stopped the service, or no instance can be started, or
     /// none will be.
     pub(super) fn closed(&self, now: Time) -> Option<RejectReason> {
-        if let Some(cause) = self.stopped_by.clone() {
-            return Some(RejectReason::Stopped { cause: Some(cause) });
+        if let Some(cause) = self.halted() {
+            return Some(RejectReason::Stopped { cause: Some(cause.clone()) });
         }
         let cause = self.starts.cannot()?.clone();
         let next = self.instances.values().filter_map(Instance::starts_at).min();

@@ -23,7 +23,7 @@ impl Pool {
     /// 2. the pool is draining: `ShuttingDown`;
     /// 3. its deadline has passed: `DeadlinePassed`;
     /// 4. the size is 0 and nothing will raise it, or the restart policy has stopped the service: `Stopped`;
-    /// 5. no instance can be started, or none will be: `CannotStart`;
+    /// 5. all have ended, and the restart policy starts none: `Stopped`; none can be started: `CannotStart`;
     /// 6. no slot is free and as many as allowed wait already, not counting replays: `QueueFull`.
     ///
     /// Otherwise it is admitted: dispatched at once if a slot is free, else put at the end of the queue.

@@ -26,7 +26,8 @@ impl Pool {
             last_wait: self.drained_after(self.queue.len(), now),
             in_flight: self.in_flight,
             draining: self.draining,
-            cannot_start: self.stopped_by.as_ref().or(self.starts.cannot()).cloned(),
+            cannot_start: self.halted().or(self.starts.cannot()).cloned(),
+            stopped: self.halted().is_some(),
             instances: self.instances.values().map(|instance| self.view(instance, now)).collect(),
             last_decision: self.scaler.decisions().back().map(|decision| decision.reason.clone()),
         }
@@ -151,6 +152,7 @@ impl Pool {
             state,
             address,
             in_flight: instance.in_flight(),
+            begun: instance.begun,
             since: instance.since,
             restarts: instance.record.restarts,
             failures: self.failures(instance, now),

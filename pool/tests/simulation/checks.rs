@@ -106,8 +106,10 @@ impl Model {
         ensure!(self.has_slot(on), "{on} holds as many as it may and gets {id:?}");
         let avoidable = request.lost_on.contains(&on) && self.other_can_be_had(request, after);
         ensure!(!avoidable, "{id:?} is sent to {on} again, though another can be had");
-        let alive = instance.alive_at >= request.trust_from;
-        ensure!(alive, "{id:?} is sent to {on}, which has shown no sign of life since its last loss");
+        ensure!(
+            self.shows_life(on, request),
+            "{id:?} is sent to {on}, which has shown no sign of life since its last loss"
+        );
         Ok(())
     }
 
@@ -141,7 +143,11 @@ impl Model {
                     && !after.instances.iter().any(|view| serving.contains(&view.state))
             }
             RejectReason::Stopped { cause: None } => arriving && after.wanted == 0 && self.fixed.is_some(),
-            RejectReason::Stopped { cause: Some(_) } => self.ends.halted || self.ends.may_halt,
+            RejectReason::Stopped { cause: Some(_) } => {
+                let leaving = [StateView::Exited, StateView::Stopping];
+                let spent = after.instances.iter().all(|view| leaving.contains(&view.state));
+                after.stopped && (self.ends.halted || self.ends.may_halt || spent)
+            }
             RejectReason::ShuttingDown => self.cut || (arriving && self.draining),
         };
         ensure!(holds, "{id:?} is rejected without cause: {reason:?}, {:?}", request.place);
@@ -319,7 +325,8 @@ impl Model {
         for (id, request) in self.waiting() {
             let Place::Waiting { until, .. } = request.place else { continue };
             ensure!(next <= until, "the next timeout comes after the wait of {id} is over");
-            let asks = next <= request.trust_from.max(self.now) || self.replays() >= PASSED_OVER;
+            let asks = next <= request.trust_from.max(request.return_from).max(self.now)
+                || self.replays() >= PASSED_OVER;
             ensure!(
                 asks || !self.waits_for_life(request, after),
                 "{id} waits for life that nobody looks for"
@@ -369,7 +376,9 @@ impl Model {
 
     /// Whether an instance has shown life since this request was lost.
     fn shows_life(&self, id: InstanceId, request: &Request) -> bool {
-        self.instances.get(&id).is_some_and(|it| it.alive_at >= request.trust_from)
+        let returns = request.lost_on.contains(&id);
+        let from = if returns { request.trust_from.max(request.return_from) } else { request.trust_from };
+        self.instances.get(&id).is_some_and(|it| it.alive_at >= from)
     }
 
     /// Whether nothing but a sign of life of a free instance is missing, and none is being probed.

@@ -34,6 +34,8 @@ pub(crate) struct Request {
     pub(crate) sent_losses: u32,
     /// It may only go where life was shown since.
     pub(crate) trust_from: Time,
+    /// The same, where it was lost before.
+    pub(crate) return_from: Time,
     pub(crate) lost_on: Vec<InstanceId>,
     /// When it was dispatched last.
     pub(crate) sent_at: Time,
@@ -258,6 +260,7 @@ impl Model {
             attempts,
             sent_losses,
             trust_from,
+            return_from: Time::ZERO,
             lost_on,
             sent_at: Time::ZERO,
             streams: false,
@@ -328,6 +331,7 @@ impl Model {
                 if sent {
                     let pause = [0, 250, 500, 1_000, 2_000, 4_000][request.sent_losses.min(5) as usize];
                     request.trust_from = self.now + Duration::from_millis(pause);
+                    request.return_from = self.now + Duration::from_secs(1);
                     request.sent_losses += 1;
                 }
                 request.lost_on.push(on);

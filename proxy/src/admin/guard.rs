@@ -13,8 +13,15 @@ use super::Admin;
 use super::routes::refuse;
 use crate::problem::Problem;
 
-/// Lets a request pass, or answers 401 or 400.
-pub async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+/// What orchestrators ask, who have no token.
+const OPEN: [&str; 2] = ["/healthz", "/readyz"];
+
+/// Who asks may not know more than whether all is well.
+#[derive(Clone, Copy, Debug)]
+pub struct Stranger;
+
+/// Lets a request pass, or answers 401 or 403.
+pub async fn guard(State(admin): State<Arc<Admin>>, mut request: Request, next: Next) -> Response {
     let headers = request.headers();
     let allowed = match &*admin.token.load() {
         Some(token) => has_token(headers, token),
@@ -22,6 +29,10 @@ pub async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next
     };
     match allowed {
         Ok(()) => next.run(request).await,
+        Err(_) if OPEN.contains(&request.uri().path()) && request.method().is_safe() => {
+            request.extensions_mut().insert(Stranger);
+            next.run(request).await
+        }
         Err(problem) => refuse(&problem, headers),
     }
 }
@@ -51,7 +62,7 @@ fn is_local(headers: &HeaderMap) -> Result<(), Problem> {
     {
         return Ok(());
     }
-    Err(Problem::Unauthorized(format!(
+    Err(Problem::Forbidden(format!(
         "the admin API has no token and so answers only to localhost, not to {host:?}; set [admin] token_file to reach \
          it by other names"
     )))
@@ -64,6 +75,6 @@ fn is_same_origin(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     if same {
         Ok(())
     } else {
-        Err(Problem::Unauthorized("a page of another origin may not change anything here".into()))
+        Err(Problem::Forbidden("a page of another origin may not change anything here".into()))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -10,7 +11,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, delete, get, post, put};
 use http::{HeaderMap, StatusCode, header};
-use longshore_pool::{Event, InstanceId, Snapshot, StateView};
+use longshore_pool::{Event, InstanceId, Snapshot, StateView, Time};
 use serde::Deserialize;
 
 use super::view::{InstanceView, QueueView, ServiceView, Services, SizeView};
@@ -105,6 +106,12 @@ async fn service(State(admin): Shared, Path(name): Path<String>) -> Response {
 
 async fn restart(State(admin): Shared, Path(name): Path<String>) -> Response {
     match known(&admin, &name) {
+        Ok(control) if matches!(control.service().config.source, Source::Addresses(_)) => {
+            refused(&Problem::Conflict(format!(
+                "the servers of {name} already ran, and are not Longshore's to restart: start them again where they \
+                 were started, and they are used as soon as their probes pass"
+            )))
+        }
         Ok(control) => {
             control.service().dispatcher.tell(Event::Restart);
             tracing::info!(service = %name, "rolling restart asked for");
@@ -133,6 +140,9 @@ async fn kill(State(admin): Shared, Path((name, id)): Path<(String, String)>) ->
     let Some((backend, key)) = control.managed(instance) else {
         return refused(&Problem::Invalid(format!("{name} has fixed addresses: there is nothing to kill")));
     };
+    if let Some(state) = ended(&control, instance) {
+        return refused(&Problem::Conflict(format!("{id} has ended already: it is {}", state.name())));
+    }
     match backend.kill(&key).await {
         Ok(()) => {
             tracing::info!(instance = id, "killed, as asked");
@@ -142,6 +152,22 @@ async fn kill(State(admin): Shared, Path((name, id)): Path<(String, String)>) ->
             format!("failed to kill {id}: {error}"),
             std::time::Duration::from_secs(1),
         )),
+    }
+}
+
+/// The state of an instance of which nothing runs.
+fn ended(control: &Control, instance: InstanceId) -> Option<StateView> {
+    let snapshot = control.service().dispatcher.snapshot();
+    let state = snapshot.instances.iter().find(|view| view.instance == instance)?.state;
+    match state {
+        StateView::BackingOff | StateView::Exited => Some(state),
+        StateView::Starting
+        | StateView::Ready
+        | StateView::Suspect
+        | StateView::Draining
+        | StateView::Standby
+        | StateView::Resuming
+        | StateView::Stopping => None,
     }
 }
 
@@ -192,7 +218,7 @@ async fn metrics(State(admin): Shared) -> Response {
     }
 }
 
-async fn ready(State(admin): Shared) -> Response {
+async fn ready(State(admin): Shared, request: axum::extract::Request) -> Response {
     if admin.ending.load(Ordering::Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, "not ready: shutting down\n").into_response();
     }
@@ -207,10 +233,13 @@ async fn ready(State(admin): Shared) -> Response {
         })
         .collect();
     if missing.is_empty() {
-        "ready\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready:\n{}\n", missing.join("\n"))).into_response()
+        return "ready\n".into_response();
     }
+    let told = match request.extensions().get::<guard::Stranger>() {
+        Some(guard::Stranger) => "not ready\n".to_owned(),
+        None => format!("not ready:\n{}\n", missing.join("\n")),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, told).into_response()
 }
 
 async fn shutdown(State(admin): Shared) -> Response {
@@ -267,6 +296,7 @@ pub(super) fn service_view(control: &Control) -> ServiceView {
         in_flight: snapshot.in_flight,
         concurrency: config.concurrency,
         cannot_start: snapshot.cannot_start.as_ref().map(death),
+        stopped: snapshot.stopped,
         config: config.shown(),
         instances: snapshot.instances.iter().map(|view| instance_view(control, view)).collect(),
     }
@@ -298,11 +328,25 @@ fn instance_view(control: &Control, view: &longshore_pool::InstanceView) -> Inst
         state: view.state.name().to_owned(),
         address: view.address,
         in_flight: view.in_flight,
-        age_s: now.since(view.since).as_secs_f64(),
+        age_s: age(control, view, now).as_secs_f64(),
         restarts: view.restarts,
         failures: view.failures,
         last_death: view.last_death.as_ref().map(|(cause, _)| death(cause)),
         last_death_age_s: view.last_death.as_ref().map(|(_, at)| now.since(*at).as_secs_f64()),
         outdated: view.outdated,
+    }
+}
+
+/// How long ago it was started; of a slot in which nothing runs, how long ago that ended.
+fn age(control: &Control, view: &longshore_pool::InstanceView, now: Time) -> Duration {
+    match view.state {
+        StateView::Starting
+        | StateView::Ready
+        | StateView::Suspect
+        | StateView::Draining
+        | StateView::Standby
+        | StateView::Resuming
+        | StateView::Stopping => control.age(view.instance).unwrap_or_default().max(now.since(view.begun)),
+        StateView::BackingOff | StateView::Exited => now.since(view.since),
     }
 }

@@ -51,6 +51,9 @@ pub struct ServiceView {
     pub concurrency: u32,
     /// Why no instance can be started, while that is so.
     pub cannot_start: Option<String>,
+    /// Whether that is the restart policy's doing: nothing will change by itself.
+    #[serde(default)]
+    pub stopped: bool,
     /// The settings in force, as cluster.toml has them; the values of `env` are left out. The size in force is `size`.
     #[serde(default)]
     pub config: serde_json::Value,
@@ -140,7 +143,7 @@ pub struct InstanceView {
     pub address: Option<SocketAddr>,
     /// Requests that it works on.
     pub in_flight: u32,
-    /// Seconds in its state.
+    /// Seconds since it was started; of a slot in which nothing runs, since that has ended.
     pub age_s: f64,
     /// How often its slot was started again.
     pub restarts: u32,

@@ -247,6 +247,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn one_that_does_not_speak_tls_is_told_of() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut hello = [0; 64];
+            stream.read_exact(&mut hello).await.unwrap();
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+            // Kept until the client has read it.
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        });
+        let error = Client::new(&url, None).unwrap().service("calc").await.unwrap_err().to_string();
+        assert!(error.contains("it does not speak TLS: is it http:// that is meant?"), "{error}");
+    }
+
+    #[tokio::test]
     async fn an_answer_is_understood() {
         let answer = "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n{\"a\":1}";
         assert_eq!(answered_with(answer, Some("secret")).await, Ok(serde_json::json!({"a": 1})));

@@ -39,12 +39,8 @@ fn page(all: &Services) -> String {
     for service in &all.services {
         if let Some(cause) = &service.cannot_start {
             // Writing to a string does not fail.
-            let _ = writeln!(
-                page,
-                "\n{} cannot start: {}",
-                service.name,
-                cause.trim_end().replace('\n', "\n    ")
-            );
+            let what = if service.stopped { "is stopped" } else { "cannot start" };
+            let _ = writeln!(page, "\n{} {what}: {}", service.name, cause.trim_end().replace('\n', "\n    "));
         }
     }
     page
@@ -57,7 +53,7 @@ fn services(services: &[ServiceView]) -> String {
         let size = &service.size;
         table.add_row([
             service.name.clone(),
-            size.wanted.to_string(),
+            if service.stopped { "stopped".to_owned() } else { size.wanted.to_string() },
             size.ready.to_string(),
             size.starting.to_string(),
             size.standby.to_string(),
@@ -204,6 +200,16 @@ broken cannot start: exited with code 3; its last log lines:
         all.services.truncate(1);
         all.services[0].instances.clear();
         assert!(!page(&all).contains("INSTANCE"));
+    }
+
+    #[test]
+    fn a_service_that_is_stopped_is_shown_so() {
+        let mut all = example();
+        all.services.remove(0);
+        all.services[0].stopped = true;
+        let page = page(&all);
+        assert!(page.contains("broken   stopped      0"), "{page}");
+        assert!(page.contains("\nbroken is stopped: exited with code 3"), "{page}");
     }
 
     #[test]

@@ -21,15 +21,16 @@ pub(super) async fn restart(args: &RestartArgs, client: &Client) -> Result<(), C
 }
 
 fn text(service: &ServiceView) -> String {
-    let count = service.instances.iter().filter(|instance| instance.outdated).count();
+    let outdated = service.instances.iter().filter(|instance| instance.outdated).count();
+    // What had ended is not replaced: it starts.
+    let starting = service.instances.iter().filter(|instance| instance.state == "starting").count();
+    let (what, count) = match (outdated, starting) {
+        (0, 0) => return format!("{}: no running instance to replace", service.name),
+        (0, starting) => ("starting", starting),
+        (outdated, _) => ("restarting", outdated),
+    };
     let plural = if count == 1 { "" } else { "s" };
-    match count {
-        0 => format!("{}: no running instance to replace", service.name),
-        _ => format!(
-            "{}: restarting {count} instance{plural}; `longshore ps` shows how far it is",
-            service.name
-        ),
-    }
+    format!("{}: {what} {count} instance{plural}; `longshore ps` shows how far it is", service.name)
 }
 
 #[cfg(test)]
@@ -40,6 +41,8 @@ mod tests {
     #[test]
     fn it_says_how_many_are_replaced() {
         let mut service = example().services.remove(0);
+        assert_eq!(text(&service), "calc: starting 1 instance; `longshore ps` shows how far it is");
+        service.instances.pop();
         assert_eq!(text(&service), "calc: no running instance to replace");
         service.instances[0].outdated = true;
         assert_eq!(text(&service), "calc: restarting 1 instance; `longshore ps` shows how far it is");

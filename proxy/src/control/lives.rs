@@ -34,6 +34,7 @@ impl Control {
             log_matched: false,
             stopping: false,
             outdated: false,
+            begun: None,
         }
     }
 

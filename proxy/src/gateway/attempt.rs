@@ -59,6 +59,8 @@ pub struct Attempt<'a> {
     pub hold: u64,
     /// Where it is held.
     pub space: &'a Arc<Space>,
+    /// Whether it may be sent again after an instance may have seen it.
+    pub replayable: bool,
     /// Statuses that mean "busy".
     pub busy: &'a [u16],
 }
@@ -173,11 +175,16 @@ impl Attempt<'_> {
 
     async fn send(&self, lease: &Lease) -> Result<(Answered, Wire), Failure> {
         let mut fresh = false;
+        // How a connection ended on which the instance may have seen the request.
+        let mut seen: Option<Broke> = None;
         loop {
             let reused = if fresh { None } else { lease.link().idle(lease.dispatched()).await };
             let Connection { mut wire, idle_for } = match reused {
                 Some(connection) => connection,
-                None => lease.link().open().await.map_err(|error| not_connected(lease, &error))?,
+                None => lease.link().open().await.map_err(|error| match &seen {
+                    Some(broke) => lost(lease, broke, true),
+                    None => not_connected(lease, &error),
+                })?,
             };
             let slept = idle_for.is_some_and(|idle| idle >= STALE_IDLE);
             // The clock is read only where it matters.
@@ -196,11 +203,12 @@ impl Attempt<'_> {
                 Fate::Refused => return Err(Failure::Busy(BUSY_DEFAULT)),
             };
             let stale = slept && sent_at.is_some_and(|at| at.elapsed() < STALE_FAILURE);
-            if idle_for.is_none() || !(unsent || stale) || fresh {
-                return Err(lost(lease, &error, !unsent));
+            if idle_for.is_none() || !(unsent || (stale && self.replayable)) || fresh {
+                return Err(lost(lease, &error, !unsent || seen.is_some()));
             }
-            // The server had closed this connection in its sleep: that is no sign of death, a new one will tell.
+            // The server had closed this connection in its sleep, as it seems: a new one will tell.
             fresh = stale;
+            seen = seen.or_else(|| (!unsent).then_some(error));
         }
     }
 

@@ -20,6 +20,7 @@ use super::lease::{Entry, Lease};
 use super::pace::Pace;
 use super::paced::Paced;
 use super::resume::{Head, Question, Resume};
+use super::route;
 use super::serve::{Active, Client};
 use super::service::Service;
 use super::spans::Spans;
@@ -90,6 +91,7 @@ impl Exchange {
             scheme: client.scheme().name(),
             host: host.as_ref(),
             forwarded: settings.forwarded,
+            prefix: service.config.strip_prefix.then(|| route::stripped(&parts.uri, &target)).flatten(),
             request_id: &name.id,
             trace: name.trace,
             sampled: gateway.tracing.samples(name.trace),
@@ -238,6 +240,7 @@ impl Exchange {
             first_byte_timeout: config.first_byte_timeout,
             hold: config.replay.hold,
             space: &self.service.space,
+            replayable: self.replayable(),
             // An answer that must not be asked for twice is passed on as it is.
             busy: if self.replayable() { &config.replay.busy } else { &[] },
         }

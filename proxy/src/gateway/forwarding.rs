@@ -16,6 +16,7 @@ use crate::config::Network;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
 /// What a client's connection adds to the forwarding fields of each of its requests, made once.
@@ -155,6 +156,9 @@ pub fn is_claim(name: &HeaderName) -> bool {
 /// Adds `X-Forwarded-*`, `Forwarded` (RFC 7239) and `Via` (RFC 9110, 7.6.3). What is there is of a trusted peer.
 pub fn add(headers: &mut HeaderMap, version: Version, origin: &Origin<'_>) {
     continue_list(headers, header::VIA, via(version));
+    if let Some(prefix) = &origin.prefix {
+        continue_list(headers, X_FORWARDED_PREFIX, prefix.clone());
+    }
     let Some(sender) = origin.sender else { return };
     continue_list(headers, X_FORWARDED_FOR, sender.address.clone());
     headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(origin.scheme));

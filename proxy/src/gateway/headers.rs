@@ -33,6 +33,8 @@ pub struct Origin<'a> {
     pub host: Option<&'a HeaderValue>,
     /// Whether the fields are wanted.
     pub forwarded: bool,
+    /// The part of the path that an instance does not see, if there is one.
+    pub prefix: Option<HeaderValue>,
     /// The request's id.
     pub request_id: &'a HeaderValue,
     /// For a trace, where the client has begun none.
@@ -265,6 +267,7 @@ mod tests {
             scheme: "http",
             host: Some(&host),
             forwarded,
+            prefix: None,
             request_id: &request_id,
         };
         prepare_request(&mut headers, version, &origin);

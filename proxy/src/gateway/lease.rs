@@ -336,7 +336,7 @@ impl Dispatcher {
 
 impl Inner {
     fn note_fate(&mut self, instance: InstanceId, cause: &DeathCause) {
-        let fate = problem::death(cause).lines().next().unwrap_or_default().to_owned();
+        let fate = problem::death_in_a_line(cause);
         if let Some(link) = self.links.get(&instance) {
             link.set_fate(&fate);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderName, Method, Uri};
+use http::{HeaderName, HeaderValue, Method, Uri};
 
 use super::by_model::{Unrouted, may_name_model};
 use super::models::Models;
@@ -188,6 +188,12 @@ fn without_port(host: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 
+/// What was stripped of a path for an instance to see `target`; nothing if it sees all of it.
+pub fn stripped(uri: &Uri, target: &Uri) -> Option<HeaderValue> {
+    let prefix = uri.path().strip_suffix(target.path()).unwrap_or(uri.path());
+    HeaderValue::from_str(prefix).ok().filter(|prefix| !prefix.is_empty())
+}
+
 /// The path and query that an instance sees.
 pub fn target(uri: &Uri, strip: Option<&str>) -> Uri {
     let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
@@ -251,7 +257,12 @@ mod tests {
             ("/api?q=1", Some("/api"), "/?q=1"),
             ("*", None, "*"),
         ] {
-            assert_eq!(target(&uri.parse().unwrap(), strip).to_string(), seen);
+            let uri: http::Uri = uri.parse().unwrap();
+            let target = target(&uri, strip);
+            assert_eq!(target.to_string(), seen);
+            let told = super::stripped(&uri, &target).map(|prefix| prefix.to_str().unwrap().to_owned());
+            let taken = strip.filter(|prefix| *prefix != "/" && uri.path().starts_with(prefix));
+            assert_eq!(told.as_deref(), taken, "{uri}");
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{ClientConfig, Error, InvalidMessage, RootCertStore};
 
 /// Read once: the machine's list has some hundred entries.
 static CONNECTOR: LazyLock<Result<TlsConnector, String>> = LazyLock::new(connector);
@@ -56,7 +56,18 @@ pub(crate) async fn secured(
         Some(Trust(connector)) => connector,
         None => CONNECTOR.as_ref().map_err(|why| io::Error::other(why.clone()))?,
     };
-    connector.connect(name, stream).await
+    connector.connect(name, stream).await.map_err(plainly)
+}
+
+/// What is no record of TLS comes from who does not speak it.
+fn plainly(error: io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    match inner {
+        Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+            io::Error::other("it does not speak TLS: is it http:// that is meant?")
+        }
+        Some(_) | None => error,
+    }
 }
 
 /// The authorities are those of `SSL_CERT_FILE` or `SSL_CERT_DIR` where one is set, else the system's.

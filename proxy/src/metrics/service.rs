@@ -33,10 +33,30 @@ impl Metrics {
         for result in ["ready", "failed"] {
             self.starts.with_label_values(&[name, result]);
         }
+        for reason in REPLAYED {
+            self.replays.with_label_values(&[name, reason]);
+        }
+        for kind in REJECTED {
+            self.rejected.with_label_values(&[name, kind]);
+        }
         self.services.lock().push(service.clone());
         service
     }
 }
+
+/// Why requests are usually sent again.
+const REPLAYED: [&str; 7] = ["busy", "died", "hang", "malformed", "refused", "reset", "truncated"];
+
+/// What requests are usually refused with.
+const REJECTED: [&str; 7] = [
+    "attempts-exhausted",
+    "body-too-large",
+    "cannot-start",
+    "queue-full",
+    "queue-timeout",
+    "stopped",
+    "timeout",
+];
 
 /// What a cache did for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

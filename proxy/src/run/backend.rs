@@ -16,7 +16,7 @@ pub async fn choose(config: &Config, named: Option<BackendKind>) -> Result<Arc<d
         BackendKind::Docker => {
             let docker = DockerBackend::connect(&config.name, None).await.map_err(|error| {
                 StartError::EngineDown(format!(
-                    "no Docker engine answers: {error}; start one, name it with DOCKER_HOST, or use --backend process"
+                    "{error}; start one, name it with DOCKER_HOST, or use --backend process"
                 ))
             })?;
             tracing::info!("instances run as Docker containers");
@@ -36,7 +36,9 @@ pub async fn choose(config: &Config, named: Option<BackendKind>) -> Result<Arc<d
                 Ok(Arc::new(docker))
             }
             Err(error) => {
-                tracing::warn!(%error, "no Docker engine answers: instances run as child processes of this one");
+                let why = error.to_string();
+                let why = why.strip_prefix("no Docker engine answers ").unwrap_or(&why);
+                tracing::warn!(why, "no Docker engine answers: instances run as child processes of this one");
                 Ok(Arc::new(processes(config)))
             }
         },

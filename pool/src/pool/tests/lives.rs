@@ -232,3 +232,17 @@ fn a_stream_that_ended_does_not_count_among_those_that_are_left() {
     story.pass(ms(5_000));
     assert_eq!(story.state(0), StateView::Draining, "request 2 is no stream");
 }
+
+#[test]
+fn an_instance_keeps_its_age_over_its_states_and_its_successor_begins_anew() {
+    let mut story = Story::ready(1, PoolConfig::default());
+    let begun = story.view(0).begun;
+    story.pass(ms(1_000));
+    story.arrive(1);
+    story.finish(1, lost(true));
+    story.probed(story.id(0), Health::Ready);
+    assert_eq!((story.state(0), story.view(0).begun), (StateView::Ready, begun));
+    assert!(story.view(0).since > begun);
+    story.exit(story.id(0), killed());
+    assert_eq!((story.state(0), story.view(0).begun), (StateView::Starting, story.now));
+}

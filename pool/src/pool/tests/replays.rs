@@ -75,7 +75,27 @@ fn a_replay_returns_to_its_only_instance() {
     let mut story = Story::ready(1, PoolConfig::default());
     story.arrive(1);
     story.finish(1, lost(true));
+    assert_eq!(
+        dispatched(&story.probed(story.id(0), Health::Ready)),
+        [],
+        "one that dies answers for a moment still"
+    );
+    assert_eq!(dispatched(&story.pass(ms(1_000))), []);
     assert_eq!(dispatched(&story.probed(story.id(0), Health::Ready)), [(1, 0)]);
+}
+
+#[test]
+fn a_replay_waits_for_the_next_life_of_an_instance_that_is_dying() {
+    let mut story = Story::ready(1, PoolConfig { replay_attempts: 2, ..PoolConfig::default() });
+    story.pass(ms(1_000));
+    story.arrive(1);
+    let first = story.id(0);
+    story.finish(1, lost(true));
+    assert_eq!(dispatched(&story.probed(first, Health::Ready)), []);
+    story.exit(first, killed());
+    assert_eq!(dispatched(&story.start_all()), [(1, 0)], "it has outlived one");
+    let second = story.id(0);
+    assert_eq!(rejected(&story.finish(1, lost(true))), [(1, exhausted(&[first, second]))]);
 }
 
 #[test]
@@ -87,6 +107,8 @@ fn a_request_that_outlived_as_many_instances_as_allowed_is_quarantined() {
     story.probed(id, Health::Ready);
     story.finish(1, lost(true));
     story.finish(9, Outcome::Answered);
+    story.probed(id, Health::Ready);
+    story.pass(ms(1_000));
     story.probed(id, Health::Ready);
     let asked = story.finish(1, lost(true));
     assert_eq!(
@@ -131,7 +153,9 @@ fn a_loss_makes_its_instance_suspect_until_a_probe_passes() {
     assert_eq!(story.finish(1, lost(true)), [Action::Probe { instance: id, address: address() }]);
     assert_eq!(story.state(0), StateView::Suspect);
     assert_eq!(story.arrive(2), []);
-    assert_eq!(dispatched(&story.probed(id, Health::Ready)), [(1, 0), (2, 0)]);
+    assert_eq!(dispatched(&story.probed(id, Health::Ready)), [(2, 0)], "1 was lost on it");
+    story.pass(ms(1_000));
+    assert_eq!(dispatched(&story.probed(id, Health::Ready)), [(1, 0)]);
 }
 
 #[test]
@@ -143,7 +167,9 @@ fn a_probe_that_began_before_the_loss_does_not_clear_it() {
     assert_eq!(asked, [Action::Probe { instance: id, address: address() }]);
     assert_eq!(story.finish(1, lost(true)), []);
     assert_eq!(story.probed(id, Health::Ready), [Action::Probe { instance: id, address: address() }]);
-    assert_eq!(dispatched(&story.probed(id, Health::Ready)), [(1, 0)]);
+    assert_eq!(story.state(0), StateView::Suspect);
+    story.probed(id, Health::Ready);
+    assert_eq!(story.state(0), StateView::Ready);
 }
 
 #[test]
@@ -189,6 +215,8 @@ fn losses_of_one_mishap_count_once() {
     (0..8).for_each(|n| drop(story.arrive(n)));
     (0..8).for_each(|n| drop(story.finish(n, lost(true))));
     assert_eq!(story.state(0), StateView::Suspect);
+    story.probed(story.id(0), Health::Ready);
+    story.pass(ms(1_000));
     assert_eq!(dispatched(&story.probed(story.id(0), Health::Ready)).len(), 8);
 }
 

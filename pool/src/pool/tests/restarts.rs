@@ -12,10 +12,6 @@ fn exited(code: i64) -> DeathCause {
     DeathCause::Exited { code, log: "bye".into() }
 }
 
-fn cannot_start(cause: DeathCause) -> RejectReason {
-    RejectReason::CannotStart { cause, retry_after: ms(30_000) }
-}
-
 fn stopped(cause: DeathCause) -> RejectReason {
     RejectReason::Stopped { cause: Some(cause) }
 }
@@ -59,12 +55,25 @@ fn never_replaces_nothing_and_refuses_when_none_is_left() {
     assert_eq!(story.finish(1, lost(true)), [], "the other one is left");
     assert_eq!((story.state(0), story.pool.waiting()), (StateView::Exited, 2));
     let asked = story.exit(second, exited(3));
-    let refused = |n| (n, cannot_start(exited(3)));
+    let refused = |n| (n, stopped(exited(3)));
     assert_eq!(rejected(&asked), [refused(1), refused(3)]);
     assert_eq!(rejected(&story.finish(2, lost(true))), [refused(2)]);
     assert_eq!(rejected(&story.arrive(4)), [refused(4)]);
-    assert_eq!(story.pool.snapshot(story.now).cannot_start, Some(exited(3)));
+    let snapshot = story.pool.snapshot(story.now);
+    assert_eq!((snapshot.cannot_start, snapshot.stopped), (Some(exited(3)), true));
     assert_eq!(story.pass(ms(1_000_000)), [], "and nothing is started");
+}
+
+#[test]
+fn one_that_has_done_its_work_or_cannot_start_and_is_not_started_again_stops_the_service() {
+    let futile = DeathCause::StartFailed { error: "no image".into(), retry: Retry::Futile };
+    for (restart, cause) in [(RestartPolicy::OnFailure, exited(0)), (RestartPolicy::Never, futile)] {
+        let mut story = Story::new(1, policy(restart));
+        story.arrive(1);
+        assert_eq!(rejected(&story.exit(story.id(0), cause.clone())), [(1, stopped(cause))]);
+        story.event(Event::Restart);
+        assert!(!story.pool.snapshot(story.now).stopped, "an operator starts it again");
+    }
 }
 
 #[test]
@@ -75,7 +84,7 @@ fn never_applies_to_what_hangs_or_does_not_start() {
     story.pass(ms(1_000));
     let asked = story.probed(id, Health::NotReady);
     assert_eq!(asked, [Action::Stop { instance: id, grace: Duration::ZERO }]);
-    assert_eq!(rejected(&story.arrive(1)), [(1, cannot_start(DeathCause::Hung))]);
+    assert_eq!(rejected(&story.arrive(1)), [(1, stopped(DeathCause::Hung))]);
     assert_eq!(story.exit(id, DeathCause::Stopped), []);
     assert_eq!(story.state(0), StateView::Exited);
 
@@ -83,8 +92,7 @@ fn never_applies_to_what_hangs_or_does_not_start() {
     let mut story = Story::new(1, config);
     story.arrive(1);
     let asked = story.pass(ms(8_000));
-    let [(1, RejectReason::CannotStart { cause: DeathCause::StartTimeout { .. }, .. })] =
-        &rejected(&asked)[..]
+    let [(1, RejectReason::Stopped { cause: Some(DeathCause::StartTimeout { .. }) })] = &rejected(&asked)[..]
     else {
         panic!("{asked:?}")
     };

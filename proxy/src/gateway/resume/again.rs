@@ -225,6 +225,8 @@ impl Question {
             first_byte_timeout: config.first_byte_timeout,
             hold: 0,
             space: &self.service.space,
+            // No other is asked to go on.
+            replayable: true,
             busy: &config.replay.busy,
         };
         let (response, mut wire) = match attempt.run(lease).await.map_err(Short::from)? {

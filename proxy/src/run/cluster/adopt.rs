@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_backend::{Backend, Found, Key, StartError};
-use longshore_pool::InstanceId;
 
 use super::super::UpError;
 use super::super::handover::new::Held;
@@ -29,8 +28,7 @@ pub(super) async fn adopt(wires: &[Wires], backend: &Arc<dyn Backend>) -> Result
     for found in current {
         if let (Some(control), Some(address)) = (home(wires, &found), found.address) {
             tracing::info!(instance = %found.key, %address, "adopting a running instance");
-            let Key { slot, incarnation, .. } = found.key;
-            control.adopt(InstanceId { slot, incarnation }, address, found.paused);
+            control.adopt(&found, address);
         }
     }
     let removals = stale.into_iter().map(|found| async move {
@@ -66,13 +64,12 @@ pub(super) async fn take_over(
             leftovers.push(found.key);
             continue;
         };
-        let id = InstanceId { slot: found.key.slot, incarnation: found.key.incarnation };
         if home(wires, &found).is_some() {
             tracing::info!(instance = %found.key, %address, "adopting a running instance");
-            control.adopt(id, address, found.paused);
+            control.adopt(&found, address);
         } else {
             tracing::info!(instance = %found.key, %address, "adopting a running instance, to be replaced");
-            control.adopt_outdated(id, address, found.paused);
+            control.adopt_outdated(&found, address);
         }
     }
     Ok(leftovers)
