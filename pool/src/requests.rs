@@ -192,7 +192,7 @@ impl Request {
 
 /// How long after a loss an instance that a request was lost on must show life to get it again, where no other can be had:
 /// one that is dying answers for a moment still.
-const RETURN_PAUSE: Duration = Duration::from_secs(1);
+const RETURN_PAUSE: Duration = Duration::from_millis(250);
 
 /// How long after a loss an instance must show life to get the request: at once after the first loss, then 250 ms,
 /// doubled each time up to 4 s.

@@ -134,7 +134,7 @@ impl Pool {
         }
     }
 
-    /// 20. The process ends. Who waits is refused (`ShuttingDown`), and what instances hold is revoked: it ends by its own
+    /// 21. The process ends. Who waits is refused (`ShuttingDown`), and what instances hold is revoked: it ends by its own
     ///     `RequestFinished`, and is refused where it would have come back.
     pub(super) fn cut(&mut self, now: Time) {
         (self.draining, self.cut, self.changed) = (true, true, true);

@@ -331,7 +331,7 @@ impl Model {
                 if sent {
                     let pause = [0, 250, 500, 1_000, 2_000, 4_000][request.sent_losses.min(5) as usize];
                     request.trust_from = self.now + Duration::from_millis(pause);
-                    request.return_from = self.now + Duration::from_secs(1);
+                    request.return_from = self.now + Duration::from_millis(250);
                     request.sent_losses += 1;
                 }
                 request.lost_on.push(on);
