@@ -488,7 +488,7 @@ mod tests {
         let reject = RejectReason::Stopped { cause: Some(DeathCause::Killed { signal: 9 }) };
         let problem = Problem::from_reject(&reject, "calc");
         assert_eq!((problem.kind(), problem.status()), ("stopped", StatusCode::SERVICE_UNAVAILABLE));
-        assert!(problem.detail().contains("calc was stopped by its restart policy"), "{}", problem.detail());
+        assert!(problem.detail().contains("calc is stopped by its restart policy"), "{}", problem.detail());
         assert!(problem.detail().contains(&death(&DeathCause::Killed { signal: 9 })), "{}", problem.detail());
     }
 }
