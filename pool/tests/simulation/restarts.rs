@@ -139,8 +139,20 @@ impl Model {
         let all = |states: &[StateView]| after.instances.iter().all(|view| states.contains(&view.state));
         let spent = after.wanted > 0 && !after.instances.is_empty() && all(&[StateView::Exited]);
         ensure!(!spent || !waiting, "some wait though all have ended and none will start");
-        let leaving = all(&[StateView::Draining, StateView::Stopping]);
-        ensure!(!self.ends.halted || (leaving && !waiting), "the service was stopped, and goes on");
+        // One that another process uses while it starts here goes once it serves.
+        let taken = |view: &InstanceView| self.instances.get(&view.instance).is_some_and(|it| it.taken > 0);
+        let leaving = after.instances.iter().all(|view| match view.state {
+            StateView::Draining | StateView::Stopping => true,
+            StateView::Starting => taken(view),
+            StateView::Ready
+            | StateView::Suspect
+            | StateView::Standby
+            | StateView::Resuming
+            | StateView::BackingOff
+            | StateView::Exited => false,
+        });
+        let halts = !self.ends.halted || (leaving && !waiting);
+        ensure!(halts, "the service was stopped, and goes on");
         Ok(())
     }
 }
