@@ -95,7 +95,7 @@ async fn a_size_that_cannot_be_told_is_pointed_at_or_kept(backend: Backend) {
     ] {
         let reply = put(&wrong).await;
         assert_eq!(reply.status, 400, "{wrong}: {}", reply.text());
-        assert!(reply.detail().contains(said), "{wrong}: {}", reply.detail());
+        assert!(reply.text().contains(said), "{wrong}: {}", reply.detail());
     }
     // What shows only when it is reckoned keeps the size, and is counted. No request has come: the queue is empty.
     for (wrong, said) in [
@@ -108,7 +108,7 @@ async fn a_size_that_cannot_be_told_is_pointed_at_or_kept(backend: Backend) {
         let form = json!({ "policy": "expression", "expression": wrong, "interval": "100ms" });
         let reply = put(&form).await;
         if reply.status == 400 {
-            assert!(reply.detail().contains("/size/expression"), "{wrong}: {}", reply.detail());
+            assert!(reply.text().contains("/size/expression"), "{wrong}: {}", reply.detail());
             continue;
         }
         assert_eq!(reply.status, 200, "{wrong}: {}", reply.text());
