@@ -2,7 +2,7 @@
 //!
 //! | part | rules |
 //! | --- | --- |
-//! | `serve` | 1, 4, 5, 6, 20: requests arrive, end, come back, are cut |
+//! | `serve` | 1, 4, 5, 6, 21: requests arrive, end, come back, are cut |
 //! | `dispatch` | 2, 3: who is sent where |
 //! | `lives` | 9, 10, 11, 14, 15, 18: instances start, exit, are stopped |
 //! | `late` | 20: instances that are not ready when they ought to be |

@@ -103,6 +103,20 @@ pub enum StateView {
 }
 
 impl StateView {
+    /// Whether the slot has nothing that runs, and waits or remains.
+    pub const fn has_ended(self) -> bool {
+        match self {
+            Self::BackingOff | Self::Exited => true,
+            Self::Starting
+            | Self::Ready
+            | Self::Suspect
+            | Self::Draining
+            | Self::Standby
+            | Self::Resuming
+            | Self::Stopping => false,
+        }
+    }
+
     /// Every state, in the order of a life.
     pub const ALL: [Self; 9] = [
         Self::Starting,

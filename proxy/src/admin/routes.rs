@@ -159,16 +159,7 @@ async fn kill(State(admin): Shared, Path((name, id)): Path<(String, String)>) ->
 fn ended(control: &Control, instance: InstanceId) -> Option<StateView> {
     let snapshot = control.service().dispatcher.snapshot();
     let state = snapshot.instances.iter().find(|view| view.instance == instance)?.state;
-    match state {
-        StateView::BackingOff | StateView::Exited => Some(state),
-        StateView::Starting
-        | StateView::Ready
-        | StateView::Suspect
-        | StateView::Draining
-        | StateView::Standby
-        | StateView::Resuming
-        | StateView::Stopping => None,
-    }
+    state.has_ended().then_some(state)
 }
 
 #[derive(Deserialize)]
@@ -339,14 +330,8 @@ fn instance_view(control: &Control, view: &longshore_pool::InstanceView) -> Inst
 
 /// How long ago it was started; of a slot in which nothing runs, how long ago that ended.
 fn age(control: &Control, view: &longshore_pool::InstanceView, now: Time) -> Duration {
-    match view.state {
-        StateView::Starting
-        | StateView::Ready
-        | StateView::Suspect
-        | StateView::Draining
-        | StateView::Standby
-        | StateView::Resuming
-        | StateView::Stopping => control.age(view.instance).unwrap_or_default().max(now.since(view.begun)),
-        StateView::BackingOff | StateView::Exited => now.since(view.since),
+    match view.state.has_ended() {
+        true => now.since(view.since),
+        false => control.age(view.instance).unwrap_or_default().max(now.since(view.begun)),
     }
 }
